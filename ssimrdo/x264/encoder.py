@@ -1,0 +1,332 @@
+"""The Python face of ``native/encoder.c``: one x264 encoder object for luma frames."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.errors import EncoderError, InputError
+from ssimrdo.x264._shim import ffi, lib
+
+logger = logging.getLogger("ssimrdo.x264")
+
+MACROBLOCK = 16
+"""Side of a macroblock in luma samples."""
+
+PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+)
+"""x264's presets, fastest first."""
+
+_LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+_LOG_TEXT_BYTES = 1024
+_FRAME_TYPES = {1: "IDR", 2: "I", 3: "P", 4: "BREF", 5: "B", 6: "KEYFRAME"}
+
+
+@dataclass(frozen=True)
+class EncoderParameters:
+    """Everything an encoder is opened with.
+
+    Parameters
+    ----------
+    width, height : int
+        Size in luma samples; both even, as 4:2:0 needs.
+    bit_depth : int
+        8 (High profile) or 10 (High 10 profile).
+    preset : str
+        One of :data:`PRESETS`.
+    tune : str, optional
+        One of x264's tunings.
+    options : tuple of (str, str)
+        Names and values as ``x264_param_parse`` takes them, applied in order after the preset.
+    repeat_headers : bool
+        Write the parameter sets before every keyframe, as a raw ``.h264`` stream needs;
+        a container keeps them apart.
+    fast_first_pass : bool
+        Take x264's cheap settings where ``options`` has ``pass=1``.
+    """
+
+    width: int
+    height: int
+    bit_depth: int = 8
+    preset: str = "medium"
+    tune: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    repeat_headers: bool = True
+    fast_first_pass: bool = False
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One encoded frame.
+
+    Parameters
+    ----------
+    data : bytes
+        NAL units in Annex B form.
+    pts, dts : int
+        Presentation and decoding time in frames; the first ``dts`` may be negative.
+    keyframe : bool
+        Whether decoding can start here.
+    frame_type : str
+        ``IDR``, ``I``, ``P``, ``BREF`` or ``B``.
+    reconstruction : ndarray of shape (height, width), uint8 or uint16
+        The luma that a decoder shows for this frame.
+    """
+
+    data: bytes
+    pts: int
+    dts: int
+    keyframe: bool
+    frame_type: str
+    reconstruction: NDArray[Any]
+
+
+def x264_build() -> str:
+    """Return the API number and version of the x264 library this package was built with."""
+    return f"{lib.ssimrdo_x264_build()} ({ffi.string(lib.ssimrdo_x264_version()).decode()})"
+
+
+class Encoder:
+    """An x264 encoder, open from construction until :meth:`close`.
+
+    The interpreter lock is free while x264 works; several encoders may run in several threads.
+
+    Parameters
+    ----------
+    parameters : EncoderParameters
+        What to open it with.
+
+    Raises
+    ------
+    InputError
+        If x264 does not know a preset, a tuning, an option or an option's value, or if the
+        frame size is out of range.
+    EncoderError
+        If x264 refuses the parameters together; the message is x264's own.
+    """
+
+    def __init__(self, parameters: EncoderParameters) -> None:
+        handle = lib.ssimrdo_encoder_new()
+        if handle == ffi.NULL:
+            raise MemoryError("x264 encoder")
+        self._handle = ffi.gc(handle, lib.ssimrdo_encoder_free)
+        self._lock = threading.Lock()
+        self._dtype = np.dtype(np.uint8 if parameters.bit_depth == 8 else np.uint16)
+        self._shape = (parameters.height, parameters.width)
+        self._macroblocks = macroblock_grid(parameters.height, parameters.width)
+        self._open(parameters)
+
+    def _open(self, parameters: EncoderParameters) -> None:
+        names = [ffi.new("char[]", name.encode()) for name, _ in parameters.options]
+        values = [ffi.new("char[]", value.encode()) for _, value in parameters.options]
+        texts = {
+            "preset": ffi.new("char[]", parameters.preset.encode()),
+            "profile": ffi.new("char[]", b"high" if parameters.bit_depth == 8 else b"high10"),
+        }
+        if parameters.tune is not None:
+            texts["tune"] = ffi.new("char[]", parameters.tune.encode())
+        name_array = ffi.new("const char *[]", names)
+        value_array = ffi.new("const char *[]", values)
+        config = ffi.new(
+            "ssimrdo_config *",
+            {
+                "width": parameters.width,
+                "height": parameters.height,
+                "bit_depth": parameters.bit_depth,
+                "repeat_headers": parameters.repeat_headers,
+                "fast_first_pass": parameters.fast_first_pass,
+                "names": name_array,
+                "values": value_array,
+                "n_options": len(names),
+                **texts,
+            },
+        )
+        bad_option = ffi.new("size_t *")
+        status = lib.ssimrdo_encoder_open(self._handle, config, bad_option)
+        reason = self._drain_log()
+        if status == lib.SSIMRDO_OK:
+            return
+        ffi.release(self._handle)
+        if status == lib.SSIMRDO_OUT_OF_MEMORY:
+            raise MemoryError("x264 encoder")
+        if status in (lib.SSIMRDO_OPEN_FAILED, lib.SSIMRDO_BAD_PROFILE):
+            raise EncoderError(f"x264 cannot open an encoder: {reason or 'no reason given'}")
+        raise InputError(_refusal(status, parameters, bad_option[0]))
+
+    def headers(self) -> bytes:
+        """Return the SPS, PPS and SEI NAL units in Annex B form.
+
+        Raises
+        ------
+        EncoderError
+            If x264 fails or the encoder is closed.
+        """
+        packet = ffi.new("ssimrdo_packet *")
+        with self._lock:
+            status = lib.ssimrdo_encoder_headers(self._checked_handle(), packet)
+            self._check(status)
+            return bytes(ffi.buffer(packet.data, packet.size))
+
+    def encode(
+        self, luma: NDArray[Any], offsets: NDArray[np.float32] | None = None, *, pts: int
+    ) -> Packet | None:
+        """Hand one frame to x264 and return the packet that comes out, if one does.
+
+        Parameters
+        ----------
+        luma : ndarray of shape (height, width)
+            uint8 at 8 bit, uint16 with values up to 1023 at 10 bit.
+        offsets : ndarray of shape (macroblock rows, macroblock columns), float32, optional
+            Quantizer offset per macroblock, in QP steps.
+        pts : int
+            Presentation time in frames, larger than the one before.
+
+        Raises
+        ------
+        ValueError
+            If an array has another shape or dtype.
+        EncoderError
+            If x264 fails or the encoder is closed.
+        """
+        if luma.shape != self._shape or luma.dtype != self._dtype:
+            raise ValueError(
+                f"luma is {luma.shape} {luma.dtype}, the encoder takes {self._shape} {self._dtype}"
+            )
+        luma_buffer = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(luma))
+        if offsets is None:
+            return self._encode(luma_buffer, len(luma_buffer), ffi.NULL, 0, pts)
+        if offsets.shape != self._macroblocks or offsets.dtype != np.float32:
+            raise ValueError(
+                f"offsets are {offsets.shape} {offsets.dtype}, "
+                f"the encoder takes {self._macroblocks} float32"
+            )
+        if not np.isfinite(offsets).all():
+            raise ValueError("offsets must be finite")
+        offset_buffer = ffi.from_buffer("float[]", np.ascontiguousarray(offsets))
+        return self._encode(luma_buffer, len(luma_buffer), offset_buffer, len(offset_buffer), pts)
+
+    def flush(self) -> Iterator[Packet]:
+        """Yield the packets that x264 still holds, in decoding order.
+
+        Raises
+        ------
+        EncoderError
+            If x264 fails or the encoder is closed.
+        """
+        while self._delayed() > 0:
+            packet = self._encode(ffi.NULL, 0, ffi.NULL, 0, 0)
+            if packet is not None:
+                yield packet
+
+    def close(self) -> None:
+        """Close the encoder; more calls of this method do nothing."""
+        with self._lock:
+            if self._handle is not None:
+                lib.ssimrdo_encoder_close(self._handle)
+                self._drain_log()
+                ffi.release(self._handle)
+                self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _delayed(self) -> int:
+        with self._lock:
+            return int(lib.ssimrdo_encoder_delayed(self._checked_handle()))
+
+    def _encode(
+        self, luma: Any, luma_bytes: int, offsets: Any, n_offsets: int, pts: int
+    ) -> Packet | None:
+        reconstruction = np.empty(self._shape, self._dtype)
+        packet = ffi.new("ssimrdo_packet *")
+        with self._lock:
+            status = lib.ssimrdo_encoder_encode(
+                self._checked_handle(),
+                luma,
+                luma_bytes,
+                offsets,
+                n_offsets,
+                pts,
+                ffi.from_buffer("uint8_t[]", reconstruction, require_writable=True),
+                reconstruction.nbytes,
+                packet,
+            )
+            self._check(status)
+            if packet.data == ffi.NULL:
+                return None
+            return Packet(
+                data=bytes(ffi.buffer(packet.data, packet.size)),
+                pts=packet.pts,
+                dts=packet.dts,
+                keyframe=bool(packet.keyframe),
+                frame_type=_FRAME_TYPES[packet.type],
+                reconstruction=reconstruction,
+            )
+
+    def _checked_handle(self) -> Any:
+        if self._handle is None:
+            raise EncoderError("the x264 encoder is closed")
+        return self._handle
+
+    def _check(self, status: int) -> None:
+        reason = self._drain_log()
+        if status != lib.SSIMRDO_OK:
+            raise EncoderError(f"x264 failed to encode: {reason or f'status {status}'}")
+
+    def _drain_log(self) -> str:
+        """Pass x264's messages on to ``logging`` and return the last error among them."""
+        reason = ""
+        text = ffi.new("char[]", _LOG_TEXT_BYTES)
+        level = ffi.new("int *")
+        while lib.ssimrdo_encoder_take_log(self._handle, text, _LOG_TEXT_BYTES, level) >= 0:
+            message = ffi.string(text).decode(errors="replace").strip()
+            logger.log(_LOG_LEVELS[min(max(level[0], 0), 3)], "%s", message)
+            if level[0] == 0:
+                reason = message
+        return reason
+
+
+def macroblock_grid(height: int, width: int) -> tuple[int, int]:
+    """Return the rows and columns of macroblocks that cover a frame."""
+    return -(-height // MACROBLOCK), -(-width // MACROBLOCK)
+
+
+def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str:
+    if status == lib.SSIMRDO_BAD_SIZE:
+        return (
+            f"x264 cannot encode {parameters.width}x{parameters.height} at "
+            f"{parameters.bit_depth} bit: sides must be even and at most 16384, the depth 8 or 10"
+        )
+    if status == lib.SSIMRDO_BAD_PRESET:
+        return f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(PRESETS)}"
+    if status == lib.SSIMRDO_BAD_TUNE:
+        return f"unknown x264 tuning {parameters.tune!r}"
+    name, value = parameters.options[bad_option]
+    if status == lib.SSIMRDO_BAD_OPTION_NAME:
+        return f"x264 has no parameter {name!r}: see 'x264 --fullhelp' for the names"
+    return f"x264 cannot read {value!r} as the value of {name!r}"
