@@ -1,0 +1,23 @@
+"""The SSIM-MSE model, the Lagrange multiplier and the quantizer offsets."""
+
+from ssimrdo.rdo.model import (
+    DEFAULT_STRENGTH,
+    BlockStatistics,
+    block_statistics,
+    effective_samples,
+    lagrange_ratio,
+    qp_offset,
+    quantizer_offsets,
+    theta,
+)
+
+__all__ = [
+    "DEFAULT_STRENGTH",
+    "BlockStatistics",
+    "block_statistics",
+    "effective_samples",
+    "lagrange_ratio",
+    "qp_offset",
+    "quantizer_offsets",
+    "theta",
+]

@@ -1,0 +1,172 @@
+"""From block statistics to quantizer offsets: the SSIM-MSE relation and the Lagrangian.
+
+Per macroblock with mean µ and variance σ² of the source, the weighted SSIM's inverse grows
+linearly with the mean squared coding error, ``D = 1 + θ · MSE`` [1]_. Minimising ΣD + λ'ΣR is
+minimising ``MSE + λ_i R`` with ``λ_i ∝ 1/θ_i``, and H.264 ties λ to the quantizer by
+``λ ∝ 2^((QP - 12) / 3)`` [2]_. x264 derives its own λ from each macroblock's QP, so a QP offset
+hands it λ_i as well.
+
+References
+----------
+.. [1] C. Yeo, H. L. Tan and Y. H. Tan, "On rate distortion optimization using SSIM",
+   IEEE Trans. Circuits Syst. Video Technol. 23(7), 2013.
+.. [2] T. Wiegand, H. Schwarz, A. Joch, F. Kossentini and G. J. Sullivan, "Rate-constrained coder
+   control and comparison of video coding standards", IEEE Trans. Circuits Syst. Video Technol.
+   13(7), 2003.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.ssim import ALPHA, BETA, kernels, luma_range, stabilizers
+
+DEFAULT_STRENGTH = 0.5
+"""Share of the theoretical QP offset that pays: distortion saturates and propagates."""
+
+
+@dataclass(frozen=True)
+class BlockStatistics:
+    """Statistics of the source per macroblock, in 11x11 Gaussian windows.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (macroblock rows, macroblock columns), float32
+        µ: mean luma.
+    variance : ndarray of the same shape, float32
+        σ²: arithmetic mean of the windows' variances, squared luma units.
+    """
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+
+
+def block_statistics(luma: NDArray[Any], *, bit_depth: int = 8) -> BlockStatistics:
+    """Return µ and σ² of every macroblock of a luma frame.
+
+    Parameters
+    ----------
+    luma : ndarray of shape (rows, columns), any real dtype
+        Full-range luma; windows that reach over the border see it mirrored.
+    bit_depth : int
+        Bit depth of the luma.
+
+    Raises
+    ------
+    ValueError
+        If the frame is empty or not two-dimensional.
+    """
+    if luma.ndim != 2 or luma.size == 0:
+        raise ValueError(f"a luma frame has two dimensions, not shape {luma.shape}")
+    shape = tuple(-(-side // kernels.BLOCK) for side in luma.shape)
+    mean = np.empty(shape, np.float32)
+    variance = np.empty(shape, np.float32)
+    kernels.block_moments(
+        np.ascontiguousarray(luma),
+        kernels.gaussian_taps(),
+        np.float32(luma_range(bit_depth) / 2),
+        mean,
+        variance,
+    )
+    return BlockStatistics(mean, variance)
+
+
+def effective_samples() -> float:
+    """Return N_eff of the window, ``(Σw)² / Σw²``: about 28 samples for σ = 1.5."""
+    half = kernels.gaussian_taps().astype(np.float64)
+    taps = np.concatenate([half, half[-2::-1]])
+    return float((taps.sum() ** 2 / (taps**2).sum()) ** 2)
+
+
+def theta(
+    mean: NDArray[Any],
+    variance: NDArray[Any],
+    *,
+    bit_depth: int = 8,
+    alpha: float = ALPHA,
+    beta: float = BETA,
+) -> NDArray[np.float32]:
+    """Return θ, the slope of 1/SSIM over MSE: ``β / (2σ² + C2) + α / (N_eff (2µ² + C1))``.
+
+    The first term is the linear SSIM-MSE relation [1]_. The second holds for errors with zero
+    mean: the mean error over a window of N_eff independent samples has variance MSE / N_eff.
+
+    Parameters
+    ----------
+    mean, variance : ndarray of one shape
+        µ in luma units and σ² in squared luma units.
+    bit_depth : int
+        Bit depth of the luma, which sets C1 and C2.
+    alpha, beta : float
+        Exponents of the luminance and the contrast-structure term.
+
+    Returns
+    -------
+    ndarray of the same shape, float32
+        θ per macroblock, in inverse squared luma units.
+    """
+    c1, c2 = stabilizers(bit_depth)
+    contrast = beta / (2 * variance.astype(np.float32) + np.float32(c2))
+    mean = mean.astype(np.float32)
+    luminance = alpha / (effective_samples() * (2 * mean * mean + c1))
+    return (contrast + luminance).astype(np.float32)
+
+
+def lagrange_ratio(theta: NDArray[Any]) -> NDArray[np.float32]:
+    """Return λ_i / λ = exp(mean ln θ) / θ_i: geometric mean 1, which keeps the rate.
+
+    Parameters
+    ----------
+    theta : ndarray
+        θ per macroblock, positive.
+    """
+    log_theta = np.log(theta.astype(np.float64))
+    return np.exp(log_theta.mean() - log_theta).astype(np.float32)
+
+
+def qp_offset(
+    lagrange_ratio: NDArray[Any], *, strength: float = DEFAULT_STRENGTH
+) -> NDArray[np.float32]:
+    """Return ΔQP_i = 3 · s · log2(λ_i / λ), from λ ∝ 2^((QP - 12) / 3) [2]_.
+
+    Parameters
+    ----------
+    lagrange_ratio : ndarray
+        λ_i / λ per macroblock, positive.
+    strength : float
+        s: 1 in theory, 0 for no offsets.
+
+    Returns
+    -------
+    ndarray of the same shape, float32
+        Quantizer offsets in QP steps.
+    """
+    return (3 * strength * np.log2(lagrange_ratio.astype(np.float64))).astype(np.float32)
+
+
+def quantizer_offsets(
+    luma: NDArray[Any], *, bit_depth: int = 8, strength: float = DEFAULT_STRENGTH
+) -> NDArray[np.float32]:
+    """Return the quantizer offset of every macroblock of a luma frame.
+
+    Parameters
+    ----------
+    luma : ndarray of shape (rows, columns)
+        Full-range luma.
+    bit_depth : int
+        Bit depth of the luma.
+    strength : float
+        Share of the theoretical offset; see :func:`qp_offset`.
+
+    Returns
+    -------
+    ndarray of shape (ceil(rows / 16), ceil(columns / 16)), float32
+        Offsets in QP steps, mean 0.
+    """
+    statistics = block_statistics(luma, bit_depth=bit_depth)
+    slope = theta(statistics.mean, statistics.variance, bit_depth=bit_depth)
+    return qp_offset(lagrange_ratio(slope), strength=strength)

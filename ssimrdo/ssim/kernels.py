@@ -1,0 +1,234 @@
+"""Numba kernels: Gaussian-windowed moments of luma frames.
+
+The kernels release the interpreter lock and use one thread each; frames are measured in parallel
+from several Python threads. Numba's own ``parallel=True`` is not used because its threading
+layers either abort when two Python threads enter them (workqueue) or end forked children (OpenMP).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+RADIUS = 5
+"""Radius of the 11x11 window in samples."""
+
+SIGMA = 1.5
+"""Standard deviation of the Gaussian window in samples."""
+
+_BAND = 32
+BLOCK = 16
+"""Side of a macroblock in samples."""
+
+_options = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz", "reassoc"},
+    "boundscheck": False,
+}
+
+
+def gaussian_taps() -> NDArray[np.float32]:
+    """Return half of the normalised 11-tap Gaussian, outermost tap first (shape (6,), float32)."""
+    distance = np.arange(-RADIUS, 1)
+    taps = np.exp(-(distance**2) / (2 * SIGMA**2))
+    total = 2 * taps.sum() - taps[-1]
+    return (taps / total).astype(np.float32)
+
+
+@njit(**_options)
+def _filter_columns(plane, taps, out):
+    """Filter down the columns: ``out[r]`` is centred at ``plane[r + 5]``."""
+    t0, t1, t2, t3, t4, t5 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
+    # Two rows at a time share ten of their eleven loads; an odd last row is done twice.
+    for pair in range((out.shape[0] + 1) // 2):
+        r = min(2 * pair, max(out.shape[0] - 2, 0))
+        below = min(1, out.shape[0] - 1)
+        for i in range(out.shape[1]):
+            a1, a2, a3 = plane[r + 1, i], plane[r + 2, i], plane[r + 3, i]
+            a4, a5, a6 = plane[r + 4, i], plane[r + 5, i], plane[r + 6, i]
+            a7, a8, a9 = plane[r + 7, i], plane[r + 8, i], plane[r + 9, i]
+            a10 = plane[r + 10, i]
+            lower = (
+                t0 * (a1 + plane[r + 10 + below, i])
+                + t1 * (a2 + a10)
+                + t2 * (a3 + a9)
+                + t3 * (a4 + a8)
+                + t4 * (a5 + a7)
+                + t5 * a6
+            )
+            out[r + below, i] = lower
+            out[r, i] = (
+                t0 * (plane[r, i] + a10)
+                + t1 * (a1 + a9)
+                + t2 * (a2 + a8)
+                + t3 * (a3 + a7)
+                + t4 * (a4 + a6)
+                + t5 * a5
+            )
+
+
+@njit(**_options)
+def _filter_rows(plane, taps, out):
+    """Filter along the rows: ``out[:, i]`` is centred at ``plane[:, i + 5]``."""
+    t0, t1, t2, t3, t4, t5 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
+    for r in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            out[r, i] = (
+                t0 * (plane[r, i] + plane[r, i + 10])
+                + t1 * (plane[r, i + 1] + plane[r, i + 9])
+                + t2 * (plane[r, i + 2] + plane[r, i + 8])
+                + t3 * (plane[r, i + 3] + plane[r, i + 7])
+                + t4 * (plane[r, i + 4] + plane[r, i + 6])
+                + t5 * plane[r, i + 5]
+            )
+
+
+@njit(**_options)
+def ssim_components(x, y, taps, c1, c2, middle, luminance, contrast_structure):
+    """Fill the luminance and contrast-structure maps of two frames.
+
+    Works on the sum and the difference of the frames instead of the frames: their windowed
+    moments give both terms, one moment less is filtered, and the variance of the difference
+    keeps its precision where the frames nearly agree.
+
+    Parameters
+    ----------
+    x, y : float32 array of shape (rows, columns)
+        Luma frames.
+    taps : float32 array of shape (6,)
+        From :func:`gaussian_taps`.
+    c1, c2 : float32
+        Stabilising constants, squared luma units.
+    middle : float32
+        Half of the luma range, taken off before squaring for precision.
+    luminance, contrast_structure : float32 array of shape (rows - 10, columns - 10)
+        Results, for windows that lie inside the frame.
+    """
+    rows, columns = x.shape
+    out_rows, out_columns = luminance.shape
+    half = np.float32(0.5)
+    offset = middle + middle
+    raw = np.empty((4, _BAND + 2 * RADIUS, columns), np.float32)
+    down = np.empty((_BAND, columns), np.float32)
+    moments = np.empty((4, _BAND, out_columns), np.float32)
+    for top in range(0, out_rows, _BAND):
+        height = min(_BAND, out_rows - top)
+        for r in range(height + 2 * RADIUS):
+            for i in range(columns):
+                a = np.float32(x[top + r, i])
+                b = np.float32(y[top + r, i])
+                s = a + b - offset
+                d = a - b
+                raw[0, r, i] = s
+                raw[1, r, i] = d
+                raw[2, r, i] = s * s
+                raw[3, r, i] = d * d
+        for k in range(4):
+            _filter_columns(raw[k], taps, down[:height])
+            _filter_rows(down, taps, moments[k, :height])
+        for r in range(height):
+            for i in range(out_columns):
+                s = moments[0, r, i]
+                d = moments[1, r, i]
+                d2 = d * d
+                var_s = moments[2, r, i] - s * s
+                var_d = moments[3, r, i] - d2
+                s2 = (s + offset) * (s + offset)
+                luminance[top + r, i] = (half * (s2 - d2) + c1) / (half * (s2 + d2) + c1)
+                contrast_structure[top + r, i] = (half * (var_s - var_d) + c2) / (
+                    half * (var_s + var_d) + c2
+                )
+
+
+@njit(**_options)
+def _mirror(index, size):
+    while index < 0 or index >= size:
+        index = -index - 1 if index < 0 else 2 * size - 1 - index
+    return index
+
+
+@njit(**_options)
+def _spread(taps, samples):
+    """Return the summed weights that ``samples`` neighbouring windows give to what they cover."""
+    weights = np.zeros(samples + 2 * RADIUS, np.float32)
+    for first in range(samples):
+        for k in range(2 * RADIUS + 1):
+            weights[first + k] += taps[min(k, 2 * RADIUS - k)]
+    return weights
+
+
+@njit(**_options)
+def _copy_mirrored(x, top, middle, band):
+    """Copy rows of ``x`` from ``top - 5`` on, with five mirrored samples on either side."""
+    rows, columns = x.shape
+    for r in range(band.shape[0]):
+        source = _mirror(top + r - RADIUS, rows)
+        for i in range(columns):
+            band[r, i + RADIUS] = np.float32(x[source, i]) - middle
+        for k in range(1, RADIUS + 1):
+            band[r, RADIUS - k] = np.float32(x[source, _mirror(-k, columns)]) - middle
+            band[r, RADIUS + columns - 1 + k] = (
+                np.float32(x[source, _mirror(columns - 1 + k, columns)]) - middle
+            )
+
+
+@njit(**_options)
+def block_moments(x, taps, middle, mean, variance):
+    """Fill the mean and the mean Gaussian-window variance of every macroblock.
+
+    Only the squares of the windows' means need the filter at every sample: the windows' second
+    moments are summed over a macroblock, so their weights can be summed beforehand.
+
+    Parameters
+    ----------
+    x : float32 array of shape (rows, columns)
+        Luma frame; windows that reach over its border see it mirrored.
+    taps : float32 array of shape (6,)
+        From :func:`gaussian_taps`.
+    middle : float32
+        Half of the luma range, taken off before squaring for precision.
+    mean, variance : float32 array of shape (ceil(rows / 16), ceil(columns / 16))
+        Results; a macroblock that reaches over the border counts only its samples inside.
+    """
+    rows, columns = x.shape
+    padded = (columns + 2 * RADIUS + 15) // 16 * 16
+    band = np.zeros((BLOCK + 2 * RADIUS, padded), np.float32)
+    down = np.empty((BLOCK, padded), np.float32)
+    means = np.empty((BLOCK, columns), np.float32)
+    squares = np.empty(padded, np.float32)
+    sums = np.empty((2, columns), np.float32)
+    for block_row in range(mean.shape[0]):
+        top = block_row * BLOCK
+        height = min(BLOCK, rows - top)
+        _copy_mirrored(x, top, middle, band[: height + 2 * RADIUS])
+        _filter_columns(band, taps, down[:height])
+        _filter_rows(down, taps, means[:height])
+        sums[:] = 0
+        for r in range(height):
+            for i in range(columns):
+                sums[0, i] += means[r, i]
+                sums[1, i] += means[r, i] * means[r, i]
+        squares[:] = 0
+        weights = _spread(taps, height)
+        for r in range(height + 2 * RADIUS):
+            weight = weights[r]
+            for i in range(padded):
+                squares[i] += weight * (band[r, i] * band[r, i])
+        for block in range(mean.shape[1]):
+            left = block * BLOCK
+            width = min(BLOCK, columns - left)
+            if block == 0 or width < BLOCK:
+                weights = _spread(taps, width)
+            first = np.float32(0)
+            second = np.float32(0)
+            for i in range(left, left + width):
+                first += sums[0, i]
+                second -= sums[1, i]
+            for k in range(width + 2 * RADIUS):
+                second += weights[k] * squares[left + k]
+            samples = np.float32(width * height)
+            mean[block_row, block] = first / samples + middle
+            variance[block_row, block] = max(second / samples, np.float32(0))
