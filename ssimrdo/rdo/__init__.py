@@ -1,7 +1,6 @@
 """The SSIM-MSE model, the Lagrange multiplier and the quantizer offsets."""
 
 from ssimrdo.rdo.model import (
-    DEFAULT_STRENGTH,
     BlockStatistics,
     block_statistics,
     effective_samples,
@@ -12,7 +11,6 @@ from ssimrdo.rdo.model import (
 )
 
 __all__ = [
-    "DEFAULT_STRENGTH",
     "BlockStatistics",
     "block_statistics",
     "effective_samples",

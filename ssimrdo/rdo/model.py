@@ -23,11 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo.defaults import RDO_STRENGTH
 from ssimrdo.ssim import ALPHA, BETA, kernels, luma_range, stabilizers
-
-DEFAULT_STRENGTH = 0.5
-"""Share of the theoretical QP offset that pays: distortion saturates and propagates."""
-
 
 @dataclass(frozen=True)
 class BlockStatistics:
@@ -129,7 +126,7 @@ def lagrange_ratio(theta: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def qp_offset(
-    lagrange_ratio: NDArray[Any], *, strength: float = DEFAULT_STRENGTH
+    lagrange_ratio: NDArray[Any], *, strength: float = RDO_STRENGTH
 ) -> NDArray[np.float32]:
     """Return ΔQP_i = 3 · s · log2(λ_i / λ), from λ ∝ 2^((QP - 12) / 3) [2]_.
 
@@ -149,7 +146,7 @@ def qp_offset(
 
 
 def quantizer_offsets(
-    luma: NDArray[Any], *, bit_depth: int = 8, strength: float = DEFAULT_STRENGTH
+    luma: NDArray[Any], *, bit_depth: int = 8, strength: float = RDO_STRENGTH
 ) -> NDArray[np.float32]:
     """Return the quantizer offset of every macroblock of a luma frame.
 

@@ -2,7 +2,6 @@
 
 from ssimrdo.x264.encoder import (
     MACROBLOCK,
-    PRESETS,
     Encoder,
     EncoderParameters,
     Packet,
@@ -12,7 +11,6 @@ from ssimrdo.x264.encoder import (
 
 __all__ = [
     "MACROBLOCK",
-    "PRESETS",
     "Encoder",
     "EncoderParameters",
     "Packet",

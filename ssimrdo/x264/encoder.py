@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo import defaults
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.x264._shim import ffi, lib
 
@@ -19,20 +20,6 @@ logger = logging.getLogger("ssimrdo.x264")
 
 MACROBLOCK = 16
 """Side of a macroblock in luma samples."""
-
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
-"""x264's presets, fastest first."""
 
 _LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 _LOG_TEXT_BYTES = 1024
@@ -50,7 +37,7 @@ class EncoderParameters:
     bit_depth : int
         8 (High profile) or 10 (High 10 profile).
     preset : str
-        One of :data:`PRESETS`.
+        One of :data:`ssimrdo.defaults.PRESETS`.
     tune : str, optional
         One of x264's tunings.
     options : tuple of (str, str)
@@ -323,7 +310,7 @@ def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str
             f"{parameters.bit_depth} bit: sides must be even and at most 16384, the depth 8 or 10"
         )
     if status == lib.SSIMRDO_BAD_PRESET:
-        return f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(PRESETS)}"
+        return f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(defaults.PRESETS)}"
     if status == lib.SSIMRDO_BAD_TUNE:
         return f"unknown x264 tuning {parameters.tune!r}"
     name, value = parameters.options[bad_option]

@@ -1,0 +1,5 @@
+"""``python -m ssimrdo``."""
+
+from ssimrdo.cli import main
+
+main()

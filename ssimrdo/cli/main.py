@@ -1,0 +1,109 @@
+"""The command group and the way from exceptions to exit statuses."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import warnings
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from ssimrdo import __version__
+from ssimrdo.errors import InputError, SsimrdoError
+
+COMMANDS = ("encode", "phantom")
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, or None."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"ssimrdo.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: ssimrdo encode ct-series/ -o chest.mp4 --crf 20 --window lung",
+)
+@click.version_option(__version__, prog_name="ssimrdo")
+def cli() -> None:
+    """Encode CT series to H.264 with SSIM-based rate-distortion optimisation.
+
+    Results go to stdout, progress and messages to stderr. Exit status: 0 good, 1 failed while
+    running, 2 bad input or usage, 3 finished with failures.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    _send_messages_to_stderr()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        status = cli.main(prog_name="ssimrdo", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        return _fail(error.format_message(), EXIT_BAD_INPUT)
+    except InputError as error:
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except SsimrdoError as error:
+        return _fail(str(error), EXIT_FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", EXIT_FAILED)
+    except MemoryError:
+        return _fail("out of memory", EXIT_FAILED)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"ssimrdo: error: {' '.join(message.split())}", err=True)
+    return status
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
+    """Unwind on SIGTERM, so that temporary files go away."""
+    del signal_number, frame
+    sys.exit(EXIT_TERMINATED)
+
+
+def _send_messages_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("ssimrdo: %(message)s"))
+    logger = logging.getLogger("ssimrdo")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    # Libraries quote the header values they complain about, and these may name a patient.
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").addHandler(logging.NullHandler())
+    logging.getLogger("pydicom").propagate = False

@@ -1,0 +1,150 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ssimrdo import defaults
+
+if TYPE_CHECKING:
+    from ssimrdo.encoding import EncodeSettings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_ENCODE_OPTIONS = (
+    click.option(
+        "--crf",
+        type=float,
+        metavar="F",
+        help=f"Constant rate factor, above 0 to 51; lower is better. [default: {defaults.CRF:g}]",
+    ),
+    click.option("--qp", type=int, metavar="N", help="Constant quantizer of P-frames, 1 to 51."),
+    click.option(
+        "--bitrate", type=float, metavar="KBPS", help="Mean bit rate in kbit/s, in two passes."
+    ),
+    click.option(
+        "--preset",
+        default=defaults.PRESET,
+        show_default=True,
+        metavar="NAME",
+        help=f"x264's preset, from {defaults.PRESETS[0]} to {defaults.PRESETS[-1]}.",
+    ),
+    click.option(
+        "--rdo",
+        type=click.Choice(["ssim", "off"]),
+        default="ssim",
+        show_default=True,
+        help="SSIM-based rate-distortion optimisation, or plain x264.",
+    ),
+    click.option(
+        "--rdo-strength",
+        type=float,
+        default=defaults.RDO_STRENGTH,
+        show_default=True,
+        metavar="S",
+        help="Share of the theoretical QP offset, 0 to 4.",
+    ),
+    click.option(
+        "--window",
+        default="auto",
+        show_default=True,
+        metavar="NAME|CENTRE/WIDTH|auto",
+        help="Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
+    ),
+    click.option(
+        "--bit-depth",
+        type=int,
+        default=defaults.BIT_DEPTH,
+        show_default=True,
+        metavar="8|10",
+        help="Bits per sample: High or High 10 profile.",
+    ),
+    click.option(
+        "--fps", default=defaults.FPS, show_default=True, metavar="F", help="Slices per second."
+    ),
+    click.option(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="x264's threads. [default: x264 chooses]",
+    ),
+    click.option(
+        "--x264-params",
+        default="",
+        metavar="K=V:K=V",
+        help="More of x264's parameters; they win over the preset and --rdo.",
+    ),
+)
+
+
+def encode_options(command: Command) -> Command:
+    """Add the options that make an :class:`EncodeSettings`."""
+    for option in reversed(_ENCODE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def encode_settings(
+    *,
+    crf: float | None,
+    qp: int | None,
+    bitrate: float | None,
+    preset: str,
+    rdo: str,
+    rdo_strength: float,
+    window: str,
+    bit_depth: int,
+    fps: str,
+    threads: int,
+    x264_params: str,
+) -> EncodeSettings:
+    """Return the settings that :func:`encode_options` describe.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or two contradict each other.
+    """
+    from ssimrdo.dicom import parse_window
+    from ssimrdo.encoding import EncodeSettings, parse_fps, parse_x264_params
+
+    return EncodeSettings(
+        crf=crf,
+        qp=qp,
+        bitrate_kbps=bitrate,
+        preset=preset,
+        rdo=rdo,  # type: ignore[arg-type]
+        rdo_strength=rdo_strength,
+        window=parse_window(window),
+        bit_depth=bit_depth,  # type: ignore[arg-type]
+        fps=parse_fps(fps),
+        threads=threads,
+        x264_params=parse_x264_params(x264_params),
+    )
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+
+
+def _set_verbosity(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del context, parameter
+    if value:
+        logging.getLogger("ssimrdo").setLevel(logging.INFO)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbosity,
+    help="Show x264's own messages.",
+)

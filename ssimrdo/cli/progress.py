@@ -1,0 +1,66 @@
+"""A progress bar on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def slice_progress(
+    description: str, total: int | None = None, quiet: bool = False
+) -> Iterator[Callable[..., None]]:
+    """Show slices done, slices per second and the time left, if stderr is a terminal.
+
+    Parameters
+    ----------
+    description : str
+        Text before the bar.
+    total : int, optional
+        Number of slices; may be given later.
+    quiet : bool
+        Show nothing.
+
+    Yields
+    ------
+    callable
+        To be called with the number of slices done and, optionally, their total.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total=None: None
+        return
+
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Task as Task
+    from rich.text import Text
+
+    class SpeedColumn(ProgressColumn):
+        """Slices per second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f} slices/s")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        SpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(done: int, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance

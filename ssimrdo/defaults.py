@@ -1,0 +1,29 @@
+"""Defaults and choices that the command line shows without loading the encoder."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CRF: Final = 23.0
+"""x264's constant rate factor where no rate is asked for."""
+
+RDO_STRENGTH: Final = 0.5
+"""Share s of the theoretical QP offset that pays: distortion saturates and propagates."""
+
+PRESET: Final = "medium"
+FPS: Final = "25"
+BIT_DEPTH: Final = 8
+
+PRESETS: Final = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+)
+"""x264's presets, fastest first."""

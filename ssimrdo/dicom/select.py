@@ -1,0 +1,158 @@
+"""Choice of the one series to encode, and the checks it has to pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ssimrdo.dicom.find import NOT_DICOM, SkippedFile, find_series
+from ssimrdo.dicom.geometry import check_consistent
+from ssimrdo.dicom.header import printable
+from ssimrdo.dicom.load import decoding_problem
+from ssimrdo.errors import BadSliceError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ssimrdo.dicom.find import BadFile, SearchResult, Series
+
+_MAX_LISTED: Final = 5
+
+
+def open_series(
+    folder: Path | str, *, series_uid: str | None = None, skip_bad: bool = False
+) -> tuple[Series, tuple[SkippedFile, ...]]:
+    """Find the CT series of a folder and choose one; `find_series`, then `select_series`.
+
+    Parameters
+    ----------
+    folder : Path or str
+        A folder, searched recursively, or a single DICOM file.
+    series_uid : str or None
+        Series Instance UID to choose, needed if there are several CT series.
+    skip_bad : bool
+        Leave out damaged files instead of refusing the series.
+
+    Returns
+    -------
+    Series
+        The chosen series.
+    tuple of SkippedFile
+        The files left out.
+
+    Raises
+    ------
+    InputError
+        If no series can be chosen or the chosen one cannot be encoded.
+    BadSliceError
+        If a file that may belong to the series is damaged and `skip_bad` is False.
+    """
+    return select_series(find_series(folder), folder, series_uid=series_uid, skip_bad=skip_bad)
+
+
+def select_series(
+    result: SearchResult,
+    folder: Path | str,
+    *,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
+) -> tuple[Series, tuple[SkippedFile, ...]]:
+    """Choose one of the series found and check that it can be encoded.
+
+    Parameters
+    ----------
+    result : SearchResult
+        What `find_series` found.
+    folder : Path or str
+        The path it searched.
+    series_uid : str or None
+        Series Instance UID to choose, needed if there are several CT series.
+    skip_bad : bool
+        Leave out damaged files instead of refusing the series.
+
+    Returns
+    -------
+    Series
+        The chosen series.
+    tuple of SkippedFile
+        The files left out, including damaged ones of other series.
+
+    Raises
+    ------
+    InputError
+        If no series can be chosen, its slices differ in size, orientation or pixel spacing, or
+        its transfer syntax cannot be decoded.
+    BadSliceError
+        If a file that may belong to the series is damaged and `skip_bad` is False.
+    """
+    root = Path(folder)
+    shown = printable(root)
+    series = _choose(result, shown, series_uid)
+    uid = series.uid if series else series_uid
+    bad = [file for file in result.bad if uid is None or file.series_uid in (None, uid)]
+    if series is None and not bad:
+        bad = list(result.bad)
+    if bad and not skip_bad:
+        raise _bad_slices(bad, root)
+    if series is None:
+        raise InputError(
+            f"{shown}: no usable CT slice, all {len(bad)} are damaged ({bad[0].reason}); "
+            "copy the files again"
+        )
+    check_consistent(series.slices, Path(shown))
+    for transfer_syntax in sorted({header.transfer_syntax_uid for header in series.slices}):
+        problem = decoding_problem(transfer_syntax)
+        if problem is not None:
+            raise InputError(f"{shown}: {problem}")
+    left_out = (*result.skipped, *(SkippedFile(file.path, file.reason) for file in result.bad))
+    return series, tuple(sorted(left_out, key=lambda file: file.path))
+
+
+def _choose(result: SearchResult, shown: str, series_uid: str | None) -> Series | None:
+    """Choose a series; None if all files it may have are damaged."""
+    chosen = [s for s in result.series if series_uid in (None, s.uid)]
+    if len(chosen) == 1:
+        return chosen[0]
+    if len(chosen) > 1:
+        raise InputError(
+            f"{shown}: holds {len(chosen)} CT series; choose one with its series UID: "
+            f"{_list(chosen)}"
+        )
+    is_damaged = any(file.series_uid == series_uid for file in result.bad)
+    if series_uid is not None and result.series and not is_damaged:
+        raise InputError(
+            f"{shown}: no CT series has the UID {printable(series_uid)[:64]}; "
+            f"there is {_list(result.series)}"
+        )
+    if result.bad:
+        return None
+    raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
+
+
+def _bad_slices(bad: Sequence[BadFile], root: Path) -> BadSliceError:
+    first = bad[0]
+    path = printable(root if root.is_file() else root / first.path)
+    more = f" and {len(bad) - 1} more damaged" if len(bad) > 1 else ""
+    return BadSliceError(path, f"{first.reason}{more}; --skip-bad leaves such files out")
+
+
+def _list(series: Sequence[Series]) -> str:
+    """Return UID, slice count and matrix of the series, shortened; no text of the headers."""
+    shown = [
+        f"{s.uid} ({len(s.slices)} slice{'s' * (len(s.slices) > 1)}, {s.columns}x{s.rows})"
+        for s in series[:_MAX_LISTED]
+    ]
+    more = len(series) - len(shown)
+    return ", ".join(shown) + (f", and {more} more" if more else "")
+
+
+def _nothing(result: SearchResult) -> str:
+    """Say what was found where there is no CT slice."""
+    others = Counter(file.reason for file in result.skipped)
+    if not others:
+        return "no files here"
+    if set(others) == {NOT_DICOM}:
+        return f"no DICOM files here, only {others[NOT_DICOM]} other"
+    listed = [f"{count} x {reason}" for reason, count in others.most_common(_MAX_LISTED)]
+    return f"no CT slices here, only {', '.join(listed)}"

@@ -1,0 +1,398 @@
+"""From a DICOM series to a verified H.264 file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.dicom import (
+    Series,
+    SkippedFile,
+    Window,
+    apply_window,
+    load_hu,
+    open_series,
+)
+from ssimrdo.encoding.output import atomic_file, check_writable, container_of, sidecar_path
+from ssimrdo.encoding.parameters import encoder_parameters
+from ssimrdo.encoding.result import EncodeResult, Seconds, Summary, WindowUsed, X264Info
+from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.errors import BadSliceError, InputError, VerificationError
+from ssimrdo.rdo import quantizer_offsets
+from ssimrdo.rdo.warmup import load_kernels
+from ssimrdo.ssim import SliceQuality, slice_quality
+from ssimrdo.video import decoded_luma, packet_writer, x264_settings
+from ssimrdo.video.mux import WritePacket
+from ssimrdo.x264 import Encoder, EncoderParameters, Packet, x264_build
+
+logger = logging.getLogger("ssimrdo")
+
+FALLBACK_WINDOW = Window(40.0, 400.0)
+"""Soft tissue, for series whose header has no window."""
+
+MIN_SIDE = 16
+MAX_SIDE = 16384
+
+Progress = Callable[[int, int], None]
+"""Called with the number of slices done and the total; two passes count each slice twice."""
+
+
+def encode(
+    series: Path | str,
+    output: Path | str,
+    settings: EncodeSettings | None = None,
+    *,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> EncodeResult:
+    """Encode a CT series to H.264 and measure what a decoder will show.
+
+    Slices are read, windowed, analysed, encoded and measured one after another, so memory does
+    not grow with their number. The finished file is decoded once and compared with what was
+    measured before it gets its name; a sidecar ``OUTPUT.json`` holds settings and results.
+
+    Parameters
+    ----------
+    series : Path or str
+        Folder that is searched recursively, or a single DICOM file.
+    output : Path or str
+        File to write; ``.mp4``, ``.mkv`` or ``.h264``.
+    settings : EncodeSettings, optional
+        How to encode; CRF 23 with SSIM-based rate-distortion optimisation by default.
+    series_uid : str, optional
+        Series Instance UID, where the folder holds several CT series.
+    skip_bad : bool
+        Leave out files that cannot be used instead of refusing the series.
+    overwrite : bool
+        Replace an existing output.
+    progress : callable, optional
+        See :data:`Progress`.
+
+    Returns
+    -------
+    EncodeResult
+        Sizes, qualities, times and the files left out.
+
+    Raises
+    ------
+    InputError
+        If the series, an option or the output cannot be used.
+    EncoderError
+        If x264 fails.
+    VerificationError
+        If the file does not decode to what was measured.
+    OSError
+        If the output cannot be written, such as on a full disk.
+    """
+    started = time.perf_counter()
+    output = Path(output)
+    settings = settings or EncodeSettings()
+    container = container_of(output)
+    check_writable(output, overwrite=overwrite)
+    clock = _Clock()
+    with clock.measure("load"):
+        found, skipped = open_series(Path(series), series_uid=series_uid, skip_bad=skip_bad)
+        job = _plan(found, settings, container, skip_bad)
+        load_kernels(settings.bit_depth)
+    with atomic_file(output) as temporary:
+        measured = _encode_to(temporary, job, clock, progress)
+        with clock.measure("verify"):
+            _verify(temporary, job, measured)
+        result = _result(output, temporary, job, measured, skipped, clock, started)
+        # Removed first: whoever finds a sidecar finds it beside the file it describes.
+        sidecar_path(output).unlink(missing_ok=True)
+    _write_sidecar(result, settings)
+    return result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One series with everything that its passes share."""
+
+    series: Series
+    settings: EncodeSettings
+    container: str
+    window: Window
+    parameters: Callable[[Path | None, bool], EncoderParameters]
+    skip_bad: bool
+
+
+@dataclass
+class _Measured:
+    """What accumulates while packets come out; slices are keyed by presentation order."""
+
+    headers: bytes = b""
+    payload_bytes: int = 0
+    qualities: dict[int, SliceQuality] = field(default_factory=dict)
+    checksums: dict[int, int] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+
+
+class _Clock:
+    """Wall time by step."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def measure(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - started
+
+
+def _plan(series: Series, settings: EncodeSettings, container: str, skip_bad: bool) -> _Job:
+    rows, columns = series.rows, series.columns
+    if not (MIN_SIDE <= min(rows, columns) and max(rows, columns) <= MAX_SIDE):
+        raise InputError(
+            f"{series.slices[0].path}: slices of {columns}x{rows} cannot be encoded: "
+            f"sides are {MIN_SIDE} to {MAX_SIDE}"
+        )
+
+    def parameters(stats: Path | None, first_pass: bool) -> EncoderParameters:
+        return encoder_parameters(
+            settings,
+            width=_even(columns),
+            height=_even(rows),
+            sample_aspect_ratio=_sample_aspect_ratio(series),
+            raw_stream=container == "h264",
+            stats=stats,
+            first_pass=first_pass,
+        )
+
+    return _Job(series, settings, container, _window(series, settings), parameters, skip_bad)
+
+
+def _window(series: Series, settings: EncodeSettings) -> Window:
+    if settings.window is not None:
+        return settings.window
+    if series.header_window is not None:
+        return series.header_window
+    logger.warning(
+        "the header has no window: using %g/%g HU; choose another with --window",
+        FALLBACK_WINDOW.center,
+        FALLBACK_WINDOW.width,
+    )
+    return FALLBACK_WINDOW
+
+
+def _even(side: int) -> int:
+    return side + side % 2
+
+
+def _sample_aspect_ratio(series: Series) -> Fraction:
+    if series.pixel_spacing_mm is None:
+        return Fraction(1)
+    row_spacing, column_spacing = series.pixel_spacing_mm
+    if abs(column_spacing / row_spacing - 1) < 1e-4:
+        return Fraction(1)
+    return Fraction(column_spacing / row_spacing).limit_denominator(1000)
+
+
+def _encode_to(path: Path, job: _Job, clock: _Clock, progress: Progress | None) -> _Measured:
+    two_passes = job.settings.bitrate_kbps is not None
+    report = _reporter(progress, len(job.series.slices), 2 if two_passes else 1)
+    if not two_passes:
+        return _encode_pass(path, job, job.parameters(None, False), clock, report)
+    with tempfile.TemporaryDirectory(prefix="ssimrdo-") as folder:
+        stats = Path(folder) / "x264_2pass.log"
+        _encode_pass(None, job, job.parameters(stats, True), clock, report)
+        return _encode_pass(path, job, job.parameters(stats, False), clock, report)
+
+
+def _reporter(progress: Progress | None, slices: int, passes: int) -> Callable[[], None]:
+    done = 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, slices * passes)
+
+    return report
+
+
+def _encode_pass(
+    path: Path | None,
+    job: _Job,
+    parameters: EncoderParameters,
+    clock: _Clock,
+    report: Callable[[], None],
+) -> _Measured:
+    """Run one pass; without a path its packets are dropped and nothing is measured."""
+    measured = _Measured()
+    sources: dict[int, NDArray[Any]] = {}
+    with Encoder(parameters) as encoder:
+        measured.headers = encoder.headers()
+        writer = (
+            nullcontext(_drop)
+            if path is None
+            else packet_writer(
+                path, job.container, headers=measured.headers, fps=job.settings.fps
+            )
+        )
+        with writer as write:
+            packets = _packets(encoder, _luma(job, measured), job, sources, clock, report)
+            for packet in packets:
+                source = sources.pop(packet.pts)
+                if path is not None:
+                    with clock.measure("encode"):
+                        write(packet)
+                    with clock.measure("verify"):
+                        _measure(packet, source, job.settings.bit_depth, measured)
+    return measured
+
+
+def _drop(packet: Packet) -> None:
+    del packet
+
+
+def _packets(
+    encoder: Encoder,
+    frames: Iterable[NDArray[Any]],
+    job: _Job,
+    sources: dict[int, NDArray[Any]],
+    clock: _Clock,
+    report: Callable[[], None],
+) -> Iterator[Packet]:
+    """Yield packets in decoding order; a frame stays in ``sources`` until its packet is out."""
+    settings = job.settings
+    remaining = iter(frames)
+    count = 0
+    while True:
+        with clock.measure("load"):
+            luma = next(remaining, None)
+        if luma is None:
+            break
+        padded = _pad_to_even(luma)
+        offsets = None
+        if settings.rdo == "ssim":
+            with clock.measure("analyse"):
+                offsets = quantizer_offsets(
+                    padded, bit_depth=settings.bit_depth, strength=settings.rdo_strength
+                )
+        sources[count] = luma
+        with clock.measure("encode"):
+            packet = encoder.encode(padded, offsets, pts=count)
+        count += 1
+        report()
+        if packet is not None:
+            yield packet
+    if count == 0:
+        raise InputError(f"{job.series.slices[0].path.parent}: no slice could be decoded")
+    flushed = encoder.flush()
+    while True:
+        with clock.measure("encode"):
+            packet = next(flushed, None)
+        if packet is None:
+            return
+        yield packet
+
+
+def _luma(job: _Job, measured: _Measured) -> Iterator[NDArray[Any]]:
+    for header in job.series.slices:
+        try:
+            hu = load_hu(header)
+        except BadSliceError as error:
+            if not job.skip_bad:
+                raise
+            measured.bad[header.name] = error.reason
+            continue
+        yield apply_window(
+            hu,
+            job.window,
+            bit_depth=job.settings.bit_depth,
+            inverted=header.photometric_interpretation == "MONOCHROME1",
+        )
+
+
+def _pad_to_even(luma: NDArray[Any]) -> NDArray[Any]:
+    rows, columns = luma.shape
+    if rows % 2 == 0 and columns % 2 == 0:
+        return luma
+    return np.pad(luma, ((0, rows % 2), (0, columns % 2)), mode="edge")
+
+
+def _measure(packet: Packet, source: NDArray[Any], bit_depth: int, measured: _Measured) -> None:
+    rows, columns = source.shape
+    shown = packet.reconstruction
+    measured.payload_bytes += len(packet.data)
+    measured.qualities[packet.pts] = slice_quality(
+        source, shown[:rows, :columns], bit_depth=bit_depth
+    )
+    measured.checksums[packet.pts] = zlib.crc32(shown)
+
+
+def _verify(path: Path, job: _Job, measured: _Measured) -> None:
+    """Decode the file with FFmpeg: it must show the very samples whose quality was measured."""
+    frames = 0
+    for luma in decoded_luma(path, container=job.container, threads=job.settings.threads):
+        if zlib.crc32(luma) != measured.checksums.get(frames):
+            raise VerificationError(f"slice {frames} decodes to other samples than x264 encoded")
+        frames += 1
+    if frames != len(measured.checksums):
+        raise VerificationError(f"{frames} of {len(measured.checksums)} slices decode")
+
+
+def _result(
+    output: Path,
+    temporary: Path,
+    job: _Job,
+    measured: _Measured,
+    skipped: tuple[SkippedFile, ...],
+    clock: _Clock,
+    started: float,
+) -> EncodeResult:
+    settings = job.settings
+    qualities = measured.qualities.values()
+    bad = tuple(SkippedFile(name, reason) for name, reason in measured.bad.items())
+    return EncodeResult(
+        output=str(output),
+        frames=len(qualities),
+        width=_even(job.series.columns),
+        height=_even(job.series.rows),
+        bit_depth=settings.bit_depth,
+        window=WindowUsed(job.window.center, job.window.width),
+        bytes=temporary.stat().st_size,
+        kbps=float(measured.payload_bytes * 8 * settings.fps / len(qualities) / 1000),
+        ssim=Summary.of(quality.ssim for quality in qualities),
+        weighted_ssim=Summary.of(quality.weighted_ssim for quality in qualities),
+        psnr=Summary.of(quality.psnr_db for quality in qualities),
+        seconds=Seconds(
+            **{step: clock.seconds[step] for step in ("load", "analyse", "encode", "verify")},
+            total=time.perf_counter() - started,
+        ),
+        x264=X264Info(x264_build(), x264_settings(measured.headers)),
+        skipped=(*skipped, *bad),
+    )
+
+
+def _write_sidecar(result: EncodeResult, settings: EncodeSettings) -> None:
+    """Write settings and results; file names of the source stay out, they may name a patient."""
+    output = Path(result.output)
+    reasons = Counter(file.reason for file in result.skipped)
+    record = {
+        **result.as_dict(),
+        "output": output.name,
+        "skipped": [{"reason": reason, "files": files} for reason, files in reasons.items()],
+        "settings": settings.as_dict(),
+    }
+    with atomic_file(sidecar_path(output)) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")

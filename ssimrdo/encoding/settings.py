@@ -1,0 +1,207 @@
+"""What an encode is asked for, checked once where it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from ssimrdo import defaults
+from ssimrdo.dicom.window import Window
+from ssimrdo.errors import InputError
+
+MAX_QP = 51
+MAX_STRENGTH = 4.0
+MAX_THREADS = 128
+
+_OWN_OPTIONS = {
+    "crf": "--crf",
+    "qp": "--qp",
+    "qp_constant": "--qp",
+    "bitrate": "--bitrate",
+    "pass": "--bitrate",
+    "stats": "--bitrate",
+    "threads": "--threads",
+    "fps": "--fps",
+    "width": "the series",
+    "height": "the series",
+    "sar": "the series' pixel spacing",
+    "crop-rect": "the series",
+    "csp": "--bit-depth",
+    "input-csp": "--bit-depth",
+    "output-csp": "--bit-depth",
+    "input-depth": "--bit-depth",
+    "output-depth": "--bit-depth",
+    "bitdepth": "--bit-depth",
+    "fullrange": "the output's full range",
+    "range": "the output's full range",
+    "annexb": "the output's suffix",
+    "repeat-headers": "the output's suffix",
+    "global-header": "the output's suffix",
+    "preset": "--preset",
+    "force-cfr": "--fps",
+    "timebase": "--fps",
+    "log": "--verbose",
+    "log-level": "--verbose",
+    "dump-yuv": "the output",
+    "qpfile": "--rdo",
+}
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How a series is encoded.
+
+    Parameters
+    ----------
+    crf : float, optional
+        x264's constant rate factor, above 0 and up to 51; 23 when no rate is given.
+    qp : int, optional
+        Constant quantizer of P-frames, 1 to 51, in place of ``crf``.
+    bitrate_kbps : float, optional
+        Mean bit rate, reached in two passes, in place of ``crf``.
+    preset : str
+        One of :data:`ssimrdo.defaults.PRESETS`.
+    rdo : {"ssim", "off"}
+        ``"ssim"`` steers x264 with quantizer offsets from the SSIM model and turns its
+        psychovisual switches off; ``"off"`` is x264 with the same settings.
+    rdo_strength : float
+        Share s of the theoretical quantizer offset, 0 to 4.
+    window : Window, optional
+        Window centre and width; the header's own when None.
+    bit_depth : {8, 10}
+        Bits per luma sample.
+    fps : Fraction
+        Slices per second.
+    threads : int
+        x264's threads; 0 leaves the number to x264.
+    x264_params : tuple of (str, str)
+        More of x264's parameters; they come last and so win.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or two values contradict each other.
+    """
+
+    crf: float | None = None
+    qp: int | None = None
+    bitrate_kbps: float | None = None
+    preset: str = defaults.PRESET
+    rdo: Literal["ssim", "off"] = "ssim"
+    rdo_strength: float = defaults.RDO_STRENGTH
+    window: Window | None = None
+    bit_depth: Literal[8, 10] = defaults.BIT_DEPTH
+    fps: Fraction = Fraction(defaults.FPS)
+    threads: int = 0
+    x264_params: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        rates = [r for r in (self.crf, self.qp, self.bitrate_kbps) if r is not None]
+        if len(rates) > 1:
+            raise InputError("--crf, --qp and --bitrate exclude each other: give one")
+        if not rates:
+            object.__setattr__(self, "crf", defaults.CRF)
+        _check_rate(self)
+        _check_range("--rdo-strength", self.rdo_strength, 0, MAX_STRENGTH)
+        _check_range("--threads", self.threads, 0, MAX_THREADS)
+        _check_range("--fps", self.fps, Fraction(1, 100), 1000)
+        _check_choice("--preset", self.preset, defaults.PRESETS)
+        _check_choice("--rdo", self.rdo, ("ssim", "off"))
+        _check_choice("--bit-depth", self.bit_depth, (8, 10))
+        _check_x264_params(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON types."""
+        return {
+            **dataclasses.asdict(self),
+            "fps": str(self.fps),
+            "x264_params": ":".join(f"{name}={value}" for name, value in self.x264_params),
+        }
+
+
+def parse_x264_params(text: str) -> tuple[tuple[str, str], ...]:
+    """Split ``name=value:name=value`` as x264 and FFmpeg write it; a bare name means on.
+
+    Raises
+    ------
+    InputError
+        If a part has no name.
+    """
+    pairs = []
+    for part in text.split(":") if text else []:
+        name, separator, value = part.partition("=")
+        name = name.strip()
+        if not name or not (name.isascii() and name.isprintable()):
+            raise InputError(f"--x264-params: {part!r} is not name=value")
+        pairs.append((name.removeprefix("--"), value.strip() if separator else "1"))
+    return tuple(pairs)
+
+
+def parse_fps(text: str) -> Fraction:
+    """Read slices per second as ``25``, ``12.5`` or ``30000/1001``.
+
+    Raises
+    ------
+    InputError
+        If the text is no positive number.
+    """
+    try:
+        fps = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"--fps: {text!r} is no number or fraction, such as 25 or 25/2") from None
+    return fps.limit_denominator(100_000)
+
+
+def _check_rate(settings: EncodeSettings) -> None:
+    if settings.qp is not None:
+        if settings.qp != int(settings.qp):
+            raise InputError(f"--qp is a whole number, not {settings.qp}")
+        _check_range("--qp", settings.qp, 1, MAX_QP)
+    if settings.bitrate_kbps is not None:
+        _check_range("--bitrate", settings.bitrate_kbps, 1, 2_000_000)
+    if settings.crf is not None:
+        if settings.crf == 0:
+            raise InputError(
+                "--crf 0 is lossless in x264, which the High profile does not allow: "
+                "use a small value such as 1"
+            )
+        _check_range("--crf", settings.crf, 0, MAX_QP)
+
+
+def _check_range(
+    name: str, value: float | Fraction, low: float | Fraction, high: float | Fraction
+) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InputError(f"{name} {value} is out of range: {float(low):g} to {float(high):g}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(map(str, choices))}")
+
+
+def _check_x264_params(settings: EncodeSettings) -> None:
+    for name, value in settings.x264_params:
+        key = name.replace("_", "-")
+        if "\0" in name + value:
+            raise InputError(f"--x264-params: {name} has a NUL character")
+        if key in _OWN_OPTIONS or key.removeprefix("no-") in _OWN_OPTIONS:
+            setter = _OWN_OPTIONS.get(key) or _OWN_OPTIONS[key.removeprefix("no-")]
+            raise InputError(f"--x264-params: {name} is set by {setter}")
+        if settings.rdo == "ssim" and _turns_aq_off(key, value):
+            raise InputError(
+                f"--x264-params: {name}={value} makes x264 ignore the quantizer offsets of "
+                "--rdo ssim: leave it out or use --rdo off"
+            )
+
+
+def _turns_aq_off(key: str, value: str) -> bool:
+    if key not in {"aq-mode", "aq-strength"}:
+        return False
+    try:
+        return float(value) == 0
+    except ValueError:
+        return False
