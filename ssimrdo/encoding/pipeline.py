@@ -7,8 +7,9 @@ import logging
 import tempfile
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -45,6 +46,8 @@ FALLBACK_WINDOW = Window(40.0, 400.0)
 
 MIN_SIDE = 16
 MAX_SIDE = 16384
+MAX_PENDING = 8
+"""Slices that may wait to be measured; it bounds the memory they hold."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of slices done and the total; two passes count each slice twice."""
@@ -239,7 +242,9 @@ def _encode_pass(
     """Run one pass; without a path its packets are dropped and nothing is measured."""
     measured = _Measured()
     sources: dict[int, NDArray[Any]] = {}
-    with Encoder(parameters) as encoder:
+    pending: deque[Future[None]] = deque()
+    # Measuring lets go of the interpreter lock, so it runs beside reading and encoding.
+    with ThreadPoolExecutor(max_workers=1) as measurer, Encoder(parameters) as encoder:
         measured.headers = encoder.headers()
         writer = (
             nullcontext(_drop)
@@ -252,11 +257,19 @@ def _encode_pass(
             packets = _packets(encoder, _luma(job, measured), job, sources, clock, report)
             for packet in packets:
                 source = sources.pop(packet.pts)
-                if path is not None:
-                    with clock.measure("encode"):
-                        write(packet)
-                    with clock.measure("verify"):
-                        _measure(packet, source, job.settings.bit_depth, measured)
+                if path is None:
+                    continue
+                with clock.measure("encode"):
+                    write(packet)
+                pending.append(
+                    measurer.submit(_measure, packet, source, job.settings.bit_depth, measured)
+                )
+                with clock.measure("verify"):
+                    while len(pending) > MAX_PENDING:
+                        pending.popleft().result()
+        with clock.measure("verify"):
+            for future in pending:
+                future.result()
     return measured
 
 

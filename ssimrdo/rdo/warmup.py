@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 
+import numpy as np
+
 logger = logging.getLogger("ssimrdo")
 
-_PATIENCE_SECONDS = 1.0
+_PATIENCE_SECONDS = 2.0
 
 
 def load_kernels(bit_depth: int) -> None:
@@ -18,6 +20,8 @@ def load_kernels(bit_depth: int) -> None:
     bit_depth : int
         8 or 10: the luma's dtype.
     """
+    from ssimrdo import rdo, ssim
+
     message = threading.Timer(
         _PATIENCE_SECONDS,
         logger.warning,
@@ -26,17 +30,8 @@ def load_kernels(bit_depth: int) -> None:
     message.daemon = True
     message.start()
     try:
-        _touch(bit_depth)
+        luma = np.zeros((16, 16), np.uint8 if bit_depth == 8 else np.uint16)
+        ssim.slice_quality(luma, luma, bit_depth=bit_depth)
+        rdo.quantizer_offsets(luma, bit_depth=bit_depth)
     finally:
         message.cancel()
-
-
-def _touch(bit_depth: int) -> None:
-    import numpy as np
-
-    from ssimrdo.rdo import quantizer_offsets
-    from ssimrdo.ssim import slice_quality
-
-    luma = np.zeros((16, 16), np.uint8 if bit_depth == 8 else np.uint16)
-    slice_quality(luma, luma, bit_depth=bit_depth)
-    quantizer_offsets(luma, bit_depth=bit_depth)

@@ -8,6 +8,7 @@ References
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +152,7 @@ def psnr_db(x: NDArray[Any], y: NDArray[Any], *, bit_depth: int = 8) -> float:
     mse = float(np.vdot(difference, difference)) / difference.size
     if mse == 0:
         return PSNR_CEILING_DB
-    return min(10 * np.log10(luma_range(bit_depth) ** 2 / mse), PSNR_CEILING_DB)
+    return min(10 * math.log10(luma_range(bit_depth) ** 2 / mse), PSNR_CEILING_DB)
 
 
 def slice_quality(x: NDArray[Any], y: NDArray[Any], *, bit_depth: int = 8) -> SliceQuality:
@@ -160,10 +161,12 @@ def slice_quality(x: NDArray[Any], y: NDArray[Any], *, bit_depth: int = 8) -> Sl
     Parameters and errors as in :func:`ssim_components`.
     """
     luminance, contrast_structure = ssim_components(x, y, bit_depth=bit_depth)
-    weighted = _weigh(luminance, contrast_structure, ALPHA, BETA)
+    plain, weighted = kernels.ssim_means(
+        luminance, contrast_structure, np.float32(ALPHA), np.float32(BETA)
+    )
     return SliceQuality(
-        ssim=_mean_product(luminance, contrast_structure),
-        weighted_ssim=float(weighted.mean(dtype=np.float64)),
+        ssim=float(plain),
+        weighted_ssim=float(weighted),
         psnr_db=psnr_db(x, y, bit_depth=bit_depth),
     )
 

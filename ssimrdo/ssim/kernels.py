@@ -232,3 +232,61 @@ def block_moments(x, taps, middle, mean, variance):
             samples = np.float32(width * height)
             mean[block_row, block] = first / samples + middle
             variance[block_row, block] = max(second / samples, np.float32(0))
+
+
+def _fit(function, low, high, degree):
+    """Return the coefficients, highest first, of a near-minimax polynomial."""
+    nodes = np.cos(np.pi * (np.arange(4 * degree) + 0.5) / (4 * degree))
+    x = (low + high) / 2 + (high - low) / 2 * nodes
+    return tuple(np.float32(c) for c in np.polyfit(x, function(x), degree))
+
+
+_LOG2 = _fit(lambda x: np.log2(1 + x) / x, -(1 - 0.5**0.5), 2**0.5 - 1, 8)
+_EXP2 = _fit(np.exp2, -0.5, 0.5, 6)
+
+
+@njit(inline="always")
+def _power(x, exponent):
+    """Return ``x ** exponent`` for positive ``x`` to 1e-6, in a form that vectorises."""
+    bits = np.float32(x).view(np.int32)
+    scale = np.int32((bits - np.int32(0x3F3504F3)) >> 23)
+    m = np.int32(bits - (scale << 23)).view(np.float32) - np.float32(1)
+    p = _LOG2[0]
+    for k in _LOG2[1:]:
+        p = p * m + k
+    t = exponent * (np.float32(scale) + m * p)
+    t = max(t, np.float32(-126))
+    whole = np.floor(t + np.float32(0.5))
+    f = t - whole
+    q = _EXP2[0]
+    for k in _EXP2[1:]:
+        q = q * f + k
+    return q * np.int32((np.int32(whole) + 127) << 23).view(np.float32)
+
+
+@njit(**_options)
+def ssim_means(luminance, contrast_structure, alpha, beta):
+    """Return the means of SSIM and of weighted SSIM over two component maps.
+
+    Parameters
+    ----------
+    luminance, contrast_structure : float32 array of the same shape
+        From :func:`ssim_components`.
+    alpha, beta : float32
+        Exponents of the luminance and of the contrast-structure term; a negative
+        contrast-structure term keeps its sign.
+    """
+    plain = 0.0
+    weighted = 0.0
+    rows, columns = luminance.shape
+    for r in range(rows):
+        row_plain = np.float32(0)
+        row_weighted = np.float32(0)
+        for i in range(columns):
+            con = contrast_structure[r, i]
+            row_plain += luminance[r, i] * con
+            magnitude = _power(luminance[r, i], alpha) * _power(abs(con), beta)
+            row_weighted += magnitude if con > 0 else -magnitude
+        plain += row_plain
+        weighted += row_weighted
+    return plain / luminance.size, weighted / luminance.size
