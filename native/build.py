@@ -1,4 +1,4 @@
-"""Build ``ssimrdo.x264._shim``: cffi's glue around ``encoder.c``, linked to the system's libx264."""
+"""Build ``ssimrdo.x264._shim``: cffi's glue around ``encoder.c``, linked to libx264."""
 
 from __future__ import annotations
 

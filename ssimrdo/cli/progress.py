@@ -28,7 +28,7 @@ def slice_progress(
         To be called with the number of slices done and, optionally, their total.
     """
     if quiet or not sys.stderr.isatty():
-        yield lambda done, total=None: None
+        yield _ignore
         return
 
     from rich.console import Console
@@ -37,10 +37,10 @@ def slice_progress(
         MofNCompleteColumn,
         Progress,
         ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.progress import Task as Task
     from rich.text import Text
 
     class SpeedColumn(ProgressColumn):
@@ -64,3 +64,7 @@ def slice_progress(
             bar.update(task, completed=done, total=total)
 
         yield advance
+
+
+def _ignore(done: int, total: int | None = None) -> None:
+    del done, total

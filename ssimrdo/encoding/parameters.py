@@ -15,8 +15,9 @@ def rate_options(settings: EncodeSettings) -> Options:
     """Return x264's rate-control options for a single pass or for both of two.
 
     x264 ignores quantizer offsets at ``qp``, so with ``rdo="ssim"`` a constant QP is asked for
-    as the CRF that gives it: without rate-distribution over time (``qcomp=1``) and without
-    MB-tree, a frame's QP follows from its type alone.
+    as the CRF that gives it: without bit distribution over time (``qcomp`` near 1) and without
+    MB-tree, a frame's QP follows from its type alone. At ``qcomp=1`` x264 would forget the
+    I-frame's share in the first frame.
     """
     if settings.bitrate_kbps is not None:
         return (("bitrate", f"{round(settings.bitrate_kbps)}"),)
@@ -24,7 +25,7 @@ def rate_options(settings: EncodeSettings) -> Options:
         return (("crf", f"{settings.crf:g}"),)
     if settings.rdo == "off":
         return (("qp", f"{settings.qp}"),)
-    return (("crf", f"{settings.qp}"), ("qcomp", "1"), ("mbtree", "0"))
+    return (("crf", f"{settings.qp}"), ("qcomp", "0.9999"), ("mbtree", "0"))
 
 
 def rdo_options(settings: EncodeSettings) -> Options:

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 import zlib
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -36,7 +36,6 @@ from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.rdo.warmup import load_kernels
 from ssimrdo.ssim import SliceQuality, slice_quality
 from ssimrdo.video import decoded_luma, packet_writer, x264_settings
-from ssimrdo.video.mux import WritePacket
 from ssimrdo.x264 import Encoder, EncoderParameters, Packet, x264_build
 
 logger = logging.getLogger("ssimrdo")
@@ -150,7 +149,7 @@ class _Clock:
     """Wall time by step."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def measure(self, step: str) -> Iterator[None]:
@@ -163,7 +162,7 @@ class _Clock:
 
 def _plan(series: Series, settings: EncodeSettings, container: str, skip_bad: bool) -> _Job:
     rows, columns = series.rows, series.columns
-    if not (MIN_SIDE <= min(rows, columns) and max(rows, columns) <= MAX_SIDE):
+    if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE:
         raise InputError(
             f"{series.slices[0].path}: slices of {columns}x{rows} cannot be encoded: "
             f"sides are {MIN_SIDE} to {MAX_SIDE}"
@@ -249,9 +248,7 @@ def _encode_pass(
         writer = (
             nullcontext(_drop)
             if path is None
-            else packet_writer(
-                path, job.container, headers=measured.headers, fps=job.settings.fps
-            )
+            else packet_writer(path, job.container, headers=measured.headers, fps=job.settings.fps)
         )
         with writer as write:
             packets = _packets(encoder, _luma(job, measured), job, sources, clock, report)
@@ -350,14 +347,14 @@ def _measure(packet: Packet, source: NDArray[Any], bit_depth: int, measured: _Me
     measured.qualities[packet.pts] = slice_quality(
         source, shown[:rows, :columns], bit_depth=bit_depth
     )
-    measured.checksums[packet.pts] = zlib.crc32(shown)
+    measured.checksums[packet.pts] = zlib.crc32(shown.data)
 
 
 def _verify(path: Path, job: _Job, measured: _Measured) -> None:
     """Decode the file with FFmpeg: it must show the very samples whose quality was measured."""
     frames = 0
     for luma in decoded_luma(path, container=job.container, threads=job.settings.threads):
-        if zlib.crc32(luma) != measured.checksums.get(frames):
+        if zlib.crc32(luma.data) != measured.checksums.get(frames):
             raise VerificationError(f"slice {frames} decodes to other samples than x264 encoded")
         frames += 1
     if frames != len(measured.checksums):

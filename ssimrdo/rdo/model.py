@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ssimrdo.defaults import RDO_STRENGTH
 from ssimrdo.ssim import ALPHA, BETA, kernels, luma_range, stabilizers
 
+
 @dataclass(frozen=True)
 class BlockStatistics:
     """Statistics of the source per macroblock, in 11x11 Gaussian windows.
@@ -110,7 +111,7 @@ def theta(
     contrast = beta / (2 * variance.astype(np.float32) + np.float32(c2))
     mean = mean.astype(np.float32)
     luminance = alpha / (effective_samples() * (2 * mean * mean + c1))
-    return (contrast + luminance).astype(np.float32)
+    return np.asarray(contrast + luminance, np.float32)
 
 
 def lagrange_ratio(theta: NDArray[Any]) -> NDArray[np.float32]:
@@ -122,7 +123,7 @@ def lagrange_ratio(theta: NDArray[Any]) -> NDArray[np.float32]:
         θ per macroblock, positive.
     """
     log_theta = np.log(theta.astype(np.float64))
-    return np.exp(log_theta.mean() - log_theta).astype(np.float32)
+    return np.asarray(np.exp(log_theta.mean() - log_theta), np.float32)
 
 
 def qp_offset(
@@ -142,7 +143,7 @@ def qp_offset(
     ndarray of the same shape, float32
         Quantizer offsets in QP steps.
     """
-    return (3 * strength * np.log2(lagrange_ratio.astype(np.float64))).astype(np.float32)
+    return np.asarray(3 * strength * np.log2(lagrange_ratio.astype(np.float64)), np.float32)
 
 
 def quantizer_offsets(

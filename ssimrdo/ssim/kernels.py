@@ -7,6 +7,9 @@ layers either abort when two Python threads enter them (workqueue) or end forked
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -21,13 +24,15 @@ _BAND = 32
 BLOCK = 16
 """Side of a macroblock in samples."""
 
-_options = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz", "reassoc"},
-    "boundscheck": False,
-}
+Plane = NDArray[Any]
+
+_compiled = njit(
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath={"contract", "nsz", "reassoc"},
+    boundscheck=False,
+)
 
 
 def gaussian_taps() -> NDArray[np.float32]:
@@ -35,11 +40,11 @@ def gaussian_taps() -> NDArray[np.float32]:
     distance = np.arange(-RADIUS, 1)
     taps = np.exp(-(distance**2) / (2 * SIGMA**2))
     total = 2 * taps.sum() - taps[-1]
-    return (taps / total).astype(np.float32)
+    return np.asarray(taps / total, np.float32)
 
 
-@njit(**_options)
-def _filter_columns(plane, taps, out):
+@_compiled
+def _filter_columns(plane: Plane, taps: Plane, out: Plane) -> None:
     """Filter down the columns: ``out[r]`` is centred at ``plane[r + 5]``."""
     t0, t1, t2, t3, t4, t5 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
     # Two rows at a time share ten of their eleven loads; an odd last row is done twice.
@@ -70,8 +75,8 @@ def _filter_columns(plane, taps, out):
             )
 
 
-@njit(**_options)
-def _filter_rows(plane, taps, out):
+@_compiled
+def _filter_rows(plane: Plane, taps: Plane, out: Plane) -> None:
     """Filter along the rows: ``out[:, i]`` is centred at ``plane[:, i + 5]``."""
     t0, t1, t2, t3, t4, t5 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
     for r in range(out.shape[0]):
@@ -86,8 +91,17 @@ def _filter_rows(plane, taps, out):
             )
 
 
-@njit(**_options)
-def ssim_components(x, y, taps, c1, c2, middle, luminance, contrast_structure):
+@_compiled
+def ssim_components(
+    x: Plane,
+    y: Plane,
+    taps: Plane,
+    c1: np.float32,
+    c2: np.float32,
+    middle: np.float32,
+    luminance: Plane,
+    contrast_structure: Plane,
+) -> None:
     """Fill the luminance and contrast-structure maps of two frames.
 
     Works on the sum and the difference of the frames instead of the frames: their windowed
@@ -96,7 +110,7 @@ def ssim_components(x, y, taps, c1, c2, middle, luminance, contrast_structure):
 
     Parameters
     ----------
-    x, y : float32 array of shape (rows, columns)
+    x, y : array of shape (rows, columns), uint8, uint16 or float32
         Luma frames.
     taps : float32 array of shape (6,)
         From :func:`gaussian_taps`.
@@ -107,7 +121,7 @@ def ssim_components(x, y, taps, c1, c2, middle, luminance, contrast_structure):
     luminance, contrast_structure : float32 array of shape (rows - 10, columns - 10)
         Results, for windows that lie inside the frame.
     """
-    rows, columns = x.shape
+    columns = x.shape[1]
     out_rows, out_columns = luminance.shape
     half = np.float32(0.5)
     offset = middle + middle
@@ -143,15 +157,15 @@ def ssim_components(x, y, taps, c1, c2, middle, luminance, contrast_structure):
                 )
 
 
-@njit(**_options)
-def _mirror(index, size):
+@_compiled
+def _mirror(index: int, size: int) -> int:
     while index < 0 or index >= size:
         index = -index - 1 if index < 0 else 2 * size - 1 - index
     return index
 
 
-@njit(**_options)
-def _spread(taps, samples):
+@_compiled
+def _spread(taps: Plane, samples: int) -> Plane:
     """Return the summed weights that ``samples`` neighbouring windows give to what they cover."""
     weights = np.zeros(samples + 2 * RADIUS, np.float32)
     for first in range(samples):
@@ -160,8 +174,8 @@ def _spread(taps, samples):
     return weights
 
 
-@njit(**_options)
-def _copy_mirrored(x, top, middle, band):
+@_compiled
+def _copy_mirrored(x: Plane, top: int, middle: np.float32, band: Plane) -> None:
     """Copy rows of ``x`` from ``top - 5`` on, with five mirrored samples on either side."""
     rows, columns = x.shape
     for r in range(band.shape[0]):
@@ -175,8 +189,8 @@ def _copy_mirrored(x, top, middle, band):
             )
 
 
-@njit(**_options)
-def block_moments(x, taps, middle, mean, variance):
+@_compiled
+def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, variance: Plane) -> None:
     """Fill the mean and the mean Gaussian-window variance of every macroblock.
 
     Only the squares of the windows' means need the filter at every sample: the windows' second
@@ -184,7 +198,7 @@ def block_moments(x, taps, middle, mean, variance):
 
     Parameters
     ----------
-    x : float32 array of shape (rows, columns)
+    x : array of shape (rows, columns), uint8, uint16 or float32
         Luma frame; windows that reach over its border see it mirrored.
     taps : float32 array of shape (6,)
         From :func:`gaussian_taps`.
@@ -234,7 +248,9 @@ def block_moments(x, taps, middle, mean, variance):
             variance[block_row, block] = max(second / samples, np.float32(0))
 
 
-def _fit(function, low, high, degree):
+def _fit(
+    function: Callable[[Plane], Plane], low: float, high: float, degree: int
+) -> tuple[np.float32, ...]:
     """Return the coefficients, highest first, of a near-minimax polynomial."""
     nodes = np.cos(np.pi * (np.arange(4 * degree) + 0.5) / (4 * degree))
     x = (low + high) / 2 + (high - low) / 2 * nodes
@@ -246,7 +262,7 @@ _EXP2 = _fit(np.exp2, -0.5, 0.5, 6)
 
 
 @njit(inline="always")
-def _power(x, exponent):
+def _power(x: np.float32, exponent: np.float32) -> Any:
     """Return ``x ** exponent`` for positive ``x`` to 1e-6, in a form that vectorises."""
     bits = np.float32(x).view(np.int32)
     scale = np.int32((bits - np.int32(0x3F3504F3)) >> 23)
@@ -264,8 +280,10 @@ def _power(x, exponent):
     return q * np.int32((np.int32(whole) + 127) << 23).view(np.float32)
 
 
-@njit(**_options)
-def ssim_means(luminance, contrast_structure, alpha, beta):
+@_compiled
+def ssim_means(
+    luminance: Plane, contrast_structure: Plane, alpha: np.float32, beta: np.float32
+) -> tuple[float, float]:
     """Return the means of SSIM and of weighted SSIM over two component maps.
 
     Parameters
@@ -276,8 +294,8 @@ def ssim_means(luminance, contrast_structure, alpha, beta):
         Exponents of the luminance and of the contrast-structure term; a negative
         contrast-structure term keeps its sign.
     """
-    plain = 0.0
-    weighted = 0.0
+    plain = np.float64(0)
+    weighted = np.float64(0)
     rows, columns = luminance.shape
     for r in range(rows):
         row_plain = np.float32(0)

@@ -47,5 +47,6 @@ def luma_plane(frame: av.VideoFrame) -> NDArray[Any]:
     """Return a copy of the first plane of a planar frame with 8 or more bits per sample."""
     plane = frame.planes[0]
     dtype = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
-    rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    samples: NDArray[Any] = np.frombuffer(memoryview(plane), dtype)
+    rows = samples.reshape(plane.height, plane.line_size // dtype.itemsize)
     return rows[:, : plane.width].copy()

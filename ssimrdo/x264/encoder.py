@@ -310,7 +310,9 @@ def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str
             f"{parameters.bit_depth} bit: sides must be even and at most 16384, the depth 8 or 10"
         )
     if status == lib.SSIMRDO_BAD_PRESET:
-        return f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(defaults.PRESETS)}"
+        return (
+            f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(defaults.PRESETS)}"
+        )
     if status == lib.SSIMRDO_BAD_TUNE:
         return f"unknown x264 tuning {parameters.tune!r}"
     name, value = parameters.options[bad_option]

@@ -1,0 +1,267 @@
+"""The x264 shim: errors, threads, and offsets that arrive, read back by FFmpeg's decoder."""
+
+import concurrent.futures
+import logging
+import resource
+
+import av
+import numpy as np
+import pytest
+
+from ssimrdo.encoding import EncodeSettings
+from ssimrdo.encoding.parameters import encoder_parameters
+from ssimrdo.errors import EncoderError, InputError
+from ssimrdo.rdo import quantizer_offsets
+from ssimrdo.x264 import Encoder, EncoderParameters, macroblock_grid
+
+SIZE = (96, 128)
+
+
+def noise_frames(count=12, bit_depth=8, seed=0):
+    """Noise has a residual in every macroblock, so each one's QP is written."""
+    rng = np.random.default_rng(seed)
+    peak = (1 << bit_depth) - 1
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    return [rng.integers(0, peak, SIZE, endpoint=True).astype(dtype) for _ in range(count)]
+
+
+def encode(parameters, frames, offsets=None):
+    packets = []
+    with Encoder(parameters) as encoder:
+        for pts, luma in enumerate(frames):
+            packet = encoder.encode(luma, None if offsets is None else offsets[pts], pts=pts)
+            packets += [packet] if packet else []
+        packets += encoder.flush()
+    return packets
+
+
+def stream(packets):
+    return b"".join(packet.data for packet in packets)
+
+
+def decoded_qps(path):
+    """Yield the QP of every macroblock of every frame, as FFmpeg's decoder exports it."""
+    with av.open(str(path), format="h264") as source:
+        video = source.streams.video[0]
+        video.codec_context.options = {"export_side_data": "venc_params"}
+        for frame in source.decode(video):
+            yield np.asarray(frame.side_data["VIDEO_ENC_PARAMS"].qp_map(), int)
+
+
+def mismatches(qps, offsets, frame_qp, may_lack_residual=False):
+    """Return how many macroblocks have another QP than planned.
+
+    x264 repeats the QP of the macroblock before, or the slice's, where the plan differs by one
+    (below subme 10), and so does the decoder where a macroblock has no residual at all.
+    """
+    planned = np.clip(np.floor(frame_qp + offsets.ravel() + 0.5), 0, 51)
+    qps = qps.ravel()
+    slice_qp = np.floor(frame_qp + 0.5)
+    before = np.concatenate([[slice_qp], qps[:-1]])
+    repeated = qps == before
+    if not may_lack_residual:
+        repeated &= np.abs(planned - before) == 1
+    return np.count_nonzero((qps != planned) & ~repeated)
+
+
+def found_frame_qp(qps, offsets, **options):
+    """Return the fractional frame QP that explains the macroblocks' QPs best.
+
+    The frame QPs for which a plan rounds to a QP start at that QP - 0.5 - offset, so the best one
+    lies just above such a start for a macroblock's QP or one of its neighbours.
+    """
+    near = np.add.outer([-1, 0, 1], qps.ravel())
+    starts = np.unique(near - 0.5 - offsets.ravel().astype(float)) + 1e-5
+    return min(starts, key=lambda frame_qp: mismatches(qps, offsets, frame_qp, **options))
+
+
+def settings_for(mode, **more):
+    rate = {"crf": {"crf": 20}, "qp": {"qp": 20}, "bitrate": {"bitrate_kbps": 1500}}[mode]
+    return EncodeSettings(**rate, threads=1, **more)
+
+
+def two_pass(settings, frames, offsets, folder):
+    def parameters(first_pass):
+        return encoder_parameters(
+            settings,
+            width=frames[0].shape[1],
+            height=frames[0].shape[0],
+            sample_aspect_ratio=1,
+            raw_stream=True,
+            stats=folder / "stats" if settings.bitrate_kbps else None,
+            first_pass=first_pass,
+        )
+
+    if settings.bitrate_kbps:
+        encode(parameters(True), frames, offsets)
+    return encode(parameters(False), frames, offsets)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("mode", ["crf", "qp", "bitrate"])
+def test_offsets_arrive(mode, bit_depth, tmp_path):
+    frames = noise_frames(bit_depth=bit_depth)
+    rng = np.random.default_rng(1)
+    offsets = [rng.uniform(-6, 6, macroblock_grid(*SIZE)).astype(np.float32) for _ in frames]
+    # MB-tree would add its own offsets; another test covers it.
+    settings = settings_for(mode, bit_depth=bit_depth, x264_params=(("mbtree", "0"),))
+    path = tmp_path / "x.h264"
+    path.write_bytes(stream(two_pass(settings, frames, offsets, tmp_path)))
+    frame_qps = []
+    for qps, planned in zip(decoded_qps(path), offsets, strict=True):
+        frame_qp = found_frame_qp(qps, planned)
+        assert mismatches(qps, planned, frame_qp) == 0
+        frame_qps.append(frame_qp)
+    assert len(frame_qps) == len(frames)
+
+
+def test_constant_qp_is_that_of_the_stock_encoder(tmp_path):
+    frames = noise_frames(24)
+    offsets = [np.full(macroblock_grid(*SIZE), 0.0, np.float32)] * len(frames)
+    path = tmp_path / "x.h264"
+    packets = two_pass(settings_for("qp"), frames, offsets, tmp_path)
+    path.write_bytes(stream(packets))
+    types = {packet.pts: packet.frame_type for packet in packets}
+    stock = tmp_path / "stock.h264"
+    stock.write_bytes(stream(two_pass(settings_for("qp", rdo="off"), frames, None, tmp_path)))
+    # 6 log2(1.4) below P-frames for I, 6 log2(1.3) above for B: x264's ip- and pb-ratio.
+    expected = {"IDR": 17, "I": 17, "P": 20, "B": 22}
+    for pts, (ours, theirs) in enumerate(zip(decoded_qps(path), decoded_qps(stock), strict=True)):
+        if types[pts] in expected:
+            assert (ours == expected[types[pts]]).all()
+            assert (theirs == expected[types[pts]]).all()
+
+
+@pytest.mark.parametrize("mode", ["crf", "qp", "bitrate"])
+def test_the_models_offsets_arrive_on_ct(mode, phantom_luma, tmp_path):
+    """With MB-tree on, B-frames that nothing refers to still have the planned offsets alone."""
+    offsets = [quantizer_offsets(luma) for luma in phantom_luma]
+    packets = two_pass(settings_for(mode), phantom_luma, offsets, tmp_path)
+    path = tmp_path / "x.h264"
+    path.write_bytes(stream(packets))
+    types = {packet.pts: packet.frame_type for packet in packets}
+    checked = 0
+    for pts, (qps, planned) in enumerate(zip(decoded_qps(path), offsets, strict=True)):
+        if types[pts] != "B" and mode != "qp":
+            continue
+        frame_qp = found_frame_qp(qps, planned, may_lack_residual=True)
+        assert mismatches(qps, planned, frame_qp, may_lack_residual=True) == 0
+        assert len(np.unique(qps)) > 5
+        checked += 1
+    assert checked >= 2
+
+
+def test_aq_off_would_ignore_offsets():
+    """The trap that the settings refuse: without AQ (and MB-tree) x264 drops offsets silently."""
+    frames = noise_frames(4)
+    offsets = [np.full(macroblock_grid(*SIZE), -5, np.float32)] * 4
+    options = (("crf", "30"), ("aq-mode", "0"), ("mbtree", "0"), ("threads", "1"))
+    parameters = EncoderParameters(SIZE[1], SIZE[0], options=options)
+    assert stream(encode(parameters, frames, offsets)) == stream(encode(parameters, frames))
+    with pytest.raises(InputError, match="aq-mode"):
+        EncodeSettings(x264_params=(("aq-mode", "0"),))
+
+
+def test_reconstruction_is_what_ffmpeg_decodes(tmp_path):
+    packets = encode(EncoderParameters(SIZE[1], SIZE[0]), noise_frames(20))
+    path = tmp_path / "x.h264"
+    path.write_bytes(stream(packets))
+    shown = {packet.pts: packet.reconstruction for packet in packets}
+    with av.open(str(path)) as source:
+        for pts, frame in enumerate(source.decode(video=0)):
+            np.testing.assert_array_equal(frame.to_ndarray()[: SIZE[0], : SIZE[1]], shown[pts])
+    assert pts == 19
+
+
+def test_encoders_in_threads_do_not_disturb_each_other():
+    parameters = EncoderParameters(SIZE[1], SIZE[0], options=(("threads", "2"),))
+    series = [noise_frames(10, seed=seed) for seed in range(6)]
+    alone = [stream(encode(parameters, frames)) for frames in series]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda frames: stream(encode(parameters, frames)), series))
+    assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "quick"}, "unknown x264 preset 'quick'"),
+        ({"tune": "ct"}, "unknown x264 tuning 'ct'"),
+        ({"options": (("crf", "20"), ("nonsense", "1"))}, "no parameter 'nonsense'"),
+        ({"options": (("ref", "many"),)}, "cannot read 'many' as the value of 'ref'"),
+        ({"width": 127}, "127x96"),
+        ({"height": 0}, "128x0"),
+        ({"width": 16386}, "16386x96"),
+        ({"bit_depth": 9}, "at 9 bit"),
+    ],
+)
+def test_bad_parameters_are_named(changes, message):
+    parameters = {"width": SIZE[1], "height": SIZE[0], **changes}
+    with pytest.raises(InputError, match=message):
+        Encoder(EncoderParameters(**parameters))
+
+
+def test_failure_to_open_carries_x264s_reason(tmp_path):
+    options = (("bitrate", "100"), ("pass", "2"), ("stats", str(tmp_path / "missing")))
+    with pytest.raises(EncoderError, match="can't open stats file"):
+        Encoder(EncoderParameters(SIZE[1], SIZE[0], options=options))
+
+
+def test_x264s_messages_go_to_logging(caplog):
+    with caplog.at_level(logging.INFO, "ssimrdo.x264"):
+        encode(EncoderParameters(SIZE[1], SIZE[0]), noise_frames(3))
+    assert any("profile High" in record.message for record in caplog.records)
+    assert any("kb/s" in record.message for record in caplog.records)
+    assert all(record.levelno == logging.INFO for record in caplog.records)
+
+
+def test_arrays_of_the_wrong_size_are_refused():
+    luma = noise_frames(1)[0]
+    offsets = np.zeros(macroblock_grid(*SIZE), np.float32)
+    with Encoder(EncoderParameters(SIZE[1], SIZE[0])) as encoder:
+        for bad in (luma[:-1], luma[:, :-2], luma.astype(np.uint16), luma.astype(float)):
+            with pytest.raises(ValueError, match="luma is"):
+                encoder.encode(bad, pts=0)
+        for bad in (offsets[:-1], offsets.ravel(), offsets.astype(float)):
+            with pytest.raises(ValueError, match="offsets are"):
+                encoder.encode(luma, bad, pts=0)
+        with pytest.raises(ValueError, match="finite"):
+            encoder.encode(luma, np.full_like(offsets, np.nan), pts=0)
+        encoder.encode(luma, offsets, pts=0)
+
+
+def test_views_are_encoded_as_they_are_seen():
+    wide = np.concatenate([noise_frames(1)[0]] * 2, axis=1)
+    view = wide[:, 5 : 5 + SIZE[1]]
+    parameters = EncoderParameters(SIZE[1], SIZE[0])
+    assert stream(encode(parameters, [view])) == stream(encode(parameters, [view.copy()]))
+
+
+def test_closed_encoder_refuses_work():
+    encoder = Encoder(EncoderParameters(SIZE[1], SIZE[0]))
+    encoder.close()
+    encoder.close()
+    with pytest.raises(EncoderError, match="closed"):
+        encoder.encode(noise_frames(1)[0], pts=0)
+    with pytest.raises(EncoderError, match="closed"):
+        encoder.headers()
+    with pytest.raises(EncoderError, match="closed"):
+        list(encoder.flush())
+
+
+def test_a_thousand_opens_leak_nothing():
+    parameters = EncoderParameters(64, 64, preset="ultrafast", options=(("threads", "1"),))
+    luma = np.zeros((64, 64), np.uint8)
+    offsets = np.zeros((4, 4), np.float32)
+
+    def cycle(times):
+        for _ in range(times):
+            with Encoder(parameters) as encoder:
+                encoder.encode(luma, offsets, pts=0)
+            with pytest.raises(InputError):
+                Encoder(EncoderParameters(64, 64, options=(("nonsense", "1"),)))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = cycle(50)
+    # One leaked encoder of this size would hold some 400 kB, one leaked frame 4 kB.
+    assert cycle(1000) - before < 2000
