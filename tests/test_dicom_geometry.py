@@ -16,6 +16,9 @@ from ssimrdo.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+# pydicom warns about malformed values.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+
 PIXELS = np.zeros((4, 4), np.uint16)
 TILT = (1.0, 0.0, 0.0, 0.0, math.cos(0.3), -math.sin(0.3))
 VOLUME = np.arange(6 * 4 * 5).reshape(6, 4, 5) - 60
@@ -55,8 +58,8 @@ def test_series_is_sorted_along_its_normal(tmp_path: Path, name: str) -> None:
 
 
 def test_normal_is_right_handed() -> None:
-    assert slice_normal((1, 0, 0, 0, 1, 0)) == (0, 0, 1)
-    assert slice_normal((0, 1, 0, 0, 0, -1)) == (-1, 0, 0)
+    assert_array_equal(slice_normal((1, 0, 0, 0, 1, 0)), (0, 0, 1))
+    assert_array_equal(slice_normal((0, 1, 0, 0, 0, -1)), (-1, 0, 0))
     assert_allclose(slice_normal(TILT), (0, math.sin(0.3), math.cos(0.3)))
 
 

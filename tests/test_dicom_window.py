@@ -26,7 +26,7 @@ def pydicom_window(hu: np.ndarray, window: Window, bits: int) -> np.ndarray:
 
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
-@pytest.mark.parametrize(("center", "width"), [(40, 80), (-600, 1500), (400, 1800), (35.5, 99.5)])
+@pytest.mark.parametrize(("center", "width"), [(-600, 1500), (35.5, 99.5)])
 def test_window_equals_pydicom(center: float, width: float, function: str, bits: int) -> None:
     window = Window(center, width, function)
     expected = pydicom_window(RAMP, window, bits)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from ssimrdo.dicom.find import (
-    BadFile,
-    SearchResult,
-    Series,
-    SkippedFile,
-    find_series,
-)
-from ssimrdo.dicom.header import SliceHeader
+from ssimrdo.dicom.find import SearchResult, Series, find_series
+from ssimrdo.dicom.header import BadFile, SkippedFile, SliceHeader
 from ssimrdo.dicom.load import load_hu
 from ssimrdo.dicom.select import open_series, select_series
 from ssimrdo.dicom.window import NAMED_WINDOWS, Window, apply_window, parse_window

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from ssimrdo.dicom.header import SliceHeader
 
-SAME_POSITION_MM: Final = 1e-3
-"""Slices nearer to each other than this along the normal share a position."""
-
+# Slices nearer to each other than this along the normal share a position.
+_SAME_POSITION_MM: Final = 1e-3
 _ORIENTATION_TOLERANCE: Final = 1e-3
 _SPACING_TOLERANCE: Final = 1e-3
 
-# What tells apart the volumes of a series scanned several times, the most direct first.
-_VOLUME_KEYS: Final[tuple[Callable[[SliceHeader], float | None], ...]] = (
-    lambda header: header.acquisition_number,
-    lambda header: header.temporal_position_identifier,
-    lambda header: header.temporal_position_index,
-    lambda header: header.cardiac_phase_percent,
-    lambda header: header.trigger_time_ms,
-    lambda header: header.content_time,
-)
 
-
-def slice_normal(
-    orientation: tuple[float, float, float, float, float, float],
-) -> tuple[float, float, float]:
-    """Return the unit normal of a slice: the cross product of its row and column directions.
-
-    Parameters
-    ----------
-    orientation : tuple of 6 floats
-        Image Orientation (Patient).
-
-    Returns
-    -------
-    tuple of 3 floats
-    """
-    a, b, c, d, e, f = orientation
-    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
-    length = math.hypot(x, y, z)
-    return x / length, y / length, z / length
+def slice_normal(orientation: Sequence[float]) -> NDArray[Any]:
+    """Return the unit normal of a slice: the cross product of its row and column directions."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    return normal / np.linalg.norm(normal)
 
 
 def sort_slices(slices: Iterable[SliceHeader]) -> tuple[SliceHeader, ...]:
@@ -56,57 +33,28 @@ def sort_slices(slices: Iterable[SliceHeader]) -> tuple[SliceHeader, ...]:
 
     Where slices share a position, the series is ordered volume by volume if acquisition,
     temporal position, cardiac phase, trigger time or content time separates it into volumes in
-    which none do; otherwise by position, then Instance Number, then SOP Instance UID.
-
-    Parameters
-    ----------
-    slices : iterable of SliceHeader
-        At least one slice, in any order.
-
-    Returns
-    -------
-    tuple of SliceHeader
-        The result does not depend on the order of the input or on file names.
+    which none do; otherwise by position, then Instance Number, then SOP Instance UID. The result
+    does not depend on the order of the input or on file names.
     """
     # The normal of one slice serves all: with header jitter each slice's own would mix up the
     # positions of slices far from the origin.
     headers = sorted(slices, key=lambda header: header.sop_instance_uid)
-    x, y, z = slice_normal(headers[0].orientation)
-    place = {
-        header.sop_instance_uid: header.position[0] * x
-        + header.position[1] * y
-        + header.position[2] * z
-        for header in headers
-    }
-    headers.sort(key=lambda header: place[header.sop_instance_uid])
-    along = [place[header.sop_instance_uid] for header in headers]
-    if _are_distinct(along):
+    normal = slice_normal(headers[0].orientation)
+    along = {header.sop_instance_uid: float(normal @ header.position) for header in headers}
+    headers.sort(key=lambda header: along[header.sop_instance_uid])
+    ranks = _ranks(headers, along)
+    if ranks[-1] == len(headers) - 1:
         return tuple(headers)
-    for key in _VOLUME_KEYS:
-        volumes = _volumes(headers, key)
-        if volumes and all(
-            _are_distinct([place[header.sop_instance_uid] for header in volume])
-            for volume in volumes
-        ):
+    for keys in zip(*(header.volume_keys for header in headers), strict=True):
+        volumes = _volumes(headers, keys)
+        if volumes and all(_ranks(volume, along)[-1] == len(volume) - 1 for volume in volumes):
             return tuple(header for volume in volumes for header in volume)
-    return tuple(_by_position(headers, along))
+    keys_of = zip(ranks, map(_instance, headers), headers, strict=True)
+    return tuple(header for *_, header in sorted(keys_of, key=lambda keys: keys[:2]))
 
 
-def check_consistent(slices: Sequence[SliceHeader], folder: Path) -> None:
-    """Check that all slices of a series have the same size, orientation and pixel spacing.
-
-    Parameters
-    ----------
-    slices : sequence of SliceHeader
-        The slices of one series.
-    folder : Path
-        The folder, for messages.
-
-    Raises
-    ------
-    InputError
-        If two slices differ; the message names both.
-    """
+def check_consistent(slices: Sequence[SliceHeader], folder: str) -> None:
+    """Refuse a series whose slices differ in size, orientation or pixel spacing."""
     first = slices[0]
     for header in slices[1:]:
         difference = _difference(first, header)
@@ -117,40 +65,30 @@ def check_consistent(slices: Sequence[SliceHeader], folder: Path) -> None:
             )
 
 
-def _are_distinct(along: Sequence[float]) -> bool:
-    """Whether no two of the sorted positions are the same."""
-    return all(after - before > SAME_POSITION_MM for before, after in pairwise(along))
+def _ranks(headers: Sequence[SliceHeader], along: Mapping[str, float]) -> list[int]:
+    """Return the rank of the position of each sorted slice; those that share one share a rank."""
+    ranks = [0]
+    for before, after in pairwise(along[header.sop_instance_uid] for header in headers):
+        ranks.append(ranks[-1] + (after - before > _SAME_POSITION_MM))
+    return ranks
 
 
 def _volumes(
-    headers: Sequence[SliceHeader], key: Callable[[SliceHeader], float | None]
+    headers: Sequence[SliceHeader], keys: Sequence[float | None]
 ) -> list[list[SliceHeader]]:
     """Group the slices by a key, lowest first; [] if that does not give volumes."""
     groups: dict[float, list[SliceHeader]] = {}
-    for header in headers:
-        value = key(header)
-        if value is None:
+    for header, key in zip(headers, keys, strict=True):
+        if key is None:
             return []
-        groups.setdefault(value, []).append(header)
+        groups.setdefault(key, []).append(header)
     # A key with a value of its own for each slice, such as a time, says nothing about volumes.
     if 2 * len(groups) > len(headers):
         return []
-    return [groups[value] for value in sorted(groups)]
+    return [groups[key] for key in sorted(groups)]
 
 
-def _by_position(headers: Sequence[SliceHeader], along: Sequence[float]) -> list[SliceHeader]:
-    """Order by position, and within one position by Instance Number and SOP Instance UID."""
-    steps = [after - before > SAME_POSITION_MM for before, after in pairwise(along)]
-    ranks = [0]
-    for step in steps:
-        ranks.append(ranks[-1] + step)
-    ranked = sorted(
-        zip(ranks, headers, strict=True), key=lambda pair: (pair[0], _instance(pair[1]))
-    )
-    return [header for _, header in ranked]
-
-
-def _instance(header: SliceHeader) -> tuple[bool, int, str]:
+def _instance(header: SliceHeader) -> tuple[bool, float, str]:
     number = header.instance_number
     return number is None, number or 0, header.sop_instance_uid
 
@@ -159,13 +97,9 @@ def _difference(first: SliceHeader, other: SliceHeader) -> str | None:
     """Return in what two slices differ, None if they go together."""
     if (first.rows, first.columns) != (other.rows, other.columns):
         return f"size: {first.columns}x{first.rows} and {other.columns}x{other.rows}"
-    if not _close(first.orientation, other.orientation, _ORIENTATION_TOLERANCE):
+    if not np.allclose(first.orientation, other.orientation, rtol=0, atol=_ORIENTATION_TOLERANCE):
         return "ImageOrientationPatient"
     one, two = first.pixel_spacing_mm, other.pixel_spacing_mm
-    if one is None or two is None:
-        return None if one is two else "PixelSpacing"
-    return None if _close(one, two, _SPACING_TOLERANCE * one[0]) else "PixelSpacing"
-
-
-def _close(one: Sequence[float], two: Sequence[float], tolerance: float) -> bool:
-    return all(abs(a - b) <= tolerance for a, b in zip(one, two, strict=True))
+    if one == two or (one and two and np.allclose(one, two, rtol=_SPACING_TOLERANCE, atol=0)):
+        return None
+    return "PixelSpacing"

@@ -6,16 +6,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ssimrdo.dicom.find import NOT_DICOM, SkippedFile, find_series
+from ssimrdo.dicom.find import find_series
 from ssimrdo.dicom.geometry import check_consistent
-from ssimrdo.dicom.header import printable
+from ssimrdo.dicom.header import NOT_DICOM, SkippedFile, printable
 from ssimrdo.dicom.load import decoding_problem
 from ssimrdo.errors import BadSliceError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ssimrdo.dicom.find import BadFile, SearchResult, Series
+    from ssimrdo.dicom.find import SearchResult, Series
 
 _MAX_LISTED: Final = 5
 
@@ -36,15 +36,14 @@ def open_series(
 
     Returns
     -------
-    Series
-        The chosen series.
-    tuple of SkippedFile
-        The files left out.
+    Series, tuple of SkippedFile
+        The chosen series, and the files left out, including damaged ones of other series.
 
     Raises
     ------
     InputError
-        If no series can be chosen or the chosen one cannot be encoded.
+        If no series can be chosen, its slices differ in size, orientation or pixel spacing, or
+        its transfer syntax cannot be decoded.
     BadSliceError
         If a file that may belong to the series is damaged and `skip_bad` is False.
     """
@@ -58,34 +57,7 @@ def select_series(
     series_uid: str | None = None,
     skip_bad: bool = False,
 ) -> tuple[Series, tuple[SkippedFile, ...]]:
-    """Choose one of the series found and check that it can be encoded.
-
-    Parameters
-    ----------
-    result : SearchResult
-        What `find_series` found.
-    folder : Path or str
-        The path it searched.
-    series_uid : str or None
-        Series Instance UID to choose, needed if there are several CT series.
-    skip_bad : bool
-        Leave out damaged files instead of refusing the series.
-
-    Returns
-    -------
-    Series
-        The chosen series.
-    tuple of SkippedFile
-        The files left out, including damaged ones of other series.
-
-    Raises
-    ------
-    InputError
-        If no series can be chosen, its slices differ in size, orientation or pixel spacing, or
-        its transfer syntax cannot be decoded.
-    BadSliceError
-        If a file that may belong to the series is damaged and `skip_bad` is False.
-    """
+    """Choose one of the series that `find_series` found in `folder`; see `open_series`."""
     root = Path(folder)
     shown = printable(root)
     series = _choose(result, shown, series_uid)
@@ -94,13 +66,16 @@ def select_series(
     if series is None and not bad:
         bad = list(result.bad)
     if bad and not skip_bad:
-        raise _bad_slices(bad, root)
+        path = root if root.is_file() else root / bad[0].path
+        more = f" and {len(bad) - 1} more damaged" if len(bad) > 1 else ""
+        reason = f"{bad[0].reason}{more}; --skip-bad leaves such files out"
+        raise BadSliceError(printable(path), reason)
     if series is None:
         raise InputError(
             f"{shown}: no usable CT slice, all {len(bad)} are damaged ({bad[0].reason}); "
             "copy the files again"
         )
-    check_consistent(series.slices, Path(shown))
+    check_consistent(series.slices, shown)
     for transfer_syntax in sorted({header.transfer_syntax_uid for header in series.slices}):
         problem = decoding_problem(transfer_syntax)
         if problem is not None:
@@ -115,26 +90,15 @@ def _choose(result: SearchResult, shown: str, series_uid: str | None) -> Series 
     if len(chosen) == 1:
         return chosen[0]
     if len(chosen) > 1:
-        raise InputError(
-            f"{shown}: holds {len(chosen)} CT series; choose one with its series UID: "
-            f"{_list(chosen)}"
-        )
+        several = f"holds {len(chosen)} CT series; choose one with its series UID"
+        raise InputError(f"{shown}: {several}: {_list(chosen)}")
     is_damaged = any(file.series_uid == series_uid for file in result.bad)
     if series_uid is not None and result.series and not is_damaged:
-        raise InputError(
-            f"{shown}: no CT series has the UID {printable(series_uid)[:64]}; "
-            f"there is {_list(result.series)}"
-        )
+        missing = f"no CT series has the UID {printable(series_uid)[:64]}"
+        raise InputError(f"{shown}: {missing}; there is {_list(result.series)}")
     if result.bad:
         return None
     raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
-
-
-def _bad_slices(bad: Sequence[BadFile], root: Path) -> BadSliceError:
-    first = bad[0]
-    path = printable(root if root.is_file() else root / first.path)
-    more = f" and {len(bad) - 1} more damaged" if len(bad) > 1 else ""
-    return BadSliceError(path, f"{first.reason}{more}; --skip-bad leaves such files out")
 
 
 def _list(series: Sequence[Series]) -> str:
