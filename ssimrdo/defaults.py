@@ -7,7 +7,7 @@ from typing import Final
 CRF: Final = 23.0
 """x264's constant rate factor where no rate is asked for."""
 
-RDO_STRENGTH: Final = 0.5
+RDO_STRENGTH: Final = 0.7
 """Share s of the theoretical QP offset that pays: distortion saturates and propagates."""
 
 PRESET: Final = "medium"

@@ -46,7 +46,8 @@ def slow_statistics(luma):
 
 
 def slow_theta(mean, variance):
-    n_eff = 1 / (window_weights() ** 2).sum()
+    n = 1 / (window_weights() ** 2).sum()
+    n_eff = n - (n - 1) * (C2 / 2) / (variance + C2 / 2)
     return 0.95 / (2 * variance + C2) + 1.15 / (n_eff * (2 * mean**2 + C1))
 
 
@@ -81,21 +82,36 @@ def test_offsets_agree_with_the_slow_reference():
     np.testing.assert_allclose(rdo.quantizer_offsets(luma, strength=0.4), offsets, atol=1e-3)
 
 
-def test_effective_samples_are_the_windows():
-    assert rdo.effective_samples() == pytest.approx(1 / (window_weights() ** 2).sum(), rel=1e-6)
+def test_window_samples_are_the_windows():
+    assert rdo.window_samples() == pytest.approx(1 / (window_weights() ** 2).sum(), rel=1e-6)
+
+
+def test_effective_samples_grow_from_one_to_the_windows():
+    samples = rdo.effective_samples(np.array([0, C2 / 2, 1e9]))
+    n = rdo.window_samples()
+    np.testing.assert_allclose(samples, [1, (n + 1) / 2, n], rtol=1e-5)
 
 
 def test_theta_of_a_flat_block():
-    theta = rdo.theta(np.float32([[0, 200]]), np.float32([[0, 0]]))
-    n_eff = 1 / (window_weights() ** 2).sum()
-    black = 0.95 / C2 + 1.15 / (n_eff * C1)
-    bright = 0.95 / C2 + 1.15 / (n_eff * (2 * 200**2 + C1))
+    variance = np.float32([[0, 0]])
+    theta = rdo.theta(np.float32([[0, 200]]), variance, rdo.effective_samples(variance))
+    black = 0.95 / C2 + 1.15 / C1
+    bright = 0.95 / C2 + 1.15 / (2 * 200**2 + C1)
     np.testing.assert_allclose(theta, [[black, bright]], rtol=1e-5)
 
 
 def test_theta_of_pure_texture():
-    theta = rdo.theta(np.float32([128]), np.float32([1000]))
+    theta = rdo.theta(np.float32([128]), np.float32([1000]), rdo.window_samples())
     assert theta[0] == pytest.approx(0.95 / (2000 + C2), rel=0.01)
+
+
+def test_theta_of_a_shift_is_the_slope_of_one_over_ssim():
+    """A flat block shifted by d: 1/SSIM* = (1 + d² / (2µ(µ+d) + C1))^α, so θ·d² to first order."""
+    x = np.full((32, 32), 60, np.uint8)
+    y = x + np.uint8(1)
+    flat = np.zeros(1, np.float32)
+    slope = rdo.theta(np.float32([60]), flat, rdo.effective_samples(flat), beta=0)[0]
+    assert 1 / ssim.weighted_ssim(x, y) - 1 == pytest.approx(slope, rel=0.05)
 
 
 def test_an_edge_has_the_variance_of_its_windows():

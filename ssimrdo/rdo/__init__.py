@@ -8,6 +8,7 @@ from ssimrdo.rdo.model import (
     qp_offset,
     quantizer_offsets,
     theta,
+    window_samples,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "qp_offset",
     "quantizer_offsets",
     "theta",
+    "window_samples",
 ]

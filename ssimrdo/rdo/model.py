@@ -73,16 +73,42 @@ def block_statistics(luma: NDArray[Any], *, bit_depth: int = 8) -> BlockStatisti
     return BlockStatistics(mean, variance)
 
 
-def effective_samples() -> float:
-    """Return N_eff of the window, ``(Σw)² / Σw²``: about 28 samples for σ = 1.5."""
+def window_samples() -> float:
+    """Return N of the SSIM window, ``(Σw)² / Σw²``: about 28 samples for σ = 1.5."""
     half = kernels.gaussian_taps().astype(np.float64)
     taps = np.concatenate([half, half[-2::-1]])
     return float((taps.sum() ** 2 / (taps**2).sum()) ** 2)
 
 
+def effective_samples(variance: NDArray[Any], *, bit_depth: int = 8) -> NDArray[np.float32]:
+    """Return N_eff, the number of independent coding errors in a window, per macroblock.
+
+    In texture the errors of neighbouring samples are independent: N_eff is the window's own
+    number of samples N. In a flat block the error is one shift of the whole block, so N_eff is 1.
+    Between the two it follows ``N - (N - 1) · C / (σ² + C)`` with C = C2/2, where SSIM itself
+    passes from flat to textured.
+
+    Parameters
+    ----------
+    variance : ndarray
+        σ² in squared luma units.
+    bit_depth : int
+        Bit depth of the luma, which sets C2.
+
+    Returns
+    -------
+    ndarray of the same shape, float32
+        From 1 to :func:`window_samples`.
+    """
+    _, c2 = stabilizers(bit_depth)
+    flatness = (c2 / 2) / (variance.astype(np.float32) + c2 / 2)
+    return np.asarray(window_samples() - (window_samples() - 1) * flatness, np.float32)
+
+
 def theta(
     mean: NDArray[Any],
     variance: NDArray[Any],
+    samples: NDArray[Any] | float,
     *,
     bit_depth: int = 8,
     alpha: float = ALPHA,
@@ -91,12 +117,14 @@ def theta(
     """Return θ, the slope of 1/SSIM over MSE: ``β / (2σ² + C2) + α / (N_eff (2µ² + C1))``.
 
     The first term is the linear SSIM-MSE relation [1]_. The second holds for errors with zero
-    mean: the mean error over a window of N_eff independent samples has variance MSE / N_eff.
+    mean: the mean error over a window of N_eff independent errors has variance MSE / N_eff.
 
     Parameters
     ----------
     mean, variance : ndarray of one shape
         µ in luma units and σ² in squared luma units.
+    samples : ndarray of the same shape, or float
+        N_eff; see :func:`effective_samples`.
     bit_depth : int
         Bit depth of the luma, which sets C1 and C2.
     alpha, beta : float
@@ -110,7 +138,7 @@ def theta(
     c1, c2 = stabilizers(bit_depth)
     contrast = beta / (2 * variance.astype(np.float32) + np.float32(c2))
     mean = mean.astype(np.float32)
-    luminance = alpha / (effective_samples() * (2 * mean * mean + c1))
+    luminance = alpha / (samples * (2 * mean * mean + np.float32(c1)))
     return np.asarray(contrast + luminance, np.float32)
 
 
@@ -166,5 +194,6 @@ def quantizer_offsets(
         Offsets in QP steps, mean 0.
     """
     statistics = block_statistics(luma, bit_depth=bit_depth)
-    slope = theta(statistics.mean, statistics.variance, bit_depth=bit_depth)
+    samples = effective_samples(statistics.variance, bit_depth=bit_depth)
+    slope = theta(statistics.mean, statistics.variance, samples, bit_depth=bit_depth)
     return qp_offset(lagrange_ratio(slope), strength=strength)
