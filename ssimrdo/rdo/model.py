@@ -18,6 +18,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ def block_statistics(luma: NDArray[Any], *, bit_depth: int = 8) -> BlockStatisti
     return BlockStatistics(mean, variance)
 
 
+@cache
 def window_samples() -> float:
     """Return N of the SSIM window, ``(Σw)² / Σw²``: about 28 samples for σ = 1.5."""
     half = kernels.gaussian_taps().astype(np.float64)
@@ -101,8 +103,9 @@ def effective_samples(variance: NDArray[Any], *, bit_depth: int = 8) -> NDArray[
         From 1 to :func:`window_samples`.
     """
     _, c2 = stabilizers(bit_depth)
-    flatness = (c2 / 2) / (variance.astype(np.float32) + c2 / 2)
-    return np.asarray(window_samples() - (window_samples() - 1) * flatness, np.float32)
+    flatness = np.float32(c2 / 2) / (variance.astype(np.float32) + np.float32(c2 / 2))
+    n = window_samples()
+    return np.asarray(n - (n - 1) * flatness, np.float32)
 
 
 def theta(

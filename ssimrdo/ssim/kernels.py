@@ -8,6 +8,7 @@ layers either abort when two Python threads enter them (workqueue) or end forked
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,18 @@ _compiled = njit(
 )
 
 
+@cache
 def gaussian_taps() -> NDArray[np.float32]:
-    """Return half of the normalised 11-tap Gaussian, outermost tap first (shape (6,), float32)."""
+    """Return half of the normalised 11-tap Gaussian, outermost tap first.
+
+    Shape (6,), float32, read-only.
+    """
     distance = np.arange(-RADIUS, 1)
     taps = np.exp(-(distance**2) / (2 * SIGMA**2))
     total = 2 * taps.sum() - taps[-1]
-    return np.asarray(taps / total, np.float32)
+    half = np.asarray(taps / total, np.float32)
+    half.setflags(write=False)
+    return half
 
 
 @_compiled
