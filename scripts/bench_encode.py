@@ -1,0 +1,369 @@
+"""Measure ssimrdo against its targets; every comparison is measured in turns, in this one run.
+
+Parts: speed (ssimrdo encode, --rdo ssim over --rdo off), analysis (quantizer offsets per slice),
+ssim (against scikit-image), memory (2,000 slices over 200), help (ssimrdo --help) and saving
+(BD-rate at constant QP against x264).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SSIMRDO = Path(sys.executable).with_name("ssimrdo")
+PARTS = ("speed", "analysis", "ssim", "memory", "help", "saving")
+QPS = (22, 27, 32, 37)
+MEMORY_SIDE = 256
+MEMORY_SLICES = (200, 2000)
+THREAD_LIMITS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the report.
+
+    Parameters
+    ----------
+    what : str
+        What was measured, with the figures behind the value.
+    value : float
+        The measured value.
+    unit : str
+        Unit, or nothing for a ratio.
+    target : float, optional
+        Bound on the value.
+    at_least : bool
+        Whether the target is a lower bound.
+    """
+
+    what: str
+    value: float
+    unit: str = ""
+    target: float | None = None
+    at_least: bool = False
+
+    def columns(self) -> tuple[str, str, str, str]:
+        """Return the line as text: what, value, target, verdict."""
+        if self.target is None:
+            return self.what, self._text(self.value), "", ""
+        met = self.value >= self.target if self.at_least else self.value <= self.target
+        bound = f"{'>=' if self.at_least else '<='} {self.target:g} {self.unit}".rstrip()
+        return self.what, self._text(self.value), bound, "met" if met else "MISSED"
+
+    def _text(self, value: float) -> str:
+        digits = f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:#.4g}"
+        return f"{digits} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished ``ssimrdo encode``: wall and CPU seconds, peak memory in MB and its JSON."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    result: dict[str, Any]
+
+
+class Bench:
+    """What the parts share: the series, the numbers of repeats and a folder for files."""
+
+    def __init__(self, series: list[Path], folder: Path, *, quick: bool) -> None:
+        self.series = series
+        self.folder = folder
+        self.quick = quick
+
+    def encode(self, series: Path, *options: str) -> Run:
+        """Run ``ssimrdo encode`` on a series; its output is ``self.video``."""
+        arguments = ["encode", str(series), "-o", str(self.video), "--overwrite", "--json"]
+        started = time.perf_counter()
+        process = subprocess.Popen([SSIMRDO, *arguments, *options], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout:
+            text = process.stdout.read()
+        # Only wait4 tells one child's peak memory; Popen must learn that the child is gone. The
+        # peak counts from the fork, so this process has to stay smaller than an encode.
+        _, status, usage = os.wait4(process.pid, 0)
+        elapsed = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(process.returncode)
+        cpu = usage.ru_utime + usage.ru_stime
+        return Run(elapsed, cpu, usage.ru_maxrss / 1024, json.loads(text))
+
+    @property
+    def video(self) -> Path:
+        """The file that :meth:`encode` writes."""
+        return self.folder / "bench.mp4"
+
+    @cached_property
+    def kernels(self) -> dict[str, Any]:
+        """What ``bench_kernels.py`` measured on 512x512 slices."""
+        for series in (*self.series, ROOT / "data" / "phantom"):
+            result = self.encode(series).result
+            if (result["width"], result["height"]) == (512, 512):
+                break
+        note(f"analysis and ssim: {series.name}")
+        window = result["window"]
+        script = ROOT / "scripts" / "bench_kernels.py"
+        command = [sys.executable, str(script), str(series), str(self.video)]
+        command += ["--window", str(window["center"]), str(window["width"])]
+        command += ["--repeats", "2" if self.quick else "5"]
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, env={**os.environ, **THREAD_LIMITS}
+        )
+        measured = json.loads(done.stdout)
+        return {**measured, "slices": f"{measured['slices']} slices of {series.name}"}
+
+
+def note(message: str) -> None:
+    """Tell the user how far the benchmark is."""
+    print(f"bench_encode: {message}", file=sys.stderr, flush=True)
+
+
+def in_turns(repeats: int, a: Callable[[], Run], b: Callable[[], Run]) -> list[tuple[Run, Run]]:
+    """Run A and B in turns; what disturbs one then disturbs the other."""
+    return [(a(), b()) for _ in range(repeats)]
+
+
+def medians(pairs: list[tuple[Run, Run]], field: str) -> tuple[float, float]:
+    """Return the median of one field for A and for B."""
+    first, second = zip(*((getattr(a, field), getattr(b, field)) for a, b in pairs), strict=True)
+    return median(first), median(second)
+
+
+def speed(bench: Bench) -> Iterator[Line]:
+    """Wall time of whole encodes, with and without rate-distortion optimisation."""
+    for series in bench.series:
+        note(f"speed: {series.name}")
+        frames = bench.encode(series).result["frames"]  # and loads files and kernels once
+        pairs = in_turns(
+            3 if bench.quick else 5,
+            partial(bench.encode, series, "--rdo", "off"),
+            partial(bench.encode, series, "--rdo", "ssim"),
+        )
+        off, ssim = medians(pairs, "seconds")
+        what = f"encode {series.name}, {frames} slices: ssim {ssim:.2f} s over off {off:.2f} s"
+        yield Line(what, ssim / off, target=1.05)
+        # Shows whether a wall ratio away from this one comes from other programs' work.
+        off, ssim = medians(pairs, "cpu_seconds")
+        yield Line(f"  its CPU time: ssim {ssim:.2f} s over off {off:.2f} s", ssim / off)
+
+
+def analysis(bench: Bench) -> Iterator[Line]:
+    """Analysis time per slice."""
+    found = bench.kernels
+    what = f"CPU time of quantizer_offsets per {found['size']} slice, {found['slices']}"
+    yield Line(what, found["analysis_ms"], "ms", target=1)
+
+
+def ssim(bench: Bench) -> Iterator[Line]:
+    """Speed and agreement of SSIM against scikit-image."""
+    found = bench.kernels
+    ours, theirs = found["ssim_ms"], found["reference_ms"]
+    what = f"CPU time, {found['size']}: skimage {theirs:.1f} ms over ssimrdo.ssim {ours:.2f} ms"
+    yield Line(what, theirs / ours, target=30, at_least=True)
+    what = f"largest SSIM difference, {found['slices']}"
+    yield Line(what, found["largest_difference"], target=1e-5)
+
+
+def memory(bench: Bench) -> Iterator[Line]:
+    """Peak memory for a long series over that for a short one."""
+    few, many = MEMORY_SLICES
+    note(f"memory: making {many} slices")
+    short, long = bench.folder / "short", bench.folder / "long"
+    replicate_phantom(bench.folder / "phantom", long, many)
+    short.mkdir()
+    for path in sorted(long.iterdir())[:few]:
+        (short / path.name).hardlink_to(path)
+    note("memory: encoding")
+    bench.encode(short)
+    pairs = in_turns(
+        1 if bench.quick else 3,
+        partial(bench.encode, short, "--preset", "ultrafast"),
+        partial(bench.encode, long, "--preset", "ultrafast"),
+    )
+    low, high = medians(pairs, "peak_mb")
+    size = f"{MEMORY_SIDE}x{MEMORY_SIDE}, ultrafast"
+    what = f"peak memory, {size}: {many} slices {high:.0f} MB over {few} {low:.0f} MB"
+    yield Line(what, high / low, target=1.2)
+
+
+def replicate_phantom(phantom: Path, folder: Path, slices: int) -> None:
+    """Write a series that runs up and down through a short phantom."""
+    import pydicom
+    from pydicom.uid import generate_uid
+
+    command = [SSIMRDO, "phantom", str(phantom), "--slices", "20", "--size", str(MEMORY_SIDE)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    sources = [pydicom.dcmread(path) for path in sorted(phantom.glob("*.dcm"))]
+    cycle = sources + sources[-2:0:-1]
+    x, y, z = sources[0].ImagePositionPatient
+    step = float(sources[0].SliceThickness)
+    folder.mkdir()
+    for i in range(slices):
+        copy = cycle[i % len(cycle)]
+        copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        copy.InstanceNumber = i + 1
+        copy.ImagePositionPatient = [x, y, float(z) + i * step]
+        if "SliceLocation" in copy:
+            copy.SliceLocation = float(z) + i * step
+        copy.save_as(folder / f"{i:05}.dcm")
+
+
+def help_time(bench: Bench) -> Iterator[Line]:
+    """Wall time of ``ssimrdo --help``."""
+    note("help")
+    times = []
+    for _ in range(3 if bench.quick else 7):
+        started = time.perf_counter()
+        subprocess.run([SSIMRDO, "--help"], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - started)
+    yield Line("ssimrdo --help", median(times), "s", target=0.3)
+
+
+def saving(bench: Bench) -> Iterator[Line]:
+    """BD-rate at constant QP against x264 at constant QP."""
+    from ssimrdo.evaluate import bd_rate
+
+    found: dict[str, list[float]] = {"ssim": [], "weighted_ssim": []}
+    for series in bench.series:
+        note(f"saving: {series.name}")
+        stock, ours = (
+            [bench.encode(series, "--rdo", rdo, "--qp", str(qp)).result for qp in QPS]
+            for rdo in ("off", "ssim")
+        )
+        for metric, rates in found.items():
+            rates.append(bd_rate(*rate_quality(stock, metric), *rate_quality(ours, metric)))
+            yield Line(f"BD-rate at constant QP, mean {metric}, {series.name}", rates[-1], "%")
+    if len(bench.series) > 1:
+        for metric, rates in found.items():
+            yield Line(f"BD-rate at constant QP, mean {metric}, average", fmean(rates), "%")
+
+
+def rate_quality(results: list[dict[str, Any]], metric: str) -> tuple[list[float], list[float]]:
+    """Return the bit rates and the mean qualities of some encodes."""
+    return [r["kbps"] for r in results], [r[metric]["mean"] for r in results]
+
+
+MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
+    "speed": speed,
+    "analysis": analysis,
+    "ssim": ssim,
+    "memory": memory,
+    "help": help_time,
+    "saving": saving,
+}
+
+
+def header() -> str:
+    """Return where, when and with what the figures were measured."""
+    from ssimrdo.x264 import x264_build
+
+    packages = ("ssimrdo", "numpy", "numba", "scikit-image", "av")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
+    return "\n".join(
+        [
+            f"command   scripts/bench_encode {shlex.join(sys.argv[1:])}".rstrip(),
+            f"date      {datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
+            f"CPU       {cpu_model()}, {len(os.sched_getaffinity(0))} cores; load before: {load}",
+            f"versions  Python {platform.python_version()}, {versions}, x264 {x264_build()}",
+        ]
+    )
+
+
+def cpu_model() -> str:
+    """Return the processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def default_series() -> list[Path]:
+    """Return every folder of $SSIMRDO_CT_DATA, or else the phantom."""
+    data = os.environ.get("SSIMRDO_CT_DATA")
+    if not data:
+        return [ROOT / "data" / "phantom"]
+    return sorted(path for path in Path(data).iterdir() if path.is_dir())
+
+
+def parts(text: str) -> list[str]:
+    """Read the value of ``--only``."""
+    names = text.split(",")
+    for name in names:
+        if name not in PARTS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}")
+    return names
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="bench_encode",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "series",
+        nargs="*",
+        type=Path,
+        metavar="SERIES_FOLDER",
+        help="series to encode; by default each folder of $SSIMRDO_CT_DATA, or data/phantom",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    parser.add_argument("--only", type=parts, default=PARTS, metavar="PART,...", help="some parts")
+    return parser.parse_args()
+
+
+def print_table(bench: Bench, names: list[str]) -> None:
+    """Measure the parts and print each line once it is known."""
+    layout = "{:<76}  {:>9}  {:>9}  {}"
+    print(layout.format("measured", "value", "target", "").rstrip(), flush=True)
+    for name in names:
+        for line in MEASURE[name](bench):
+            print(layout.format(*line.columns()).rstrip(), flush=True)
+
+
+def main() -> int:
+    """Measure and print; return 0 once all is measured, whether targets are met or not."""
+    options = parse_arguments()
+    logging.basicConfig(format="bench_encode: %(message)s")
+    print(header(), end="\n\n", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="ssimrdo-bench."))
+    try:
+        series = options.series or default_series()
+        print_table(Bench(series, folder, quick=options.quick), options.only)
+    except subprocess.CalledProcessError as error:
+        return int(error.returncode)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

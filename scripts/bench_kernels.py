@@ -1,0 +1,106 @@
+"""Time the analysis and SSIM on the slices of one series, on one thread; print JSON.
+
+Run by ``bench_encode.py`` in a process of its own, because thread limits hold only where they are
+in the environment before NumPy and Numba are imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from ssimrdo.dicom import apply_window, load_hu, open_series
+from ssimrdo.dicom.window import Window
+from ssimrdo.rdo import quantizer_offsets
+from ssimrdo.ssim import ssim
+from ssimrdo.video import decoded_luma
+
+Luma = NDArray[Any]
+
+
+def pick(count: int, wanted: int) -> set[int]:
+    """Return up to ``wanted`` slice numbers, evenly spread over ``count``."""
+    return {int(i) for i in np.linspace(0, count - 1, min(count, wanted))}
+
+
+def slice_pairs(series: Path, video: Path, window: Window, wanted: int) -> list[tuple[Luma, Luma]]:
+    """Return source and decoded luma of some slices of a series that was encoded to ``video``."""
+    headers = open_series(series)[0].slices
+    picked = pick(len(headers), wanted)
+    sources = {i: apply_window(load_hu(headers[i]), window, bit_depth=8) for i in picked}
+    # The coded size is even, which the source's need not be.
+    return [
+        (sources[i], shown[: sources[i].shape[0], : sources[i].shape[1]])
+        for i, shown in enumerate(decoded_luma(video))
+        if i in picked
+    ]
+
+
+def reference_ssim(x: Luma, y: Luma) -> float:
+    """Return mean SSIM as scikit-image has it, with the window of the SSIM paper."""
+    return float(
+        structural_similarity(
+            x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+        )
+    )
+
+
+def seconds(function: Callable[..., object], *arguments: object) -> float:
+    """Return the processor time of one call, all threads taken together.
+
+    On an idle machine it equals the wall time; on a busy one the wall time of the slower function
+    also counts the turns of other programs.
+    """
+    started = time.process_time()
+    function(*arguments)
+    return time.process_time() - started
+
+
+def measure(pairs: list[tuple[Luma, Luma]], repeats: int) -> dict[str, Any]:
+    """Return median milliseconds per slice; the two SSIMs are called in turns."""
+    x, _ = pairs[0]
+    # These calls also load the kernels.
+    quantizer_offsets(x)
+    differences = [abs(ssim(x, y) - reference_ssim(x, y)) for x, y in pairs]
+    analysis = [seconds(quantizer_offsets, x) for _ in range(repeats) for x, _ in pairs]
+    compared = [
+        (seconds(ssim, x, y), seconds(reference_ssim, x, y))
+        for _ in range(repeats)
+        for x, y in pairs
+    ]
+    ours, reference = zip(*compared, strict=True)
+    rows, columns = x.shape
+    return {
+        "slices": len(pairs),
+        "size": f"{columns}x{rows}",
+        "largest_difference": max(differences),
+        "analysis_ms": 1000 * median(analysis),
+        "ssim_ms": 1000 * median(ours),
+        "reference_ms": 1000 * median(reference),
+    }
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("series", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--window", type=float, nargs=2, required=True)
+    parser.add_argument("--slices", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    pairs = slice_pairs(options.series, options.video, Window(*options.window), options.slices)
+    print(json.dumps(measure(pairs, options.repeats)))
+
+
+if __name__ == "__main__":
+    main()
