@@ -52,6 +52,8 @@ def encode(
     The folder is searched recursively; slices are ordered by their position in the patient.
     """
     settings = encode_settings(**options)
+    if not series:
+        raise click.UsageError("SERIES is empty")
 
     from ssimrdo.encoding import encode as encode_series
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -59,6 +60,9 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, _terminate)
     _send_messages_to_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names may hold bytes that no encoding takes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 

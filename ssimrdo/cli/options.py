@@ -20,7 +20,7 @@ _ENCODE_OPTIONS = (
         "--crf",
         type=float,
         metavar="F",
-        help=f"Constant rate factor, above 0 to 51; lower is better. [default: {defaults.CRF:g}]",
+        help=f"Constant rate factor, 1 to 51; lower is better. [default: {defaults.CRF:g}]",
     ),
     click.option("--qp", type=int, metavar="N", help="Constant quantizer of P-frames, 1 to 51."),
     click.option(

@@ -27,7 +27,7 @@ def slice_progress(
     callable
         To be called with the number of slices done and, optionally, their total.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield _ignore
         return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,31 @@ def check_writable(output: Path, *, overwrite: bool) -> None:
     InputError
         If the folder is missing or unwritable, or a file exists and may not be overwritten.
     """
+    try:
+        _check_writable(output, overwrite)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def check_not_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Check that neither an output file nor its sidecar is a file of the series or other DICOM.
+
+    Raises
+    ------
+    InputError
+        If one is.
+    """
+    for path in (output, sidecar_path(output)):
+        if path.is_file() and (_is_dicom(path) or any(map(path.samefile, inputs))):
+            raise InputError(f"{path}: is a DICOM file: use another name")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _check_writable(output: Path, overwrite: bool) -> None:
     folder = output.parent
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: create it first")
@@ -49,33 +74,79 @@ def check_writable(output: Path, *, overwrite: bool) -> None:
     for path in (output, sidecar_path(output)):
         if path.is_dir():
             raise InputError(f"{path}: is a folder: name a file")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: exists already: use --overwrite or another name")
+        if os.path.lexists(path) and not overwrite:
+            raise _exists(path)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and rename it to ``path`` when the block succeeds.
+def atomic_output(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """Yield temporary paths for an output file and its sidecar, renamed if the block succeeds.
 
     Raises
     ------
     InputError
-        If the folder takes no file.
+        If the folder takes no file, or a file has come into being and may not be overwritten.
+    OSError
+        If writing fails, such as on a full disk; it names the output file.
     """
+    sidecar = sidecar_path(output)
+    temporaries: list[Path] = []
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        temporaries.append(_temporary_for(output))
+        temporaries.append(_temporary_for(sidecar))
+        video, record = temporaries
+        yield video, record
+        for temporary in temporaries:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+        if overwrite:
+            # Whoever finds a sidecar finds it beside the file it describes.
+            sidecar.unlink(missing_ok=True)
+        _publish(video, output, overwrite)
+        try:
+            _publish(record, sidecar, overwrite)
+        except InputError:
+            output.unlink()
+            raise
+    except OSError as error:
+        if error.filename is None or Path(error.filename) in temporaries:
+            raise OSError(error.errno, error.strerror, str(output)) from error
+        raise
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary_for(path: Path) -> Path:
+    try:
+        # A file name has at most 255 bytes, and a character up to four.
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name[:40]}.", suffix=".partial", dir=path.parent
+        )
     except OSError as error:
         raise InputError(f"{path.parent}: cannot write to this folder: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        os.fchmod(handle, 0o666 & ~_umask())
-        os.close(handle)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    os.fchmod(handle, 0o666 & ~_umask())
+    os.close(handle)
+    return Path(name)
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Give a finished file its name; a file of another process that came first stays."""
+    if not overwrite:
+        try:
+            os.link(temporary, path)
+            return
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError:
+            # Not every file system has hard links.
+            if os.path.lexists(path):
+                raise _exists(path) from None
+    temporary.replace(path)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(f"{path}: exists already: use --overwrite or another name")
 
 
 def _umask() -> int:

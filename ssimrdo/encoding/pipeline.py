@@ -27,15 +27,15 @@ from ssimrdo.dicom import (
     load_hu,
     open_series,
 )
-from ssimrdo.encoding.output import atomic_file, check_writable, container_of, sidecar_path
+from ssimrdo.encoding.output import atomic_output, check_not_input, check_writable, container_of
 from ssimrdo.encoding.parameters import encoder_parameters
 from ssimrdo.encoding.result import EncodeResult, Seconds, Summary, WindowUsed, X264Info
 from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.errors import BadSliceError, InputError, VerificationError
+from ssimrdo.errors import BadSliceError, EncoderError, InputError, VerificationError
 from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.rdo.warmup import load_kernels
 from ssimrdo.ssim import SliceQuality, slice_quality
-from ssimrdo.video import decoded_luma, packet_writer, x264_settings
+from ssimrdo.video import decoded_luma, packet_writer, sei_units, x264_settings
 from ssimrdo.x264 import Encoder, EncoderParameters, Packet, x264_build
 
 logger = logging.getLogger("ssimrdo")
@@ -45,6 +45,9 @@ FALLBACK_WINDOW = Window(40.0, 400.0)
 
 MIN_SIDE = 16
 MAX_SIDE = 16384
+MAX_ASPECT_RATIO = 16
+"""Of a pixel; decoders drop frames whose shape on the screen they think absurd."""
+
 MAX_PENDING = 8
 """Slices that may wait to be measured; it bounds the memory they hold."""
 
@@ -109,16 +112,15 @@ def encode(
     clock = _Clock()
     with clock.measure("load"):
         found, skipped = open_series(Path(series), series_uid=series_uid, skip_bad=skip_bad)
+        check_not_input(output, [header.path for header in found.slices])
         job = _plan(found, settings, container, skip_bad)
         load_kernels(settings.bit_depth)
-    with atomic_file(output) as temporary:
+    with atomic_output(output, overwrite=overwrite) as (temporary, sidecar):
         measured = _encode_to(temporary, job, clock, progress)
         with clock.measure("verify"):
             _verify(temporary, job, measured)
         result = _result(output, temporary, job, measured, skipped, clock, started)
-        # Removed first: whoever finds a sidecar finds it beside the file it describes.
-        sidecar_path(output).unlink(missing_ok=True)
-    _write_sidecar(result, settings)
+        _write_sidecar(sidecar, result, settings)
     return result
 
 
@@ -205,7 +207,13 @@ def _sample_aspect_ratio(series: Series) -> Fraction:
     row_spacing, column_spacing = series.pixel_spacing_mm
     if abs(column_spacing / row_spacing - 1) < 1e-4:
         return Fraction(1)
-    return Fraction(column_spacing / row_spacing).limit_denominator(1000)
+    ratio = Fraction(column_spacing / row_spacing).limit_denominator(1000)
+    if not 1 <= ratio * MAX_ASPECT_RATIO <= MAX_ASPECT_RATIO**2:
+        raise InputError(
+            f"{series.slices[0].path}: PixelSpacing {row_spacing:g} by {column_spacing:g} mm "
+            f"cannot be shown: the larger is at most {MAX_ASPECT_RATIO} times the smaller"
+        )
+    return ratio
 
 
 def _encode_to(path: Path, job: _Job, clock: _Clock, progress: Progress | None) -> _Measured:
@@ -243,8 +251,10 @@ def _encode_pass(
     sources: dict[int, NDArray[Any]] = {}
     pending: deque[Future[None]] = deque()
     # Measuring lets go of the interpreter lock, so it runs beside reading and encoding.
-    with ThreadPoolExecutor(max_workers=1) as measurer, Encoder(parameters) as encoder:
+    with ThreadPoolExecutor(max_workers=1) as measurer, _open_encoder(job, parameters) as encoder:
         measured.headers = encoder.headers()
+        if path is not None and job.container != "h264":
+            measured.payload_bytes = len(sei_units(measured.headers))
         writer = (
             nullcontext(_drop)
             if path is None
@@ -268,6 +278,15 @@ def _encode_pass(
             for future in pending:
                 future.result()
     return measured
+
+
+def _open_encoder(job: _Job, parameters: EncoderParameters) -> Encoder:
+    try:
+        return Encoder(parameters)
+    except EncoderError as error:
+        if job.settings.x264_params:
+            raise InputError(f"--x264-params: {error}") from error
+        raise
 
 
 def _drop(packet: Packet) -> None:
@@ -394,15 +413,13 @@ def _result(
     )
 
 
-def _write_sidecar(result: EncodeResult, settings: EncodeSettings) -> None:
+def _write_sidecar(path: Path, result: EncodeResult, settings: EncodeSettings) -> None:
     """Write settings and results; file names of the source stay out, they may name a patient."""
-    output = Path(result.output)
     reasons = Counter(file.reason for file in result.skipped)
     record = {
         **result.as_dict(),
-        "output": output.name,
+        "output": Path(result.output).name,
         "skipped": [{"reason": reason, "files": files} for reason, files in reasons.items()],
         "settings": settings.as_dict(),
     }
-    with atomic_file(sidecar_path(output)) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    path.write_text(json.dumps(record, indent=2) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -15,6 +15,10 @@ from ssimrdo.errors import InputError
 MAX_QP = 51
 MAX_STRENGTH = 4.0
 MAX_THREADS = 128
+# Below 1 at 8 bit x264 takes a CRF as lossless, which the High profile does not allow.
+MIN_CRF = 1.0
+
+_FPS = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9}|\d{1,9}/\d{1,9})", re.ASCII)
 
 _OWN_OPTIONS = {
     "crf": "--crf",
@@ -47,6 +51,8 @@ _OWN_OPTIONS = {
     "log-level": "--verbose",
     "dump-yuv": "the output",
     "qpfile": "--rdo",
+    "avcintra-class": "the output's profile",
+    "avcintra-flavor": "the output's profile",
 }
 
 
@@ -57,7 +63,7 @@ class EncodeSettings:
     Parameters
     ----------
     crf : float, optional
-        x264's constant rate factor, above 0 and up to 51; 23 when no rate is given.
+        x264's constant rate factor, 1 to 51, at 10 bit above 0; 23 when no rate is given.
     qp : int, optional
         Constant quantizer of P-frames, 1 to 51, in place of ``crf``.
     bitrate_kbps : float, optional
@@ -149,9 +155,13 @@ def parse_fps(text: str) -> Fraction:
         If the text is no positive number.
     """
     try:
+        if not _FPS.fullmatch(text.strip()):
+            raise ValueError
         fps = Fraction(text.strip())
     except (ValueError, ZeroDivisionError):
-        raise InputError(f"--fps: {text!r} is no number or fraction, such as 25 or 25/2") from None
+        raise InputError(
+            f"--fps: {text[:40]!r} is no number or fraction, such as 25 or 25/2"
+        ) from None
     return fps.limit_denominator(100_000)
 
 
@@ -163,10 +173,10 @@ def _check_rate(settings: EncodeSettings) -> None:
     if settings.bitrate_kbps is not None:
         _check_range("--bitrate", settings.bitrate_kbps, 1, 2_000_000)
     if settings.crf is not None:
-        if settings.crf == 0:
+        if 0 <= settings.crf < MIN_CRF and (settings.bit_depth == 8 or settings.crf == 0):
             raise InputError(
-                "--crf 0 is lossless in x264, which the High profile does not allow: "
-                "use a small value such as 1"
+                f"--crf {settings.crf:g} is lossless in x264, which the High profile does not "
+                f"allow: use {MIN_CRF:g} or more"
             )
         _check_range("--crf", settings.crf, 0, MAX_QP)
 
@@ -174,7 +184,7 @@ def _check_rate(settings: EncodeSettings) -> None:
 def _check_range(
     name: str, value: float | Fraction, low: float | Fraction, high: float | Fraction
 ) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:
         raise InputError(f"{name} {value} is out of range: {float(low):g} to {float(high):g}")
 
 
@@ -185,23 +195,30 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
 
 def _check_x264_params(settings: EncodeSettings) -> None:
     for name, value in settings.x264_params:
-        key = name.replace("_", "-")
+        key = _spelled_out(name)
         if "\0" in name + value:
             raise InputError(f"--x264-params: {name} has a NUL character")
-        if key in _OWN_OPTIONS or key.removeprefix("no-") in _OWN_OPTIONS:
-            setter = _OWN_OPTIONS.get(key) or _OWN_OPTIONS[key.removeprefix("no-")]
-            raise InputError(f"--x264-params: {name} is set by {setter}")
-        if settings.rdo == "ssim" and _turns_aq_off(key, value):
+        if key in _OWN_OPTIONS:
+            raise InputError(f"--x264-params: {name} is set by {_OWN_OPTIONS[key]}")
+        if settings.rdo == "ssim" and not _keeps_aq_on(key, value):
             raise InputError(
                 f"--x264-params: {name}={value} makes x264 ignore the quantizer offsets of "
-                "--rdo ssim: leave it out or use --rdo off"
+                "--rdo ssim: take an aq-mode of 1 to 3 and an aq-strength above 0, or --rdo off"
             )
 
 
-def _turns_aq_off(key: str, value: str) -> bool:
-    if key not in {"aq-mode", "aq-strength"}:
-        return False
-    try:
-        return float(value) == 0
-    except ValueError:
-        return False
+def _spelled_out(name: str) -> str:
+    """Return a parameter's name as x264 looks it up: with hyphens, without a negation."""
+    key = name.replace("_", "-")
+    return key[2:].removeprefix("-") if key.startswith("no") else key
+
+
+def _keeps_aq_on(key: str, value: str) -> bool:
+    if key == "aq-mode":
+        return value in ("1", "2", "3")
+    if key == "aq-strength":
+        try:
+            return float(value) > 1e-30
+        except ValueError:
+            return False
+    return True

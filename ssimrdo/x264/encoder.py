@@ -147,14 +147,16 @@ class Encoder:
         )
         bad_option = ffi.new("size_t *")
         status = lib.ssimrdo_encoder_open(self._handle, config, bad_option)
-        reason = self._drain_log()
+        messages = self._take_messages()
         if status == lib.SSIMRDO_OK:
+            _log(messages)
             return
         ffi.release(self._handle)
         if status == lib.SSIMRDO_OUT_OF_MEMORY:
             raise MemoryError("x264 encoder")
         if status in (lib.SSIMRDO_OPEN_FAILED, lib.SSIMRDO_BAD_PROFILE):
-            raise EncoderError(f"x264 cannot open an encoder: {reason or 'no reason given'}")
+            reason = _errors(messages) or "no reason given"
+            raise EncoderError(f"x264 cannot open an encoder: {reason}")
         raise InputError(_refusal(status, parameters, bad_option[0]))
 
     def headers(self) -> bytes:
@@ -227,7 +229,7 @@ class Encoder:
         with self._lock:
             if self._handle is not None:
                 lib.ssimrdo_encoder_close(self._handle)
-                self._drain_log()
+                _log(self._take_messages())
                 ffi.release(self._handle)
                 self._handle = None
 
@@ -281,21 +283,30 @@ class Encoder:
         return self._handle
 
     def _check(self, status: int) -> None:
-        reason = self._drain_log()
+        messages = self._take_messages()
         if status != lib.SSIMRDO_OK:
-            raise EncoderError(f"x264 failed to encode: {reason or f'status {status}'}")
+            reason = _errors(messages) or f"status {status}"
+            raise EncoderError(f"x264 failed to encode: {reason}")
+        _log(messages)
 
-    def _drain_log(self) -> str:
-        """Pass x264's messages on to ``logging`` and return the last error among them."""
-        reason = ""
+    def _take_messages(self) -> list[tuple[int, str]]:
+        """Return levels and texts of the messages that x264 has queued since the last call."""
+        messages = []
         text = ffi.new("char[]", _LOG_TEXT_BYTES)
         level = ffi.new("int *")
         while lib.ssimrdo_encoder_take_log(self._handle, text, _LOG_TEXT_BYTES, level) >= 0:
             message = ffi.string(text).decode(errors="replace").strip()
-            logger.log(_LOG_LEVELS[min(max(level[0], 0), 3)], "%s", message)
-            if level[0] == 0:
-                reason = message
-        return reason
+            messages.append((_LOG_LEVELS[min(max(level[0], 0), 3)], message))
+        return messages
+
+
+def _log(messages: list[tuple[int, str]]) -> None:
+    for level, message in messages:
+        logger.log(level, "%s", message)
+
+
+def _errors(messages: list[tuple[int, str]]) -> str:
+    return "; ".join(message for level, message in messages if level == logging.ERROR)
 
 
 def macroblock_grid(height: int, width: int) -> tuple[int, int]:

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import write_series
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from video_files import (
+    SOFT_TISSUE,
+    ct_volume,
+    frames_of,
+    packets_of,
+    plane,
+    slices_of,
+    weighted_ssim,
+    windowed,
+)
+
+import ssimrdo.encoding.pipeline
+from ssimrdo import EncodeResult, EncodeSettings, InputError, Window, encode
+from ssimrdo.rdo import quantizer_offsets
+
+X264 = shutil.which("x264")
+# With AVX-512, x264 0.164 reads uninitialised memory in MB-tree unless 16 divides the number of
+# macroblocks in a row, and the stream then varies by chance.
+ROWS, COLUMNS, SLICES = 48, 256, 12
+SOFT = Window(*SOFT_TISSUE)
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return ct_volume(SLICES, ROWS, COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def series(volume, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("series")
+    write_series(folder, volume)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".h264"])
+@pytest.mark.parametrize(("bit_depth", "size"), [(8, (64, 96)), (10, (64, 96)), (8, (49, 75))])
+def test_result_agrees_with_an_independent_look_at_the_file(suffix, bit_depth, size, tmp_path):
+    volume = ct_volume(7, *size)
+    write_series(tmp_path / "ct", volume)
+    output = tmp_path / f"out{suffix}"
+    result = encode(tmp_path / "ct", output, EncodeSettings(window=SOFT, bit_depth=bit_depth))
+
+    assert isinstance(result, EncodeResult)
+    rows, columns = size
+    shown = [plane(frame)[:rows, :columns] for frame in frames_of(output)]
+    source = [windowed(hu, bit_depth=bit_depth) for hu in volume]
+    peak = 2**bit_depth - 1
+    options = {"data_range": peak, "gaussian_weights": True, "use_sample_covariance": False}
+    pairs = list(zip(source, shown, strict=True))
+    ssim = [structural_similarity(a, b.astype(int), **options) for a, b in pairs]
+    weighted = [weighted_ssim(a, b, bit_depth=bit_depth) for a, b in pairs]
+    psnr = [peak_signal_noise_ratio(a, b.astype(int), data_range=peak) for a, b in pairs]
+    for summary, values, tolerance in (
+        (result.ssim, ssim, 1e-4),
+        (result.weighted_ssim, weighted, 1e-4),
+        (result.psnr, psnr, 1e-3),
+    ):
+        assert summary.mean == pytest.approx(np.mean(values), abs=tolerance)
+        assert summary.min == pytest.approx(min(values), abs=tolerance)
+    assert (result.frames, result.bit_depth) == (7, bit_depth)
+    assert (result.width, result.height) == (columns + columns % 2, rows + rows % 2)
+    assert (result.window.center, result.window.width) == SOFT_TISSUE
+    assert result.output == str(output)
+    assert result.bytes == output.stat().st_size
+    payload = sum(packet.size for packet in packets_of(output))
+    assert result.kbps == pytest.approx(payload * 8 * 25 / 7 / 1000, rel=2e-3)
+    assert result.x264.settings.encode() in output.read_bytes()
+    assert result.skipped == ()
+    seconds = result.seconds
+    assert seconds.load + seconds.analyse + seconds.encode + seconds.verify <= seconds.total
+    assert min(seconds.load, seconds.analyse, seconds.encode, seconds.verify) > 0
+
+
+def test_frames_are_the_slices_in_order(volume, series, tmp_path):
+    encode(series, tmp_path / "out.mp4", EncodeSettings(qp=4, window=SOFT))
+    for frame, hu in zip(frames_of(tmp_path / "out.mp4"), volume, strict=True):
+        assert np.abs(plane(frame) - windowed(hu)).max() <= 6
+
+
+def test_window_of_the_header_by_default(volume, tmp_path):
+    write_series(tmp_path / "ct", volume[:2], WindowCenter=-600, WindowWidth=1500)
+    result = encode(tmp_path / "ct", tmp_path / "out.mp4", EncodeSettings(qp=4))
+    assert (result.window.center, result.window.width) == (-600, 1500)
+    frame = frames_of(tmp_path / "out.mp4")[0]
+    assert np.abs(plane(frame) - windowed(volume[0], (-600, 1500))).max() <= 6
+
+
+def test_sidecar_holds_settings_and_results(series, tmp_path):
+    settings = EncodeSettings(qp=30, fps=Fraction(25, 2), x264_params=(("bframes", "2"),))
+    result = encode(series, tmp_path / "out.mkv", settings)
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert sidecar.pop("settings") == settings.as_dict()
+    assert sidecar == {**result.as_dict(), "output": "out.mkv"}
+
+
+def test_rate_options_reach_x264(series, tmp_path):
+    def words(**settings):
+        output = tmp_path / f"{len(list(tmp_path.iterdir()))}.h264"
+        return encode(series, output, EncodeSettings(**settings)).x264.settings.split()
+
+    assert "crf=23.0" in words()
+    assert {"crf=31.5", "psy=0"} <= set(words(crf=31.5))
+    assert {"qp=31", "psy=1"} <= set(words(qp=31, rdo="off", preset="slow"))
+    assert {"rc=2pass", "bitrate=200"} <= set(words(bitrate_kbps=200))
+    assert {"bframes=0", "psy=1", "threads=1"} <= set(
+        words(x264_params=(("bframes", "0"), ("psy", "1")), threads=1)
+    )
+
+
+def test_rdo_changes_the_stream_and_strength_zero_differs(series, tmp_path):
+    streams = set()
+    for index, (rdo, strength) in enumerate([("off", 0.5), ("ssim", 0), ("ssim", 0.5)]):
+        output = tmp_path / f"{index}.h264"
+        encode(series, output, EncodeSettings(qp=30, rdo=rdo, rdo_strength=strength))
+        streams.add(b"".join(slices_of(output)))
+    assert len(streams) == 3
+
+
+@pytest.mark.parametrize("rdo", ["ssim", "off"])
+def test_two_passes_hit_the_bit_rate(rdo, tmp_path):
+    write_series(tmp_path / "ct", ct_volume(120, 80, 112))
+    for kbps in (150, 400):
+        settings = EncodeSettings(bitrate_kbps=kbps, rdo=rdo, preset="veryfast", window=SOFT)
+        result = encode(tmp_path / "ct", tmp_path / f"{kbps}.mp4", settings)
+        assert result.kbps == pytest.approx(kbps, rel=0.05)
+
+
+def test_both_passes_take_the_same_offsets(series, tmp_path, monkeypatch):
+    seen = []
+
+    def recorded(luma, **options):
+        offsets = quantizer_offsets(luma, **options)
+        seen.append(offsets)
+        return offsets
+
+    monkeypatch.setattr(ssimrdo.encoding.pipeline, "quantizer_offsets", recorded)
+    encode(series, tmp_path / "out.mp4", EncodeSettings(bitrate_kbps=200))
+    assert len(seen) == 2 * SLICES
+    np.testing.assert_array_equal(seen[:SLICES], seen[SLICES:])
+    assert np.std(seen[0]) > 0
+
+
+def test_progress_counts_both_passes(series, tmp_path):
+    calls = []
+    encode(
+        series,
+        tmp_path / "out.mp4",
+        EncodeSettings(bitrate_kbps=200),
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(done, 2 * SLICES) for done in range(1, 2 * SLICES + 1)]
+
+
+@pytest.mark.parametrize("rate", [{"crf": 28}, {"bitrate_kbps": 200}])
+def test_a_truncated_slice_in_the_middle_is_left_out(rate, volume, tmp_path):
+    files = write_series(tmp_path / "ct", volume)
+    files[5].write_bytes(files[5].read_bytes()[:2000])
+    output = tmp_path / "out.mp4"
+    result = encode(tmp_path / "ct", output, EncodeSettings(**rate), skip_bad=True)
+    assert result.frames == len(frames_of(output)) == SLICES - 1
+    assert [file.path for file in result.skipped] == [files[5].name]
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert sidecar["skipped"] == [{"reason": result.skipped[0].reason, "files": 1}]
+
+
+def test_a_slice_that_does_not_decode_is_left_out_of_both_passes(volume, tmp_path):
+    files = write_series(tmp_path / "ct", volume, compress="1.2.840.10008.1.2.4.80")
+    data = files[5].read_bytes()
+    start = data.index(b"\xff\xd8\xff\xf7")
+    files[5].write_bytes(data[: start + 2] + bytes(len(data) - start - 4) + data[-2:])
+    settings = EncodeSettings(bitrate_kbps=200, window=SOFT)
+    with pytest.raises(InputError, match=files[5].name):
+        encode(tmp_path / "ct", tmp_path / "out.mp4", settings)
+    assert not (tmp_path / "out.mp4").exists()
+    result = encode(tmp_path / "ct", tmp_path / "out.mp4", settings, skip_bad=True)
+    assert [file.path for file in result.skipped] == [files[5].name]
+    shown = [plane(frame).astype(int) for frame in frames_of(tmp_path / "out.mp4")]
+    kept = [windowed(hu) for index, hu in enumerate(volume) if index != 5]
+    nearest = [np.argmin([np.abs(a - b).mean() for b in kept]) for a in shown]
+    assert nearest == list(range(SLICES - 1))
+
+
+def test_encodes_in_threads_give_the_same_bytes(tmp_path):
+    folders = []
+    for seed in range(4):
+        folders.append(tmp_path / f"ct{seed}")
+        write_series(folders[-1], ct_volume(10, 32, COLUMNS, seed=seed))
+    settings = EncodeSettings(crf=25, preset="veryfast")
+
+    def run(folder, name):
+        encode(folder, tmp_path / name, settings)
+        return (tmp_path / name).read_bytes()
+
+    one_by_one = [run(folder, f"{folder.name}.mp4") for folder in folders]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, folders, [f"{folder.name}-t.mp4" for folder in folders]))
+    assert together == one_by_one
+
+
+def stock_x264(frames, rate, bit_depth, folder: Path) -> bytes:
+    """Encode frames with the x264 program and return its stream."""
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    rows, columns = frames[0].shape
+    chroma = np.full(rows * columns // 2, 1 << (bit_depth - 1), dtype).tobytes()
+    raw = folder / "in.yuv"
+    raw.write_bytes(b"".join(frame.astype(dtype).tobytes() + chroma for frame in frames))
+    command = [
+        *(X264, "--quiet", "--preset", "fast", *rate, "--demuxer", "raw", "--input-csp", "i420"),
+        *("--input-res", f"{columns}x{rows}", "--fps", "25"),
+        *("--input-range", "pc", "--range", "pc"),
+        *("--input-depth", str(bit_depth), "--output-depth", str(bit_depth)),
+    ]
+    passes = [["--pass", "1"], ["--pass", "2"]] if "--bitrate" in rate else [[]]
+    for one in passes:
+        stats = ["--stats", str(folder / "stats")] if one else []
+        subprocess.run(
+            [*command, *one, *stats, "-o", str(folder / "stock.264"), str(raw)],
+            check=True,
+            capture_output=True,
+        )
+    return (folder / "stock.264").read_bytes()
+
+
+@pytest.mark.skipif(X264 is None, reason="the x264 program is not installed")
+@pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({"crf": 21.5}, ["--crf", "21.5"]),
+        ({"qp": 27}, ["--qp", "27"]),
+        ({"bitrate_kbps": 180}, ["--bitrate", "180"]),
+    ],
+)
+def test_without_rdo_the_stream_is_that_of_the_stock_program(
+    settings, rate, bit_depth, volume, series, tmp_path
+):
+    frames = [windowed(hu, bit_depth=bit_depth) for hu in volume]
+    expected = stock_x264(frames, rate, bit_depth, tmp_path)
+    for suffix in (".h264", ".mp4", ".mkv"):
+        output = tmp_path / f"{suffix[1:]}{suffix}"
+        encode(
+            series,
+            output,
+            EncodeSettings(**settings, preset="fast", rdo="off", bit_depth=bit_depth, window=SOFT),
+        )
+        if suffix == ".h264":
+            assert output.read_bytes() == expected
+        else:
+            assert slices_of(output) == slices_of(tmp_path / "h264.h264")
+
+
+def test_settings_are_checked_where_they_are_made():
+    for bad in (
+        {"crf": 20, "qp": 20},
+        {"crf": math.nan},
+        {"crf": 0.5},
+        {"qp": 2.5},
+        {"bitrate_kbps": math.inf},
+        {"fps": Fraction(10**400)},
+        {"rdo_strength": -1},
+        {"threads": 129},
+        {"x264_params": (("bframes\0", "1"),)},
+    ):
+        with pytest.raises(InputError):
+            EncodeSettings(**bad)
+    assert EncodeSettings(crf=0.5, bit_depth=10).crf == 0.5
+
+
+@pytest.mark.skipif("SSIMRDO_CT_DATA" not in os.environ, reason="SSIMRDO_CT_DATA is not set")
+def test_real_ct(tmp_path):
+    folder = Path(os.environ["SSIMRDO_CT_DATA"]) / "head-bone"
+    result = encode(folder, tmp_path / "out.mp4", EncodeSettings(preset="veryfast"))
+    assert result.frames == len(frames_of(tmp_path / "out.mp4"))
+    assert 0.5 < result.ssim.min <= result.ssim.mean < 1
