@@ -15,13 +15,16 @@ from ssimrdo.ssim.index import (
     weighted_ssim,
     weighted_ssim_map,
 )
+from ssimrdo.ssim.multiscale import SCALE_WEIGHTS, ms_ssim
 
 __all__ = [
     "ALPHA",
     "BETA",
     "PSNR_CEILING_DB",
+    "SCALE_WEIGHTS",
     "SliceQuality",
     "luma_range",
+    "ms_ssim",
     "psnr_db",
     "slice_quality",
     "ssim",
