@@ -271,6 +271,14 @@ def test_any_damaged_file_is_reported_or_read(
         assert CANARY not in file.reason
 
 
+def test_unknown_vr_in_the_file_meta_is_bad(content: bytes, tmp_path: Path) -> None:
+    data = bytearray(content)
+    data[data.index(b"\x02\x00\x01\x00OB") + 5] = 0
+    (tmp_path / "a.dcm").write_bytes(data)
+    (bad,) = find_series(tmp_path).bad
+    assert "corrupt" in bad.reason
+
+
 def test_file_cut_anywhere_is_bad(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     for end in range(0, len(content), 13):

@@ -1,7 +1,5 @@
 """θ, λ and ΔQP against slow references, hand-worked cases and invariants."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,7 +75,7 @@ def test_offsets_agree_with_the_slow_reference():
     luma[:16] = 40
     luma[16:32, :32] //= 8
     theta = slow_theta(*slow_statistics(luma))
-    ratio = math.prod(theta.ravel() ** (1 / theta.size)) / theta
+    ratio = 0.95 / (5 * C2) / theta
     offsets = 3 * 0.4 * np.log2(ratio)
     np.testing.assert_allclose(rdo.quantizer_offsets(luma, strength=0.4), offsets, atol=1e-3)
 
@@ -150,6 +148,24 @@ def test_lagrange_ratio_has_geometric_mean_one_and_no_unit(theta, scale):
     ratio = rdo.lagrange_ratio(theta)
     assert np.log(ratio.astype(float)).mean() == pytest.approx(0, abs=1e-5)
     np.testing.assert_allclose(rdo.lagrange_ratio(theta * scale), ratio, rtol=1e-4)
+
+
+def test_the_reference_texture_keeps_its_qp():
+    rng = np.random.default_rng(7)
+    luma = np.clip(rng.normal(128, np.sqrt(2 * C2), (256, 256)).round(), 0, 255).astype(np.uint8)
+    # White noise has less variance inside a window than in all: the window's mean takes 1/N.
+    luma_variance = rdo.block_statistics(luma).variance.mean()
+    shift = 3 * 0.7 * np.log2((2 * luma_variance + C2) / (5 * C2))
+    assert rdo.quantizer_offsets(luma).mean() == pytest.approx(shift, abs=0.1)
+    assert abs(shift) < 0.2
+
+
+@given(theta=thetas, reference=st.floats(1e-6, 1))
+@settings(deadline=None)
+def test_a_reference_shifts_all_offsets_alike(theta, reference):
+    shifted = rdo.qp_offset(rdo.lagrange_ratio(theta, reference))
+    difference = shifted - rdo.qp_offset(rdo.lagrange_ratio(theta))
+    assert np.ptp(difference) < 1e-3
 
 
 def test_bit_depth_does_not_move_the_offsets():

@@ -166,17 +166,18 @@ def read_header(path: Path, name: str) -> SliceHeader | SkippedFile:
             return SkippedFile(name, NOT_DICOM)
         try:
             dataset, pixel_bytes = _read(stream)
+            # Looked at before any value is converted.
+            is_cut_off = _is_cut_off(dataset)
         except Exception as error:
             # pydicom raises whatever it likes on corrupt files, OSError without a number included.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             bad = BadFile(name, "the header is corrupt or cut off")
             return bad if has_preamble else SkippedFile(name, NOT_DICOM)
-    # Looked at before any value is converted; the series of such a file is not to be trusted.
-    is_cut_off = _is_cut_off(dataset)
     if not has_preamble and _uid(dataset, "SOPClassUID") is None:
         return SkippedFile(name, NOT_DICOM)
     if is_cut_off:
+        # Its series, if it has one, is not to be trusted.
         return BadFile(name, "the header is cut off")
     reason = _exclusion_reason(dataset)
     if reason is not None:

@@ -7,6 +7,7 @@ from ssimrdo.rdo.model import (
     lagrange_ratio,
     qp_offset,
     quantizer_offsets,
+    reference_theta,
     theta,
     window_samples,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "lagrange_ratio",
     "qp_offset",
     "quantizer_offsets",
+    "reference_theta",
     "theta",
     "window_samples",
 ]

@@ -145,16 +145,35 @@ def theta(
     return np.asarray(contrast + luminance, np.float32)
 
 
-def lagrange_ratio(theta: NDArray[Any]) -> NDArray[np.float32]:
-    """Return λ_i / λ = exp(mean ln θ) / θ_i: geometric mean 1, which keeps the rate.
+def reference_theta(*, bit_depth: int = 8) -> float:
+    """Return θ of the texture whose QP stays as it is: σ² = 2 C2, about 11 grey levels rms.
+
+    One reference for all slices gives an error the same price in each of them, as the sum over a
+    series asks for; one taken from each slice, such as the mean of ln θ, would move with the share
+    of empty background. This one keeps the bit rate near that of stock x264 at the same CRF.
+    """
+    _, c2 = stabilizers(bit_depth)
+    return BETA / (5 * c2)
+
+
+def lagrange_ratio(theta: NDArray[Any], reference: float | None = None) -> NDArray[np.float32]:
+    """Return λ_i / λ = θ_ref / θ_i.
 
     Parameters
     ----------
     theta : ndarray
         θ per macroblock, positive.
+    reference : float, optional
+        θ_ref; the geometric mean of ``theta`` by default. See :func:`reference_theta`.
+
+    Returns
+    -------
+    ndarray of the same shape, float32
+        Ratio of each macroblock's Lagrange multiplier to the encoder's.
     """
     log_theta = np.log(theta.astype(np.float64))
-    return np.asarray(np.exp(log_theta.mean() - log_theta), np.float32)
+    log_reference = log_theta.mean() if reference is None else np.log(reference)
+    return np.asarray(np.exp(log_reference - log_theta), np.float32)
 
 
 def qp_offset(
@@ -194,9 +213,10 @@ def quantizer_offsets(
     Returns
     -------
     ndarray of shape (ceil(rows / 16), ceil(columns / 16)), float32
-        Offsets in QP steps, mean 0.
+        Offsets in QP steps.
     """
     statistics = block_statistics(luma, bit_depth=bit_depth)
     samples = effective_samples(statistics.variance, bit_depth=bit_depth)
     slope = theta(statistics.mean, statistics.variance, samples, bit_depth=bit_depth)
-    return qp_offset(lagrange_ratio(slope), strength=strength)
+    ratio = lagrange_ratio(slope, reference_theta(bit_depth=bit_depth))
+    return qp_offset(ratio, strength=strength)
