@@ -29,9 +29,9 @@ def ms_ssim(x: NDArray[Any], y: NDArray[Any], *, bit_depth: int = 8) -> float:
     exponents. Each scale has half the samples of the one before, means of 2x2; an odd last row
     or column counts twice there.
 
-    Five scales need 176 samples a side. A smaller frame has as many scales as hold an 11x11
-    window, and their weights are scaled to the sum of all five, so its index is not comparable with that
-    of larger frames. A mean that is negative counts as 0, for powers of it are not real.
+    Five scales need 161 samples a side. A smaller frame has as many scales as hold an 11x11
+    window, and their weights are scaled to the sum of all five, so its index is not comparable
+    with that of larger frames. A mean that is negative counts as 0, as its powers are not real.
 
     Parameters
     ----------

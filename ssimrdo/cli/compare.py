@@ -1,0 +1,320 @@
+"""``ssimrdo compare``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ssimrdo import defaults
+from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
+from ssimrdo.errors import InputError
+
+if TYPE_CHECKING:
+    from ssimrdo.evaluate import Comparison
+
+logger = logging.getLogger("ssimrdo")
+
+EXIT_SOME_FAILED = 3
+HTML_NAME = "report.html"
+
+_EPILOG = """\b
+Examples:
+  ssimrdo compare chest/ head/ -o report --anchor x264 --anchor x264-ssim --anchor svtav1
+  ssimrdo compare chest/ -o report --mode qp --preset slow --anchor x265:slow
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("series", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    metavar="REPORT_FOLDER",
+    help="Folder for report.json, rd_points.csv and report.html.",
+)
+@click.option(
+    "--mode",
+    default="crf",
+    show_default=True,
+    metavar="crf|qp|bitrate",
+    help="Rate control of all encoders.",
+)
+@click.option(
+    "--points",
+    metavar="P,P,P,P",
+    help="At least four CRFs or QPs on x264's scale, or rates in kbit/s. Other encoders get what "
+    "gives about the same quality. [default: 18,23,28,33 for CRF, 22,27,32,37 for QP]",
+)
+@click.option(
+    "--preset",
+    default=defaults.PRESET,
+    show_default=True,
+    metavar="NAME",
+    help="Preset of ssimrdo, x264 and x265.",
+)
+@click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    default=("x264",),
+    show_default=True,
+    metavar="NAME[:PRESET]",
+    help="What to compare with: x264, x264-ssim, x265, x265-ssim, svtav1 or jpeg2000; "
+    "repeatable, the first is the reference.",
+)
+@click.option(
+    "--test",
+    "tests",
+    multiple=True,
+    default=("ssim",),
+    show_default=True,
+    metavar="RDO[,NAME=VALUE]",
+    help="Variant of ssimrdo: ssim, off, or such as ssim,strength=0.3 or ssim,preset=slow or "
+    "ssim,bframes=2; repeatable.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="ssim, weighted_ssim, ms_ssim or psnr; repeatable. [default: all]",
+)
+@click.option(
+    "--window",
+    default="auto",
+    show_default=True,
+    metavar="NAME|CENTRE/WIDTH|auto",
+    help="Clinical window such as lung or bone, HU such as 40/400, or each header's own.",
+)
+@click.option(
+    "--bit-depth",
+    type=int,
+    default=defaults.BIT_DEPTH,
+    show_default=True,
+    metavar="8|10",
+    help="Bits per sample.",
+)
+@click.option(
+    "--fps", default=defaults.FPS, show_default=True, metavar="F", help="Slices per second."
+)
+@click.option(
+    "--slices", type=int, metavar="N", help="Only the first N slices of each series. [default: all]"
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(0, 128),
+    default=0,
+    metavar="N",
+    help="Threads of every encoder. [default: each chooses]",
+)
+@click.option(
+    "--jobs",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Encodes at a time; with more than one, encoding times are not comparable.",
+)
+@click.option(
+    "--cache-dir",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Where encodes are kept for later runs. "
+    "[default: $SSIMRDO_CACHE_DIR, else the user's cache]",
+)
+@click.option("--no-cache", is_flag=True, help="Encode everything anew and keep nothing.")
+@overwrite_option
+@json_option
+@verbose_option
+@click.pass_context
+def compare(
+    context: click.Context,
+    /,
+    series: tuple[str, ...],
+    output: str,
+    cache_dir: str | None,
+    no_cache: bool,
+    overwrite: bool,
+    as_json: bool,
+    points: str | None,
+    window: str,
+    fps: str,
+    **options: Any,
+) -> int:
+    """Compare ssimrdo with other encoders on the CT series in the folders SERIES.
+
+    Every encoder encodes the same frames at every point. Curves of rate and quality, BD-rates
+    against the reference and encoding speed go to REPORT_FOLDER. A negative BD-rate is a saving.
+
+    Series are named by the last component of their path; no patient data is reported.
+    """
+    if no_cache and cache_dir is not None:
+        raise click.UsageError("--cache-dir and --no-cache exclude each other: give one")
+    if cache_dir == "" or output == "" or "" in series:
+        raise click.UsageError("a path is empty")
+
+    from ssimrdo.dicom import parse_window
+    from ssimrdo.encoding import parse_fps
+    from ssimrdo.evaluate import CompareSettings, cache
+    from ssimrdo.evaluate import compare as compare_series
+    from ssimrdo.evaluate.record import check_folder, report_folder, write_report
+
+    # An empty tuple means that all metrics are asked for.
+    chosen = {name: value for name, value in options.items() if value != ()}
+    settings = CompareSettings(
+        points=_points(points), window=parse_window(window), fps=parse_fps(fps), **chosen
+    )
+    folder = Path(output)
+    check_folder(folder, overwrite=overwrite)
+    cache_folder = None if no_cache else Path(cache_dir) if cache_dir else cache.default_folder()
+    with (
+        _progress() as advance,
+        compare_series(series, settings, cache_folder=cache_folder, progress=advance) as comparison,
+        report_folder(folder, overwrite=overwrite) as staged,
+    ):
+        report = comparison.report
+        report["command"] = _command_line(context)
+        write_report(report, staged)
+        _write_html(comparison, staged)
+    click.echo(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
+    return EXIT_SOME_FAILED if any(one["error"] for one in report["series"]) else 0
+
+
+def _points(text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(
+            f"--points {text[:40]!r}: give numbers separated by commas, such as 18,23,28,33"
+        ) from None
+
+
+def _write_html(comparison: Comparison, folder: Path) -> None:
+    """Write the page if what makes it is installed; the numbers are worth keeping without it."""
+    try:
+        from ssimrdo.evaluate.report import write_html
+    except ModuleNotFoundError:
+        logger.warning("%s is left out: ssimrdo.evaluate.report is not installed", HTML_NAME)
+        return
+    try:
+        write_html(comparison.report, folder / HTML_NAME)
+    except InputError as error:
+        logger.warning("%s is left out: %s", HTML_NAME, error)
+
+
+def _command_line(context: click.Context) -> str:
+    """Return the command as given, with every path reduced to its last component."""
+    words = ["ssimrdo", "compare"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        given = context.params.get(name, _FLAG)
+        for value in given if isinstance(given, tuple) else (given,):
+            if isinstance(parameter, click.Option):
+                words.append(parameter.opts[-1] if len(parameter.opts) > 1 else parameter.opts[0])
+            if value is _FLAG or isinstance(value, bool):
+                continue
+            is_path = isinstance(parameter.type, click.Path)
+            words.append(Path(value).name or "." if is_path else str(value))
+    return " ".join(words)
+
+
+_FLAG = object()
+"""Stands for options that take no value and reach no command."""
+
+
+def _brief(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the report without the curves of single slices, which only the file holds."""
+    series = [
+        {
+            **one,
+            "curves": {
+                name: [{k: v for k, v in point.items() if k != "per_slice"} for point in curve]
+                for name, curve in one["curves"].items()
+            },
+        }
+        for one in report["series"]
+    ]
+    return {"output": str(folder), **report, "series": series}
+
+
+def _text(report: dict[str, Any], folder: Path) -> str:
+    deltas = [*report["metrics"], *(["ssim_db"] if "ssim" in report["metrics"] else [])]
+    reference, *others = report["encoders"]
+    compared = [one for one in report["series"] if not one["error"]]
+    encodes = report["encodes"]
+    width = max(len(encoder["name"]) for encoder in report["encoders"])
+    lines = [
+        f"{folder}: {len(compared)} series, {encodes['made']} encodes"
+        + (f" and {encodes['cached']} from the cache" if encodes["cached"] else ""),
+        f"BD-rate in % against {reference['name']}, mean over series; speed as a multiple of it"
+        + (", on a loaded machine" if report["timing"] == "loaded" else ""),
+        "  ".join([" " * width, *(f"{delta:>13}" for delta in deltas), "speed"]),
+    ]
+    for encoder in others:
+        summary = report["summary"][encoder["name"]]
+        means = (summary[delta]["mean"] for delta in deltas)
+        cells = ["undefined" if mean is None else f"{mean:+.2f}" for mean in means]
+        lines.append(
+            "  ".join(
+                [
+                    f"{encoder['name']:{width}}",
+                    *(f"{cell:>13}" for cell in cells),
+                    f"{summary['speed']:5.2f}",
+                ]
+            )
+        )
+    notes = {
+        bd["reason"]
+        for one in compared
+        for by_delta in one["bd"].values()
+        for bd in by_delta.values()
+        if bd["reason"]
+    }
+    lines += [f"note: {note}" for note in sorted(notes)]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """Show encodes done, the current one and the time left, if stderr is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading")
+
+        def advance(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=escape(what))
+
+        yield advance

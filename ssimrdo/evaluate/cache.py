@@ -1,0 +1,158 @@
+"""Encodes and their measurements on disk, found again by what they were made from.
+
+An entry is two files named by their key: ``KEY.mkv``, the encode, and ``KEY.json``, what was
+measured. The JSON is written last and holds the checksum of the other, so a half-written or
+damaged entry counts as absent. Nothing is ever removed; the folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import ssimrdo
+from ssimrdo.errors import InputError
+from ssimrdo.evaluate.measure import METRICS, Qualities
+
+VARIABLE = "SSIMRDO_CACHE_DIR"
+"""Environment variable that names the folder."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One encode of one clip.
+
+    Parameters
+    ----------
+    bytes : int
+        Payload: all packets, without the container.
+    seconds : float
+        Wall time of the encode.
+    alone : bool
+        Whether no other encode or measurement ran meanwhile.
+    per_slice : dict
+        Quality of every slice, by metric.
+    """
+
+    bytes: int
+    seconds: float
+    alone: bool
+    per_slice: Qualities
+
+
+def default_folder() -> Path:
+    """Return the folder of :data:`VARIABLE`, or one in the user's cache."""
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE])
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ssimrdo") / "compare"
+
+
+def make_folder(folder: Path) -> Path:
+    """Make the cache's folder if there is none, and return its absolute path.
+
+    FFmpeg would take a relative path with a colon for a URL.
+
+    Raises
+    ------
+    InputError
+        If that fails or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no cache can be kept here: {error.strerror}: use --cache-dir or --no-cache"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: cannot write to this cache: use --cache-dir or --no-cache")
+    return folder.absolute()
+
+
+def key_of(*parts: object) -> str:
+    """Return a key that changes with any of the parts."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+
+
+@cache
+def code_digest(*names: str) -> str:
+    """Return a hash of modules and folders of this package, for what changes with the code."""
+    package = Path(ssimrdo.__file__).parent
+    digest = hashlib.sha256()
+    for name in names:
+        path = package / name
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.suffix in (".py", ".so"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def payload_path(folder: Path, key: str) -> Path:
+    """Return where the encode of a key is."""
+    return folder / f"{key}.mkv"
+
+
+def load(folder: Path, key: str) -> Measurement | None:
+    """Return the measurement of a key, None if it is not there or damaged."""
+    try:
+        record = json.loads(_record_path(folder, key).read_text())
+        if record.pop("crc32") != _checksum(payload_path(folder, key)):
+            return None
+        per_slice = {name: tuple(record["per_slice"][name]) for name in METRICS}
+        return Measurement(**{**record, "per_slice": per_slice})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def store(folder: Path, key: str, payload: Path, measurement: Measurement) -> None:
+    """Move an encode into the cache and write its measurement.
+
+    Parameters
+    ----------
+    folder, key
+        Where.
+    payload : Path
+        A file that :func:`working_file` gave for the same folder.
+    measurement : Measurement
+        What was measured of it.
+    """
+    record = {**dataclasses.asdict(measurement), "crc32": _checksum(payload)}
+    with working_file(folder) as temporary:
+        temporary.write_text(json.dumps(record))
+        payload.replace(payload_path(folder, key))
+        temporary.replace(_record_path(folder, key))
+
+
+@contextmanager
+def working_file(folder: Path) -> Iterator[Path]:
+    """Yield a new file in the cache's folder; it goes away unless it is moved."""
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=".mkv", dir=folder)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+
+
+def _record_path(folder: Path, key: str) -> Path:
+    return folder / f"{key}.json"
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

@@ -1,0 +1,137 @@
+"""The frames that every encoder of a comparison gets: one series in one temporary file."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.dicom import Series, Window, apply_window, load_hu, open_series
+from ssimrdo.encoding.pipeline import FALLBACK_WINDOW, MAX_SIDE, MIN_SIDE
+from ssimrdo.errors import InputError
+
+logger = logging.getLogger("ssimrdo")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One series as luma, on disk.
+
+    Parameters
+    ----------
+    name : str
+        What the comparison calls the series.
+    samples : memmap of shape (slices, even rows, even columns), uint8 or uint16
+        What encoders get: the slices, with an odd last row or column repeated.
+    rows, columns : int
+        Size of a slice; quality is measured on these.
+    bit_depth : int
+        8 or 10.
+    fps : Fraction
+        Slices per second.
+    window : Window
+        Window the luma was made with.
+    digest : str
+        Hash of the samples and their shape.
+    """
+
+    name: str
+    samples: NDArray[Any]
+    rows: int
+    columns: int
+    bit_depth: int
+    fps: Fraction
+    window: Window
+    digest: str
+
+    @property
+    def frames(self) -> NDArray[Any]:
+        """The slices in their own size, as a view of the file."""
+        return self.samples[:, : self.rows, : self.columns]
+
+
+def load_clip(
+    path: Path,
+    name: str,
+    raw: Path,
+    *,
+    window: Window | None,
+    bit_depth: int,
+    fps: Fraction,
+    limit: int | None = None,
+) -> Clip:
+    """Read a series slice by slice into a raw file and map that file into memory.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the series, or a DICOM file.
+    name : str
+        What to call it.
+    raw : Path
+        File to write; it must stay as long as the clip is used.
+    window : Window, optional
+        Window; the header's own when None.
+    bit_depth, fps
+        As in :class:`Clip`.
+    limit : int, optional
+        Take only so many slices, from the first on.
+
+    Raises
+    ------
+    InputError
+        If the series cannot be used.
+    OSError
+        If the raw file cannot be written.
+    """
+    series, _ = open_series(path)
+    rows, columns = series.rows, series.columns
+    if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE:
+        raise InputError(
+            f"{path}: slices of {columns}x{rows} cannot be encoded: "
+            f"sides are {MIN_SIDE} to {MAX_SIDE}"
+        )
+    used = window or series.header_window
+    if used is None:
+        used = FALLBACK_WINDOW
+        logger.warning(
+            "%s: the header has no window: using %g/%g HU", name, used.center, used.width
+        )
+    shape = (0, rows + rows % 2, columns + columns % 2)
+    dtype = np.dtype(np.uint8 if bit_depth == 8 else np.uint16)
+    digest = hashlib.sha256()
+    with raw.open("wb") as stream:
+        for luma in _luma(series, used, bit_depth, limit):
+            padded = np.pad(luma, ((0, rows % 2), (0, columns % 2)), mode="edge")
+            data = np.ascontiguousarray(padded, dtype).data
+            stream.write(data)
+            digest.update(data)
+            shape = (shape[0] + 1, *shape[1:])
+    digest.update(repr((shape, rows, columns, dtype.str)).encode())
+    return Clip(
+        name=name,
+        # Numba compiles anew for read-only arrays, in the middle of a timed encode; "c" is
+        # writable in memory alone.
+        samples=np.memmap(raw, dtype, mode="c", shape=shape),
+        rows=rows,
+        columns=columns,
+        bit_depth=bit_depth,
+        fps=fps,
+        window=used,
+        digest=digest.hexdigest(),
+    )
+
+
+def _luma(
+    series: Series, window: Window, bit_depth: int, limit: int | None
+) -> Iterator[NDArray[Any]]:
+    for header in series.slices[:limit]:
+        inverted = header.photometric_interpretation == "MONOCHROME1"
+        yield apply_window(load_hu(header), window, bit_depth=bit_depth, inverted=inverted)

@@ -1,0 +1,434 @@
+"""Comparison of encoders on CT series: rate-quality curves, BD-rates and speed.
+
+A series is read once into a raw file. Every encoder encodes it at every point, every encode is
+decoded and measured the same way, and what was measured is kept in a cache. With one job, nothing
+else runs during an encode, and the order of the encoders rotates from point to point, so that a
+machine that slows down slows all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from ssimrdo import defaults
+from ssimrdo.dicom import Window
+from ssimrdo.dicom.header import printable
+from ssimrdo.errors import BadSliceError, EncoderError, InputError, SsimrdoError
+from ssimrdo.evaluate import cache as store
+from ssimrdo.evaluate.bd import MINIMUM_POINTS
+from ssimrdo.evaluate.clip import Clip, load_clip
+from ssimrdo.evaluate.encoders import (
+    Contender,
+    Mode,
+    Rate,
+    check_points,
+    make_anchor,
+    make_test,
+)
+from ssimrdo.evaluate.measure import METRICS, decoded_slices, load_measures, measure, payload_bytes
+from ssimrdo.evaluate.record import Outcome, build_report
+
+logger = logging.getLogger("ssimrdo")
+
+DEFAULT_POINTS: dict[str, tuple[float, ...]] = {"crf": (18, 23, 28, 33), "qp": (22, 27, 32, 37)}
+MAX_JOBS = 64
+_MEASURED_BY = ("ssim", "evaluate/measure.py")
+
+Progress = Callable[[int, int, str], None]
+"""Called with encodes done, their total, and the encode that begins."""
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What is compared, and how.
+
+    Parameters
+    ----------
+    mode : {"crf", "qp", "bitrate"}
+        Rate control of all encoders.
+    points : tuple of float
+        At least four, on x264's scale or in kbit/s; see :mod:`ssimrdo.evaluate.encoders`.
+        Empty for the mode's default.
+    preset : str
+        Preset of x264 and x265 where an anchor's name carries none.
+    anchors : tuple of str
+        Names as in :data:`ssimrdo.evaluate.encoders.FAMILIES`; the first is the reference.
+    tests : tuple of str
+        Variants of ssimrdo, such as ``ssim,strength=0.3``.
+    metrics : tuple of str
+        Some of :data:`ssimrdo.evaluate.measure.METRICS`.
+    window : Window, optional
+        Window; each header's own when None.
+    fps : Fraction
+        Slices per second.
+    bit_depth : {8, 10}
+        Bits per luma sample.
+    slices : int, optional
+        Take only so many slices of each series, from the first on.
+    threads : int
+        Threads of every encoder; 0 leaves the number to each.
+    jobs : int
+        Encodes at a time; with more than one, times are those of a loaded machine.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range or given twice.
+    """
+
+    mode: Mode = "crf"
+    points: tuple[float, ...] = ()
+    preset: str = defaults.PRESET
+    anchors: tuple[str, ...] = ("x264",)
+    tests: tuple[str, ...] = ("ssim",)
+    metrics: tuple[str, ...] = METRICS
+    window: Window | None = None
+    fps: Fraction = Fraction(defaults.FPS)
+    bit_depth: Literal[8, 10] = defaults.BIT_DEPTH
+    slices: int | None = None
+    threads: int = 0
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("crf", "qp", "bitrate"):
+            raise InputError(f"--mode {self.mode!r} is unknown: use one of crf, qp, bitrate")
+        if not self.points:
+            if self.mode not in DEFAULT_POINTS:
+                raise InputError("--mode bitrate needs --points in kbit/s, four or more")
+            object.__setattr__(self, "points", DEFAULT_POINTS[self.mode])
+        if len(self.points) < MINIMUM_POINTS:
+            raise InputError(
+                f"--points: {len(self.points)} given, but a curve needs at least {MINIMUM_POINTS}"
+            )
+        check_points(self.rate)
+        if not self.anchors:
+            raise InputError("--anchor: at least one is needed, as the reference")
+        for option, values, known in (
+            ("--anchor", self.anchors, None),
+            ("--test", self.tests, None),
+            ("--metric", self.metrics, METRICS),
+        ):
+            for index, value in enumerate(values):
+                if known is not None and value not in known:
+                    raise InputError(
+                        f"{option} {value!r} is unknown: use one of {', '.join(known)}"
+                    )
+                if value in values[:index]:
+                    raise InputError(f"{option} {value} is given twice")
+        if not self.metrics:
+            raise InputError("--metric: at least one is needed")
+        if self.bit_depth not in (8, 10):
+            raise InputError(f"--bit-depth {self.bit_depth} is unknown: use one of 8, 10")
+        if self.slices is not None and self.slices < 1:
+            raise InputError(f"--slices {self.slices} is out of range: 1 or more")
+        if not 1 <= self.jobs <= MAX_JOBS:
+            raise InputError(f"--jobs {self.jobs} is out of range: 1 to {MAX_JOBS}")
+
+    @property
+    def rate(self) -> Rate:
+        """What all encoders have in common."""
+        return Rate(self.mode, self.points, self.preset, self.bit_depth, self.threads)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison, while its frames and encodes are still on disk.
+
+    Parameters
+    ----------
+    report : dict
+        Everything measured, as JSON types.
+    clips : dict
+        Source of every series that could be compared, by its name.
+    encodes : dict
+        Path of every encode by series, encoder and point on the encoder's own scale.
+    """
+
+    report: dict[str, Any]
+    clips: dict[str, Clip]
+    encodes: dict[tuple[str, str, float], Path]
+
+    def frames(self, series: str) -> NDArray[Any]:
+        """Return the source slices of a series, mapped from disk."""
+        return self.clips[series].frames
+
+    def decoded(self, series: str, encoder: str, point: float) -> Iterator[NDArray[Any]]:
+        """Yield the decoded slices of an encode, in the size of the source."""
+        return decoded_slices(self.encodes[series, encoder, point], self.clips[series])
+
+
+@contextmanager
+def compare(
+    series: Sequence[Path | str],
+    settings: CompareSettings | None = None,
+    *,
+    cache_folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Comparison]:
+    """Encode series with every encoder at every point and compare the curves.
+
+    Parameters
+    ----------
+    series : sequence of Path or str
+        Folders, each with one CT series, or DICOM files.
+    settings : CompareSettings, optional
+        ssimrdo against x264 at CRF by default.
+    cache_folder : Path, optional
+        Where encodes are kept; None keeps them until the block ends.
+    progress : callable, optional
+        See :data:`Progress`.
+
+    Yields
+    ------
+    Comparison
+        Valid inside the block.
+
+    Raises
+    ------
+    InputError
+        If an option cannot be used, or no series can.
+    SsimrdoError
+        If the only series cannot be compared. Of several, one that fails is in the report.
+    OSError
+        If temporary files cannot be written.
+    """
+    settings = settings or CompareSettings()
+    if not series:
+        raise InputError("at least one series is needed")
+    contenders = make_contenders(settings)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssimrdo-")))
+        folder = store.make_folder(cache_folder or work / "encodes")
+        load_measures(settings.bit_depth)
+        runner = _Runner(settings, contenders, folder, len(series), progress)
+        outcomes: list[Outcome] = []
+        clips: dict[str, Clip] = {}
+        for index, (name, path) in enumerate(zip(unique_names(series), series, strict=True)):
+            try:
+                clip = _load(Path(path), name, work / f"{index}.raw", settings)
+                outcomes.append(runner.run(clip, index))
+                clips[name] = clip
+            except SsimrdoError as error:
+                if len(series) == 1:
+                    raise
+                logger.warning("%s is left out: %s", name, error)
+                outcomes.append(Outcome(name, error=_without_paths(error, Path(path), name)))
+                runner.give_up(index)
+        if not clips:
+            reasons = "; ".join(f"{outcome.name}: {outcome.error}" for outcome in outcomes)
+            raise InputError(f"no series can be compared: {reasons}")
+        report = build_report(
+            outcomes,
+            contenders,
+            mode=settings.mode,
+            preset=settings.preset,
+            fps=settings.fps,
+            bit_depth=settings.bit_depth,
+            metrics=settings.metrics,
+            machine=machine(),
+            encodes={"made": runner.made, "cached": runner.found},
+        )
+        yield Comparison(report, clips, runner.encodes)
+
+
+def make_contenders(settings: CompareSettings) -> tuple[Contender, ...]:
+    """Return all encoders of a comparison, the reference first.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, two mean the same, or PyAV lacks an encoder.
+    """
+    reference, *anchors = settings.anchors
+    contenders = [
+        make_anchor(reference, settings.rate, "reference"),
+        *(make_anchor(name, settings.rate) for name in anchors),
+        *(make_test(text, settings.rate) for text in settings.tests),
+    ]
+    for index, contender in enumerate(contenders):
+        for other in contenders[:index]:
+            if contender.settings == other.settings:
+                raise InputError(f"{other.name} and {contender.name} are the same encoder")
+    return tuple(contenders)
+
+
+def unique_names(series: Sequence[Path | str]) -> list[str]:
+    """Return the last component of every path, with a number where two are the same."""
+    names: list[str] = []
+    for path in map(Path, series):
+        base = printable(path.name if path.name not in ("", "..") else path.resolve().name)
+        base = base or "series"
+        name, number = base, 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return names
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Return the processor's name and the number of processors this process may use."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
+
+
+class _Runner:
+    """Runs or finds the encodes of one series after another and keeps count."""
+
+    def __init__(
+        self,
+        settings: CompareSettings,
+        contenders: tuple[Contender, ...],
+        folder: Path,
+        series: int,
+        progress: Progress | None,
+    ) -> None:
+        self.settings = settings
+        self.contenders = contenders
+        self.folder = folder
+        self.per_series = len(contenders) * len(settings.points)
+        self.total = series * self.per_series
+        self.progress = progress
+        self.lock = threading.Lock()
+        self.done = self.made = self.found = 0
+        self.encodes: dict[tuple[str, str, float], Path] = {}
+
+    def run(self, clip: Clip, turn: int) -> Outcome:
+        """Encode one clip with all contenders at all points."""
+        tasks = [
+            (contender, contender.points[index])
+            for index in range(len(self.settings.points))
+            for contender in _rotated(self.contenders, index + turn)
+        ]
+        measured: dict[tuple[str, float], store.Measurement] = {}
+
+        def work(task: tuple[Contender, float]) -> None:
+            contender, point = task
+            measured[contender.name, point] = self._measure(clip, contender, point)
+
+        if self.settings.jobs == 1:
+            for task in tasks:
+                work(task)
+        else:
+            _in_parallel(work, tasks, self.settings.jobs)
+        return Outcome(clip.name, clip=clip, measured=measured)
+
+    def give_up(self, turn: int) -> None:
+        """Count a failed series as done."""
+        self.done = (turn + 1) * self.per_series
+
+    def _measure(self, clip: Clip, contender: Contender, point: float) -> store.Measurement:
+        what = f"{clip.name}: {contender.name} at {point:g}"
+        self._report(what)
+        # Times are only comparable on one machine.
+        key = store.key_of(
+            clip.digest,
+            clip.fps,
+            clip.bit_depth,
+            contender.settings,
+            contender.build,
+            point,
+            machine(),
+            store.code_digest(*_MEASURED_BY),
+        )
+        measurement, made = store.load(self.folder, key), 0
+        if measurement is None:
+            logger.info("encoding %s", what)
+            measurement = self._encode(clip, contender, point, key)
+            made = 1
+        with self.lock:
+            self.made += made
+            self.found += 1 - made
+            self.done += 1
+            self.encodes[clip.name, contender.name, point] = store.payload_path(self.folder, key)
+        self._report(what)
+        return measurement
+
+    def _report(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress(self.done, self.total, what)
+
+    def _encode(
+        self, clip: Clip, contender: Contender, point: float, key: str
+    ) -> store.Measurement:
+        alone = self.settings.jobs == 1
+        with store.working_file(self.folder) as path:
+            try:
+                started = time.perf_counter()
+                contender.encode(clip, point, path)
+                seconds = time.perf_counter() - started
+                measurement = store.Measurement(
+                    bytes=payload_bytes(path),
+                    seconds=seconds,
+                    alone=alone,
+                    per_slice=measure(path, clip, workers=None if alone else 1),
+                )
+            except SsimrdoError as error:
+                raise EncoderError(f"{contender.name} at {point:g}: {error}") from error
+            store.store(self.folder, key, path, measurement)
+        return measurement
+
+
+def _rotated(contenders: tuple[Contender, ...], turn: int) -> tuple[Contender, ...]:
+    start = turn % len(contenders)
+    return contenders[start:] + contenders[:start]
+
+
+def _in_parallel(
+    work: Callable[[tuple[Contender, float]], None],
+    tasks: Sequence[tuple[Contender, float]],
+    jobs: int,
+) -> None:
+    """Run tasks in threads, which the encoders leave the interpreter lock to."""
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            futures = [pool.submit(work, task) for task in tasks]
+            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _load(path: Path, name: str, raw: Path, settings: CompareSettings) -> Clip:
+    return load_clip(
+        path,
+        name,
+        raw,
+        window=settings.window,
+        bit_depth=settings.bit_depth,
+        fps=settings.fps,
+        limit=settings.slices,
+    )
+
+
+def _without_paths(error: SsimrdoError, path: Path, name: str) -> str:
+    """Return a message for the report, which names neither files nor UIDs: they may tell whom."""
+    if isinstance(error, BadSliceError):
+        return f"a slice cannot be used: {error.reason}"
+    text = str(error).replace(str(path), name)
+    return text if "series UID" not in text else f"{name}: holds several CT series"
