@@ -93,6 +93,7 @@ class Bench:
         self.series = series
         self.folder = folder
         self.quick = quick
+        self.curves: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
 
     def encode(self, series: Path, *options: str) -> Run:
         """Run ``ssimrdo encode`` on a series; its output is ``self.video``."""
@@ -258,6 +259,7 @@ def saving(bench: Bench) -> Iterator[Line]:
             qp: bench.encode(series, "--rdo", "ssim", "--qp", str(qp)).result
             for qp in LOW_QPS + QPS
         }
+        bench.curves[series.name] = (list(stock.values()), list(ours.values()))
         for name, qps in ranges.items():
             for metric in ("ssim", "weighted_ssim"):
                 test = [ours[qp] for qp in qps]
@@ -286,6 +288,35 @@ def compare(
 def rate_quality(results: list[dict[str, Any]], metric: str) -> tuple[list[float], list[float]]:
     """Return the bit rates and the mean qualities of some encodes."""
     return [r["kbps"] for r in results], [r[metric]["mean"] for r in results]
+
+
+def draw(bench: Bench, path: Path) -> None:
+    """Draw bit rate over mean SSIM, one panel for each series, from the saving part."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+    from matplotlib import ticker
+
+    # Text stays text, and the same figures give the same file.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "ssimrdo", "font.size": 9})
+    panels = len(bench.curves)
+    figure, axes = plt.subplots(1, panels, figsize=(3.2 * panels, 3), squeeze=False)
+    for axis, (name, curves) in zip(axes[0], bench.curves.items(), strict=True):
+        styles = (("x264 --qp", "s--", "#8a8f98"), ("ssimrdo --qp", "o-", "#0b6e99"))
+        for results, (label, style, colour) in zip(curves, styles, strict=True):
+            rates, qualities = rate_quality(results, "ssim")
+            axis.plot(rates, qualities, style, color=colour, label=label, markersize=4)
+        saved = compare(*curves, "ssim")[0]
+        axis.set(title=f"{name}: {saved:+.1f} % bit rate", xlabel="kbit/s", xscale="log")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:.0f}"))
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.set_ylim(bottom=min(rate_quality(curves[0], "ssim")[1]) - 0.01)
+        axis.grid(color="#dddddd", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("mean SSIM")
+    axes[0][0].legend(frameon=False, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
@@ -355,6 +386,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SERIES_FOLDER",
         help="series to encode; by default each folder of $SSIMRDO_CT_DATA, or data/phantom",
     )
+    parser.add_argument("--figure", type=Path, metavar="SVG", help="draw the saving part's curves")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     parser.add_argument("--only", type=parts, default=PARTS, metavar="PART,...", help="some parts")
     return parser.parse_args()
@@ -378,7 +410,10 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="ssimrdo-bench."))
     try:
         series = options.series or default_series()
-        print_table(Bench(series, folder, quick=options.quick), options.only)
+        bench = Bench(series, folder, quick=options.quick)
+        print_table(bench, options.only)
+        if options.figure:
+            draw(bench, options.figure)
     except subprocess.CalledProcessError as error:
         return int(error.returncode)
     except KeyboardInterrupt:
