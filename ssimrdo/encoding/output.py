@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,11 +90,11 @@ def atomic_output(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path
         If writing fails, such as on a full disk; it names the output file.
     """
     sidecar = sidecar_path(output)
-    temporaries: list[Path] = []
+    # Named before they are made, so that no signal finds a file that nobody removes.
+    temporaries = video, record = _temporary_for(output), _temporary_for(sidecar)
     try:
-        temporaries.append(_temporary_for(output))
-        temporaries.append(_temporary_for(sidecar))
-        video, record = temporaries
+        for temporary in temporaries:
+            _create(temporary, output.parent)
         yield video, record
         for temporary in temporaries:
             with temporary.open("rb") as written:
@@ -118,16 +118,16 @@ def atomic_output(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path
 
 
 def _temporary_for(path: Path) -> Path:
+    # A file name has at most 255 bytes, and a character up to four. FFmpeg takes a relative path
+    # with a colon for a URL.
+    return path.absolute().with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+
+
+def _create(temporary: Path, folder: Path) -> None:
     try:
-        # A file name has at most 255 bytes, and a character up to four.
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name[:40]}.", suffix=".partial", dir=path.parent
-        )
+        temporary.touch(exist_ok=False)
     except OSError as error:
-        raise InputError(f"{path.parent}: cannot write to this folder: {error.strerror}") from error
-    os.fchmod(handle, 0o666 & ~_umask())
-    os.close(handle)
-    return Path(name)
+        raise InputError(f"{folder}: cannot write to this folder: {error.strerror}") from error
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
@@ -147,11 +147,3 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
 
 def _exists(path: Path) -> InputError:
     return InputError(f"{path}: exists already: use --overwrite or another name")
-
-
-def _umask() -> int:
-    # Linux tells the mask without setting it, which would be seen by other threads.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o022

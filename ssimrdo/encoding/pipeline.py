@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
+import shutil
 import tempfile
 import time
 import zlib
@@ -221,10 +223,15 @@ def _encode_to(path: Path, job: _Job, clock: _Clock, progress: Progress | None) 
     report = _reporter(progress, len(job.series.slices), 2 if two_passes else 1)
     if not two_passes:
         return _encode_pass(path, job, job.parameters(None, False), clock, report)
-    with tempfile.TemporaryDirectory(prefix="ssimrdo-") as folder:
-        stats = Path(folder) / "x264_2pass.log"
+    # Named before it is made, so that no signal finds a folder that nobody removes.
+    folder = Path(tempfile.gettempdir(), f"ssimrdo-{secrets.token_hex(8)}")
+    try:
+        folder.mkdir(mode=0o700)
+        stats = folder / "x264_2pass.log"
         _encode_pass(None, job, job.parameters(stats, True), clock, report)
         return _encode_pass(path, job, job.parameters(stats, False), clock, report)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reporter(progress: Progress | None, slices: int, passes: int) -> Callable[[], None]:

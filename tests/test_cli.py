@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+from dicom_files import write_series
+from video_files import ct_volume, frames_of, run_command, without_compiling
+
+from ssimrdo import EncodeSettings, encode
+from ssimrdo.cli.main import COMMANDS
+
+SSIMRDO = [sys.executable, "-m", "ssimrdo"]
+KEYS = {
+    "output": str,
+    "frames": int,
+    "width": int,
+    "height": int,
+    "bit_depth": int,
+    "window": {"center": float, "width": float},
+    "bytes": int,
+    "kbps": float,
+    "ssim": {"mean": float, "min": float},
+    "weighted_ssim": {"mean": float, "min": float},
+    "psnr": {"mean": float, "min": float},
+    "seconds": dict.fromkeys(("load", "analyse", "encode", "verify", "total"), float),
+    "x264": {"build": str, "settings": str},
+    "skipped": list,
+}
+
+
+@pytest.fixture
+def ssimrdo(capfd):
+    return partial(run_command, capfd)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ct")
+    # x264's streams are sure to repeat at this width; see test_encode.py.
+    write_series(folder, ct_volume(8, 32, 256))
+    return folder
+
+
+def shape_of(value):
+    if isinstance(value, dict):
+        return {key: shape_of(inner) for key, inner in value.items()}
+    return type(value)
+
+
+def test_json_is_one_object_with_exactly_these_keys(ssimrdo, series, tmp_path):
+    done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", "--json")
+    assert (done.status, done.err) == (0, "")
+    record = json.loads(done.out)
+    assert done.out.count("\n") == 1
+    assert shape_of(record) == KEYS
+    assert list(record) == list(KEYS)
+
+
+def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
+    folder = tmp_path / "ct"
+    write_series(folder, ct_volume(3, 32, 32))
+    (folder / "bad.dcm").write_bytes(b"")
+    (folder / "notes.txt").write_text("notes")
+    done = ssimrdo("encode", folder, "-o", tmp_path / "out.mp4", "--json", "--skip-bad")
+    assert (done.status, done.err) == (0, "")
+    skipped = json.loads(done.out)["skipped"]
+    assert [entry["path"] for entry in skipped] == ["bad.dcm", "notes.txt"]
+    assert all(set(entry) == {"path", "reason"} and entry["reason"] for entry in skipped)
+
+
+def test_text_for_people(ssimrdo, series, tmp_path):
+    output = tmp_path / "out.mp4"
+    done = ssimrdo("encode", series, "-o", output, "--window", "lung")
+    assert (done.status, done.err) == (0, "")
+    first, *lines = done.out.splitlines()
+    assert first.startswith(f"{output}: 8 slices, 256x32, 8 bit, window -600/1500 HU")
+    assert [line.split()[0] for line in lines] == ["size", "SSIM", "weighted", "PSNR", "time"]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ([], {}),
+        (["--crf", "30"], {"crf": 30}),
+        (["--qp", "30", "--rdo", "off"], {"qp": 30, "rdo": "off"}),
+        (["--bitrate", "150.4", "--preset", "fast"], {"bitrate_kbps": 150.4, "preset": "fast"}),
+        (["--rdo-strength", "1.5", "--bit-depth", "10"], {"rdo_strength": 1.5, "bit_depth": 10}),
+        (["--threads", "1", "--x264-params", "bframes=1:no-cabac"], {"threads": 1}),
+        (["--fps", "12.5", "--window", "-40/350.5"], {"fps": "25/2"}),
+    ],
+)
+def test_options_arrive_in_the_settings(ssimrdo, series, tmp_path, options, settings):
+    done = ssimrdo("encode", series, "-o", tmp_path / "out.mkv", *options)
+    assert (done.status, done.err) == (0, "")
+    recorded = json.loads((tmp_path / "out.json").read_text())["settings"]
+    expected = {**EncodeSettings(crf=None).as_dict(), **settings}
+    if {"qp", "bitrate_kbps"} & settings.keys():
+        expected["crf"] = None
+    if "--x264-params" in options:
+        expected["x264_params"] = "bframes=1:no-cabac=1"
+    if "--window" in options:
+        expected["window"] = {"center": -40.0, "width": 350.5, "function": "LINEAR"}
+    assert recorded == expected
+
+
+def test_command_and_function_give_the_same_file(ssimrdo, series, tmp_path):
+    ssimrdo("encode", series, "-o", tmp_path / "a.mp4", "--crf", "20")
+    encode(series, tmp_path / "b.mp4", EncodeSettings(crf=20))
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_single_file_is_a_series(ssimrdo, series, tmp_path):
+    done = ssimrdo("encode", sorted(series.iterdir())[0], "-o", tmp_path / "out.mp4")
+    assert (done.status, done.err) == (0, "")
+    assert len(frames_of(tmp_path / "out.mp4")) == 1
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bitrate", "100"],
+        ["--threads", "1", "--preset", "ultrafast"],
+        ["--x264-params", "tff=1"],
+        ["--x264-params", "intra-refresh=1:keyint=1"],
+        ["--x264-params", "nal-hrd=vbr:vbv-maxrate=300:vbv-bufsize=300:slices=3"],
+        ["--x264-params", "sliced-threads=1", "--threads", "2", "--bit-depth", "10"],
+        ["--fps", "0.01"],
+        ["--fps", "1000"],
+    ],
+)
+def test_tiny_series(ssimrdo, tmp_path, slices, options):
+    write_series(tmp_path / "ct", ct_volume(slices, 16, 16))
+    done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mp4", *options)
+    assert done.status == 0
+    assert len(frames_of(tmp_path / "out.mp4")) == slices
+
+
+@pytest.mark.parametrize("size", [(16, 3000), (3000, 18)])
+def test_long_sides(ssimrdo, tmp_path, size):
+    write_series(tmp_path / "ct", ct_volume(2, *size))
+    done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mkv")
+    assert (done.status, done.err) == (0, "")
+    assert frames_of(tmp_path / "out.mkv")[0].width == size[1]
+
+
+def test_verbose_shows_x264s_messages_on_stderr(ssimrdo, series, tmp_path):
+    done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", "-v", "--json")
+    assert "profile High" in done.err
+    assert "kb/s" in done.err
+    assert shape_of(json.loads(done.out)) == KEYS
+
+
+def test_no_window_in_the_header_is_said_on_stderr(ssimrdo, tmp_path):
+    write_series(tmp_path / "ct", ct_volume(2, 32, 32), WindowCenter=None, WindowWidth=None)
+    done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mp4", "--json")
+    assert done.status == 0
+    assert done.err == (
+        "ssimrdo: the header has no window: using 40/400 HU; choose another with --window\n"
+    )
+    assert json.loads(done.out)["window"] == {"center": 40, "width": 400}
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_has_an_example(ssimrdo, command, option):
+    done = ssimrdo(*([command] if command else []), option)
+    assert (done.status, done.err) == (0, "")
+    example = re.search(r"Examples?:\s+ssimrdo (\w+) ", done.out)
+    assert example is not None
+    assert example[1] == (command or "encode")
+
+
+def test_no_command_shows_the_help_on_stderr(ssimrdo):
+    done = ssimrdo()
+    assert (done.status, done.out) == (2, "")
+    assert "Commands:" in done.err
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from ssimrdo.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sorted({'numpy', 'numba', 'av', 'pydicom', 'rich'} & {*sys.modules}))"
+    )
+    command = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Usage: ssimrdo" in done.stdout
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_version(ssimrdo):
+    done = ssimrdo("--version")
+    assert re.fullmatch(r"ssimrdo, version \d+\.\d+\.\d+\n", done.out)
+
+
+def test_stderr_is_empty_without_a_terminal(series, tmp_path):
+    command = [*SSIMRDO, "encode", str(series), "-o", "out.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert without_compiling(done.stderr) == ""
+    assert done.stdout.startswith("out.mp4: 8 slices")
+
+
+def test_progress_on_a_terminal(phantom_folder, tmp_path):
+    terminal, stderr = pty.openpty()
+    command = [*SSIMRDO, "encode", str(phantom_folder), "-o", "out.mp4", "--json"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(stderr)
+    shown = b""
+    try:
+        while block := os.read(terminal, 4096):
+            shown += block
+    except OSError:
+        # Linux says so when the other end of a terminal is closed.
+        pass
+    os.close(terminal)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["frames"] == 24
+    assert re.search(rb"\d+\.\d slices/s", shown)
+    assert b"24" in shown
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_closed_streams(series, tmp_path, closed):
+    descriptor = {"stdout": 1, "stderr": 2}[closed]
+    command = [*SSIMRDO, "encode", str(series), "-o", "out.mp4"]
+    done = subprocess.run(
+        command, capture_output=True, cwd=tmp_path, preexec_fn=lambda: os.close(descriptor)
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) == 8
+
+
+def test_nobody_reads_the_output(series, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*SSIMRDO, "encode", str(series), "-o", "out.mp4", "--json"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path)
+    os.close(writer)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) == 8
