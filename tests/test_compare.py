@@ -418,6 +418,9 @@ def test_nothing_stays_behind(series, tmp_path, monkeypatch):
         ({"metrics": ()}, "at least one"),
         ({"slices": 0}, "1 or more"),
         ({"jobs": 0}, "1 to 64"),
+        ({"preset": "quick"}, "--preset 'quick' is unknown"),
+        ({"fps": Fraction(0)}, "--fps 0 is out of range"),
+        ({"threads": 129}, "--threads 129 is out of range"),
         ({"bit_depth": 9}, "use one of 8, 10"),
     ],
 )
@@ -435,7 +438,6 @@ def test_bad_settings(values, message):
         ({"anchors": ("svtav1:slow",)}, "preset 'slow' is unknown: use one of 0, 1"),
         ({"anchors": ("jpeg2000:1",)}, "no presets"),
         ({"anchors": ("svtav1",), "points": (22, 22.1, 22.2, 22.3)}, "cannot tell them apart"),
-        ({"preset": "quick"}, "preset 'quick' is unknown"),
         ({"tests": ("ssm",)}, "use ssim or off"),
         ({"tests": ("ssim,strength",)}, "use ssim or off"),
         ({"tests": ("ssim,strength=x",)}, "no number"),

@@ -167,12 +167,12 @@ def compare(
     from ssimrdo.encoding import parse_fps
     from ssimrdo.evaluate import CompareSettings, cache
     from ssimrdo.evaluate import compare as compare_series
+    from ssimrdo.evaluate.measure import METRICS
     from ssimrdo.evaluate.record import check_folder, report_folder, write_report
 
-    # An empty tuple means that all metrics are asked for.
-    chosen = {name: value for name, value in options.items() if value != ()}
+    options["metrics"] = tuple(name.replace("-", "_") for name in options["metrics"]) or METRICS
     settings = CompareSettings(
-        points=_points(points), window=parse_window(window), fps=parse_fps(fps), **chosen
+        points=_points(points), window=parse_window(window), fps=parse_fps(fps), **options
     )
     folder = Path(output)
     check_folder(folder, overwrite=overwrite)
@@ -205,11 +205,12 @@ def _write_html(comparison: Comparison, folder: Path) -> None:
     """Write the page if what makes it is installed; the numbers are worth keeping without it."""
     try:
         from ssimrdo.evaluate.report import write_html
+        from ssimrdo.evaluate.viewers import viewers_of
     except ModuleNotFoundError:
         logger.warning("%s is left out: ssimrdo.evaluate.report is not installed", HTML_NAME)
         return
     try:
-        write_html(comparison.report, folder / HTML_NAME)
+        write_html(comparison.report, folder / HTML_NAME, viewers_of(comparison))
     except InputError as error:
         logger.warning("%s is left out: %s", HTML_NAME, error)
 

@@ -7,12 +7,11 @@ damaged entry counts as absent. Nothing is ever removed; the folder may be delet
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,14 +135,13 @@ def store(folder: Path, key: str, payload: Path, measurement: Measurement) -> No
 
 @contextmanager
 def working_file(folder: Path) -> Iterator[Path]:
-    """Yield a new file in the cache's folder; it goes away unless it is moved."""
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=".mkv", dir=folder)
-    os.close(handle)
+    """Yield a name for a new file in the cache's folder; what is there goes unless it is moved."""
+    # Named before it is made, so that no signal finds a file that nobody removes.
+    path = folder / f".partial-{secrets.token_hex(8)}.mkv"
     try:
-        yield Path(name)
+        yield path
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+        path.unlink(missing_ok=True)
 
 
 def _record_path(folder: Path, key: str) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.dicom import Series, Window, apply_window, load_hu, open_series
 from ssimrdo.encoding.pipeline import FALLBACK_WINDOW, MAX_SIDE, MIN_SIDE
-from ssimrdo.errors import InputError
+from ssimrdo.errors import EncoderError, InputError
 
 logger = logging.getLogger("ssimrdo")
 
@@ -40,6 +41,8 @@ class Clip:
         Window the luma was made with.
     digest : str
         Hash of the samples and their shape.
+    cancelled : threading.Event
+        Set to end encodes that other threads have begun.
     """
 
     name: str
@@ -50,6 +53,20 @@ class Clip:
     fps: Fraction
     window: Window
     digest: str
+    cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    def luma(self) -> Iterator[NDArray[Any]]:
+        """Yield what encoders get, frame by frame.
+
+        Raises
+        ------
+        EncoderError
+            If the clip is cancelled.
+        """
+        for samples in self.samples:
+            if self.cancelled.is_set():
+                raise EncoderError("cancelled")
+            yield samples
 
     @property
     def frames(self) -> NDArray[Any]:

@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ssimrdo import defaults
 from ssimrdo.dicom import Window
 from ssimrdo.dicom.header import printable
+from ssimrdo.encoding import EncodeSettings
 from ssimrdo.errors import BadSliceError, EncoderError, InputError, SsimrdoError
 from ssimrdo.evaluate import cache as store
 from ssimrdo.evaluate.bd import MINIMUM_POINTS
@@ -47,6 +48,7 @@ logger = logging.getLogger("ssimrdo")
 
 DEFAULT_POINTS: dict[str, tuple[float, ...]] = {"crf": (18, 23, 28, 33), "qp": (22, 27, 32, 37)}
 MAX_JOBS = 64
+_REHEARSED_SLICES = 4
 _MEASURED_BY = ("ssim", "evaluate/measure.py")
 
 Progress = Callable[[int, int, str], None]
@@ -132,8 +134,10 @@ class CompareSettings:
                     raise InputError(f"{option} {value} is given twice")
         if not self.metrics:
             raise InputError("--metric: at least one is needed")
-        if self.bit_depth not in (8, 10):
-            raise InputError(f"--bit-depth {self.bit_depth} is unknown: use one of 8, 10")
+        # These are checked as for one encode.
+        EncodeSettings(
+            preset=self.preset, bit_depth=self.bit_depth, fps=self.fps, threads=self.threads
+        )
         if self.slices is not None and self.slices < 1:
             raise InputError(f"--slices {self.slices} is out of range: 1 or more")
         if not 1 <= self.jobs <= MAX_JOBS:
@@ -314,6 +318,7 @@ class _Runner:
         self.progress = progress
         self.lock = threading.Lock()
         self.done = self.made = self.found = 0
+        self.rehearsed: set[str] = set()
         self.encodes: dict[tuple[str, str, float], Path] = {}
 
     def run(self, clip: Clip, turn: int) -> Outcome:
@@ -333,7 +338,7 @@ class _Runner:
             for task in tasks:
                 work(task)
         else:
-            _in_parallel(work, tasks, self.settings.jobs)
+            _in_parallel(work, tasks, self.settings.jobs, clip)
         return Outcome(clip.name, clip=clip, measured=measured)
 
     def give_up(self, turn: int) -> None:
@@ -375,6 +380,8 @@ class _Runner:
         self, clip: Clip, contender: Contender, point: float, key: str
     ) -> store.Measurement:
         alone = self.settings.jobs == 1
+        if alone:
+            self._rehearse(clip, contender)
         with store.working_file(self.folder) as path:
             try:
                 started = time.perf_counter()
@@ -391,6 +398,19 @@ class _Runner:
             store.store(self.folder, key, path, measurement)
         return measurement
 
+    def _rehearse(self, clip: Clip, contender: Contender) -> None:
+        """Let a library set itself up and the clip's pages be mapped before anything is timed."""
+        if clip.digest not in self.rehearsed:
+            self.rehearsed.add(clip.digest)
+            clip.samples.max()
+        if contender.name in self.rehearsed:
+            return
+        self.rehearsed.add(contender.name)
+        head = replace(clip, samples=clip.samples[:_REHEARSED_SLICES])
+        # If this fails, so does the encode proper, and its message counts.
+        with store.working_file(self.folder) as path, suppress(SsimrdoError):
+            contender.encode(head, contender.points[0], path)
+
 
 def _rotated(contenders: tuple[Contender, ...], turn: int) -> tuple[Contender, ...]:
     start = turn % len(contenders)
@@ -401,6 +421,7 @@ def _in_parallel(
     work: Callable[[tuple[Contender, float]], None],
     tasks: Sequence[tuple[Contender, float]],
     jobs: int,
+    clip: Clip,
 ) -> None:
     """Run tasks in threads, which the encoders leave the interpreter lock to."""
     with ThreadPoolExecutor(jobs) as pool:
@@ -410,6 +431,7 @@ def _in_parallel(
             for future in finished:
                 future.result()
         except BaseException:
+            clip.cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

@@ -110,6 +110,8 @@ class Contender:
         On the encoder's own scale.
     encode : callable
         See :data:`Encode`.
+    strength : float, optional
+        Share of the theoretical QP offset, where offsets are given.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Contender:
     build: str
     points: tuple[float, ...]
     encode: Encode
+    strength: float | None = None
 
 
 class Family(Protocol):
@@ -203,9 +206,9 @@ def make_test(text: str, rate: Rate) -> Contender:
     words = f"ssimrdo rdo={rdo} rdo-strength={strength:g}" if rdo == "ssim" else "ssimrdo rdo=off"
     extra = "".join(f" {name}={value}" for name, value in values.items())
     shown = f" (strength {strength:g})" if rdo == "ssim" else ""
-    return _x264_contender(
-        text, "test", rate, make, f"ssimrdo {rdo}{shown} {preset}{extra}", f"{words}; "
-    )
+    label = f"ssimrdo {rdo}{shown} {preset}{extra}"
+    contender = _x264_contender(text, "test", rate, make, label, f"{words}; ")
+    return replace(contender, strength=strength if rdo == "ssim" else None)
 
 
 def _x264(tune: str | None, name: str, preset: str | None, rate: Rate, role: Role) -> Contender:
@@ -310,7 +313,7 @@ def _run_x264(
 
 
 def _x264_packets(encoder: Encoder, settings: EncodeSettings, clip: Clip) -> Iterator[Packet]:
-    for index, luma in enumerate(clip.samples):
+    for index, luma in enumerate(clip.luma()):
         offsets = None
         if settings.rdo == "ssim":
             offsets = quantizer_offsets(
@@ -419,7 +422,7 @@ def _run_av(
     codec: str, options: dict[str, str], parameters: dict[str, str], clip: Clip, path: Path | None
 ) -> None:
     """Encode with one of FFmpeg's encoders; without a path the packets are dropped."""
-    slices, rows, columns = clip.samples.shape
+    _, rows, columns = clip.samples.shape
     pixel_format = "yuv420p" if clip.bit_depth == 8 else "yuv420p10le"
     packed = ":".join(f"{key}={value}" for key, value in parameters.items())
     try:
@@ -437,8 +440,8 @@ def _run_av(
             stream.width, stream.height, stream.pix_fmt = columns, rows, pixel_format
             stream.codec_context.color_range = 2  # Full.
             stream.codec_context.thread_count = 0
-            for index in range(slices):
-                frame = _frame(clip.samples[index], pixel_format)
+            for index, luma in enumerate(clip.luma()):
+                frame = _frame(luma, pixel_format)
                 frame.pts, frame.time_base = index, 1 / clip.fps
                 output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
@@ -483,7 +486,7 @@ def _encode_jpeg2000(mode: Mode, clip: Clip, point: float, path: Path) -> None:
         quality = {"compression_ratios": [max(raw_kbps / point, 1.0)]}
     with av.open(str(path), "w", format=CONTAINER) as output:
         stream: av.VideoStream | None = None
-        for index, luma in enumerate(clip.samples):
+        for index, luma in enumerate(clip.luma()):
             data = _openjpeg(luma, clip.bit_depth, quality)
             if stream is None:
                 with av.open(BytesIO(data), format="j2k_pipe") as template:

@@ -109,6 +109,7 @@ def build_report(
                 "label": contender.label,
                 "settings": contender.settings,
                 "build": contender.build,
+                "strength": contender.strength,
                 "points": [_plain(point) for point in contender.points],
             }
             for contender in contenders

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from dicom_files import write_series
+from video_files import ct_volume, run_command
+
+import ssimrdo
+
+FAST = ("--preset", "ultrafast", "--window", "40/400")
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "chest"
+    write_series(folder, ct_volume(4, 48, 64))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("SSIMRDO_CACHE_DIR", str(folder))
+    return folder
+
+
+def test_writes_the_report_and_prints_a_table(series, tmp_path, capfd, cache):
+    output = tmp_path / "report"
+    done = run_command(capfd, "compare", series, "-o", output, *FAST, "--anchor", "x264")
+    assert (done.status, done.err) == (0, "")
+    assert {"report.json", "rd_points.csv"} <= {path.name for path in output.iterdir()}
+    report = json.loads((output / "report.json").read_text())
+    assert report["version"] == ssimrdo.__version__
+    assert len(list(csv.reader((output / "rd_points.csv").read_text().splitlines()))) == 9
+    head, legend, metrics, row = done.out.splitlines()
+    assert head == f"{output}: 1 series, 8 encodes"
+    assert legend.startswith("BD-rate in % against x264")
+    assert metrics.split() == ["ssim", "weighted_ssim", "ms_ssim", "psnr", "ssim_db", "speed"]
+    mean = report["summary"]["ssim"]["ssim"]["mean"]
+    assert row.split()[:2] == ["ssim", "undefined" if mean is None else f"{mean:+.2f}"]
+    assert len(list(cache.iterdir())) == 16
+    assert output.stat().st_mode & 0o777 == 0o777 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_json_is_one_object_that_agrees_with_the_file(series, tmp_path, capfd, cache):
+    output = tmp_path / "report"
+    arguments = ("compare", series, "-o", output, *FAST, "--metric", "ssim", "--metric", "ms-ssim")
+    done = run_command(capfd, *arguments, "--json", "--no-cache")
+    assert (done.status, done.err) == (0, "")
+    printed = json.loads(done.out)
+    assert printed.pop("output") == str(output)
+    written = json.loads((output / "report.json").read_text())
+    assert written["metrics"] == ["ssim", "ms_ssim"]
+    for one in written["series"]:
+        for curve in one["curves"].values():
+            for point in curve:
+                del point["per_slice"]
+    assert printed == written
+    assert list(cache.iterdir()) == []
+
+
+def test_command_in_the_report_has_no_folders(series, tmp_path, capfd):
+    output = tmp_path / "report"
+    arguments = [
+        *("compare", f"{series}/", "-o", output, *FAST, "--fps", "25/2", "--overwrite"),
+        *("--anchor", "x264", "--anchor", "x264-ssim", "-v", "--cache-dir", tmp_path / "kept"),
+    ]
+    assert run_command(capfd, *arguments).status == 0
+    text = (output / "report.json").read_text()
+    report = json.loads(text)
+    assert report["command"] == (
+        "ssimrdo compare chest --output report --preset ultrafast --anchor x264 "
+        "--anchor x264-ssim --window 40/400 --fps 25/2 --cache-dir kept --overwrite --verbose"
+    )
+    assert report["fps"] == "25/2"
+    assert str(tmp_path) not in text
+    assert str(series.parent) not in text
+    assert "1.2.826" not in text
+    assert len(list((tmp_path / "kept").iterdir())) == 24
+
+
+def test_second_run_takes_all_from_the_cache(series, tmp_path, capfd):
+    for name in ("a", "b"):
+        done = run_command(capfd, "compare", series, "-o", tmp_path / name, *FAST)
+        assert done.status == 0
+    assert done.out.startswith(f"{tmp_path / 'b'}: 1 series, 0 encodes and 8 from the cache\n")
+    first, second = (
+        json.loads((tmp_path / name / "report.json").read_text())["series"] for name in ("a", "b")
+    )
+    assert first == second
+
+
+def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capfd):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    output = tmp_path / "report"
+    done = run_command(capfd, "compare", empty, series, "-o", output, *FAST)
+    assert done.status == 3
+    assert done.err.startswith("ssimrdo: empty is left out: ")
+    assert done.err.count("\n") == 1
+    assert done.out.startswith(f"{output}: 1 series, 8 encodes\n")
+    errors = [one["error"] for one in json.loads((output / "report.json").read_text())["series"]]
+    assert errors == ["empty: no files here; give the folder of a CT series", None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-folder"], "no-such-folder: no such file or folder"),
+        ([], "Missing argument 'SERIES...'"),
+        (["{series}", "--points", "18,23,28"], "3 given, but a curve needs at least 4"),
+        (["{series}", "--points", "18,x"], "give numbers separated by commas"),
+        (["{series}", "--points", "18,23,28,nan"], "out of range"),
+        (["{series}", "--mode", "vbr"], "use one of crf, qp, bitrate"),
+        (["{series}", "--mode", "bitrate"], "needs --points"),
+        (["{series}", "--anchor", "x266"], "x264, x264-ssim, x265, x265-ssim, svtav1, jpeg2000"),
+        (["{series}", "--anchor", "x264", "--anchor", "x264"], "given twice"),
+        (["{series}", "--test", "ssim,strength=x"], "no number"),
+        (["{series}", "--metric", "vmaf"], "use one of ssim, weighted_ssim, ms_ssim, psnr"),
+        (["{series}", "--window", "spleen"], "spleen"),
+        (["{series}", "--bit-depth", "12"], "use one of 8, 10"),
+        (["{series}", "--fps", "0"], "--fps"),
+        (["{series}", "--jobs", "0"], "1 to 64"),
+        (["{series}", "--slices", "0"], "1 or more"),
+        (["{series}", "--no-cache", "--cache-dir", "x"], "exclude each other"),
+        (["{series}", "--preset", "quick"], "'quick' is unknown"),
+        (["{series}", ""], "a path is empty"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, series, tmp_path, capfd):
+    words = [word.format(series=series) for word in arguments]
+    done = run_command(capfd, "compare", *words, "-o", tmp_path / "report")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("ssimrdo: error: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_report_stays_unless_told_otherwise(series, tmp_path, capfd):
+    output = tmp_path / "report"
+    output.mkdir()
+    (output / "notes.txt").write_text("mine")
+    (output / "report.json").write_text("old")
+    arguments = ("compare", series, "-o", output, *FAST)
+    done = run_command(capfd, *arguments)
+    assert done.status == 2
+    assert "--overwrite" in done.err
+    assert (output / "report.json").read_text() == "old"
+    assert run_command(capfd, *arguments, "--overwrite").status == 0
+    assert (output / "notes.txt").read_text() == "mine"
+    assert json.loads((output / "report.json").read_text())["encodes"]["made"] == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("output", ["missing/report", "file"])
+def test_unusable_report_folder(output, series, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    done = run_command(capfd, "compare", series, "-o", tmp_path / output, *FAST)
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path, cache):
+    write_series(tmp_path / "ct", ct_volume(12, 256, 256))
+    temporary, reports = tmp_path / "tmp", tmp_path / "reports"
+    temporary.mkdir()
+    reports.mkdir()
+    command = [sys.executable, "-m", "ssimrdo", "compare", tmp_path / "ct", "-o", reports / "one"]
+    process = subprocess.Popen(
+        [*map(str, command), "--anchor", "x264:veryslow", "--preset", "veryslow", "--jobs", "2"],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(cache.glob(".partial-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert list(temporary.iterdir()) == []
+    assert list(reports.iterdir()) == []
+    assert list(cache.glob(".*")) == []
+
+
+def test_the_module_of_the_command_loads_no_heavy_ones():
+    code = (
+        "import sys, ssimrdo.cli.compare; "
+        "sys.exit(any(name in sys.modules for name in ('numpy', 'av', 'numba', 'scipy', 'rich')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_names_all_anchors_and_metrics(capfd):
+    done = run_command(capfd, "compare", "--help")
+    text = " ".join(done.out.split())
+    encoders = importlib.import_module("ssimrdo.evaluate.encoders")
+    measure = importlib.import_module("ssimrdo.evaluate.measure")
+    for name in (*encoders.FAMILIES, *measure.METRICS):
+        assert name in text
