@@ -143,6 +143,12 @@ static int configure(ssimrdo_encoder *encoder, const ssimrdo_config *config, x26
     param->b_annexb = 1;
     param->b_repeat_headers = config->repeat_headers;
     param->b_full_recon = 1;
+#ifdef X264_CPU_AVX512
+    /* MB-tree's AVX-512 code takes 16 macroblocks at a time and reads uninitialised memory behind
+     * rows that do not fill them, so that encodes differ from run to run. */
+    if ((config->width + 15) / 16 % 16)
+        param->cpu &= ~X264_CPU_AVX512;
+#endif
     for (size_t i = 0; i < config->n_options; i++) {
         int error = x264_param_parse(param, config->names[i], config->values[i]);
         if (error) {

@@ -182,6 +182,15 @@ def test_encoders_in_threads_do_not_disturb_each_other():
     assert together == alone
 
 
+def test_encodes_repeat_at_widths_that_leave_vectors_unfilled():
+    """Without care x264's MB-tree reads uninitialised memory here and streams differ by chance."""
+    rng = np.random.default_rng(2)
+    base = rng.integers(0, 256, (50, 76)).astype(np.uint8)
+    frames = [np.roll(base, shift, axis=1) for shift in range(12)]
+    parameters = EncoderParameters(76, 50, options=(("crf", "28"),))
+    assert len({stream(encode(parameters, frames)) for _ in range(40)}) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

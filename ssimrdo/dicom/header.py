@@ -64,6 +64,11 @@ _EXCLUDED_IMAGE_TYPES: Final = {
     "SCREEN SAVE": "screen capture",
     "DOSE_INFO": "dose report",
 }
+# Any other text in Modality might be somebody's name.
+_KNOWN_MODALITIES: Final = frozenset(
+    "CR DX ES IO IVUS KO MG MR NM OCT OP OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC SEG "
+    "SM SR US XA XC".split()
+)
 _MULTI_FRAME: Final = "enhanced (multi-frame) CT image"
 _EXCLUDED_SOP_CLASSES: Final = {
     "1.2.840.10008.1.3.10": "DICOMDIR",
@@ -225,7 +230,7 @@ def _exclusion_reason(dataset: FileDataset) -> str | None:
         return known.removesuffix(" Storage") if known != sop_class else "unknown kind of object"
     modality = _text(dataset, "Modality")
     if modality and modality != "CT":
-        return f"{modality} image" if re.fullmatch("[A-Z]{2,8}", modality) else "no CT image"
+        return f"{modality} image" if modality in _KNOWN_MODALITIES else "no CT image"
     image_type = _text(dataset, "ImageType").upper()
     for mark, reason in _EXCLUDED_IMAGE_TYPES.items():
         if mark in image_type:

@@ -1,15 +1,15 @@
-"""Compiling the kernels ahead of their first use, with a word to the user if it takes long."""
+"""Loading the kernels ahead of their first use, with a word to the user if they are compiled."""
 
 from __future__ import annotations
 
 import logging
-import threading
 
 import numpy as np
 
-logger = logging.getLogger("ssimrdo")
+from ssimrdo import rdo, ssim
+from ssimrdo.ssim import kernels
 
-_PATIENCE_SECONDS = 2.0
+logger = logging.getLogger("ssimrdo")
 
 
 def load_kernels(bit_depth: int) -> None:
@@ -20,18 +20,10 @@ def load_kernels(bit_depth: int) -> None:
     bit_depth : int
         8 or 10: the luma's dtype.
     """
-    from ssimrdo import rdo, ssim
-
-    message = threading.Timer(
-        _PATIENCE_SECONDS,
-        logger.warning,
-        ["compiling the SSIM kernels; this takes some seconds and happens once"],
-    )
-    message.daemon = True
-    message.start()
-    try:
-        luma = np.zeros((16, 16), np.uint8 if bit_depth == 8 else np.uint16)
-        ssim.slice_quality(luma, luma, bit_depth=bit_depth)
-        rdo.quantizer_offsets(luma, bit_depth=bit_depth)
-    finally:
-        message.cancel()
+    luma = np.zeros((16, 16), np.uint8 if bit_depth == 8 else np.uint16)
+    # The smaller kernel first: it tells whether the larger ones are in the cache.
+    misses = sum(kernels.block_moments.stats.cache_misses.values())
+    rdo.quantizer_offsets(luma, bit_depth=bit_depth)
+    if sum(kernels.block_moments.stats.cache_misses.values()) > misses:
+        logger.warning("compiling the SSIM kernels; this takes some seconds and happens once")
+    ssim.slice_quality(luma, luma, bit_depth=bit_depth)

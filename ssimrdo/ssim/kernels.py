@@ -27,13 +27,20 @@ BLOCK = 16
 
 Plane = NDArray[Any]
 
-_compiled = njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"contract", "nsz", "reassoc"},
-    boundscheck=False,
-)
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function with Numba, with its cache wherever that can be written."""
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"contract", "nsz", "reassoc"},
+        "boundscheck": False,
+    }
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:
+        # Neither the package's folder nor the user's cache folder is writable.
+        return njit(**options)(function)
 
 
 @cache
