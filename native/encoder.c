@@ -146,7 +146,7 @@ static int configure(ssimrdo_encoder *encoder, const ssimrdo_config *config, x26
 #ifdef X264_CPU_AVX512
     /* MB-tree's AVX-512 code takes 16 macroblocks at a time and reads uninitialised memory behind
      * rows that do not fill them, so that encodes differ from run to run. */
-    if ((config->width + 15) / 16 % 16)
+    if (config->repeatable && (config->width + 15) / 16 % 16)
         param->cpu &= ~X264_CPU_AVX512;
 #endif
     for (size_t i = 0; i < config->n_options; i++) {

@@ -16,6 +16,7 @@ typedef struct ssimrdo_config {
     int height;              /* luma samples, even */
     int bit_depth;           /* 8 or 10 */
     int repeat_headers;      /* parameter sets before every keyframe, as raw streams need them */
+    int repeatable;          /* keep off assembly that makes encodes differ from run to run */
     int fast_first_pass;     /* x264's own cheap settings; has an effect with pass=1 only */
     const char *preset;      /* one of x264_preset_names */
     const char *tune;        /* one of x264_tune_names, or NULL */

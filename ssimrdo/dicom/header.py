@@ -66,8 +66,11 @@ _EXCLUDED_IMAGE_TYPES: Final = {
 }
 # Any other text in Modality might be somebody's name.
 _KNOWN_MODALITIES: Final = frozenset(
-    "CR DX ES IO IVUS KO MG MR NM OCT OP OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC SEG "
-    "SM SR US XA XC".split()
+    (
+        *("CR", "DX", "ES", "IO", "IVUS", "KO", "MG", "MR", "NM", "OCT", "OP", "OT", "PR", "PT"),
+        *("PX", "REG", "RF", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SC", "SEG", "SM", "SR"),
+        *("US", "XA", "XC"),
+    )
 )
 _MULTI_FRAME: Final = "enhanced (multi-frame) CT image"
 _EXCLUDED_SOP_CLASSES: Final = {

@@ -86,6 +86,7 @@ def encoder_parameters(
         preset=settings.preset,
         options=(*options, *settings.x264_params),
         repeat_headers=raw_stream,
+        repeatable=settings.rdo == "ssim",
         # As the x264 program does: its placebo preset keeps the full first pass.
         fast_first_pass=first_pass and settings.preset != "placebo",
     )

@@ -45,6 +45,9 @@ class EncoderParameters:
     repeat_headers : bool
         Write the parameter sets before every keyframe, as a raw ``.h264`` stream needs;
         a container keeps them apart.
+    repeatable : bool
+        Keep off x264's AVX-512 code where it makes encodes differ from run to run; the stock
+        program does not, so on such processors its streams may differ at some widths.
     fast_first_pass : bool
         Take x264's cheap settings where ``options`` has ``pass=1``.
     """
@@ -56,6 +59,7 @@ class EncoderParameters:
     tune: str | None = None
     options: tuple[tuple[str, str], ...] = ()
     repeat_headers: bool = True
+    repeatable: bool = True
     fast_first_pass: bool = False
 
 
@@ -138,6 +142,7 @@ class Encoder:
                 "height": parameters.height,
                 "bit_depth": parameters.bit_depth,
                 "repeat_headers": parameters.repeat_headers,
+                "repeatable": parameters.repeatable,
                 "fast_first_pass": parameters.fast_first_pass,
                 "names": name_array,
                 "values": value_array,
