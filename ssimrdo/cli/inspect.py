@@ -1,0 +1,112 @@
+"""``ssimrdo inspect``: show what the model makes of one slice."""
+
+from __future__ import annotations
+
+import click
+
+from ssimrdo import defaults
+from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
+
+
+@click.command(epilog="Example: ssimrdo inspect ct-series/ -o maps.png --slice 40 --window lung")
+@click.argument("series", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    metavar="PNG|HTML",
+    help="File to write: .png, or .html with the values of every macroblock.",
+)
+@click.option(
+    "--slice", "number", type=int, metavar="N", help="Which slice, from 1. [default: the middle]"
+)
+@click.option(
+    "--window",
+    default="auto",
+    show_default=True,
+    metavar="NAME|CENTRE/WIDTH|auto",
+    help="Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
+)
+@click.option(
+    "--bit-depth",
+    type=int,
+    default=defaults.BIT_DEPTH,
+    show_default=True,
+    metavar="8|10",
+    help="Bits per sample.",
+)
+@click.option(
+    "--rdo-strength",
+    type=float,
+    default=defaults.RDO_STRENGTH,
+    show_default=True,
+    metavar="S",
+    help="Share of the theoretical QP offset, 0 to 4.",
+)
+@click.option("--series", "series_uid", metavar="UID", help="Which series, if there are several.")
+@click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be used.")
+@overwrite_option
+@json_option
+@verbose_option
+def inspect(
+    series: str,
+    output: str,
+    number: int | None,
+    window: str,
+    bit_depth: int,
+    rdo_strength: float,
+    series_uid: str | None,
+    skip_bad: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Draw σ², θ, λ_i/λ and ΔQP of one slice of the CT series in the folder SERIES.
+
+    σ² is the variance of a macroblock in squared luma units, θ the slope of 1/SSIM over the mean
+    squared error, λ_i/λ the ratio of Lagrange multipliers and ΔQP the offset in QP steps.
+    """
+    import json
+    from pathlib import Path
+
+    if not series:
+        raise click.UsageError("SERIES is empty")
+
+    from ssimrdo.dicom import parse_window
+    from ssimrdo.encoding import EncodeSettings
+    from ssimrdo.encoding.output import check_not_input
+    from ssimrdo.evaluate.inspect import check_output, inspect_slice, write_inspection
+
+    # Strength and bit depth are checked where encodes have them checked.
+    settings = EncodeSettings(
+        window=parse_window(window),
+        bit_depth=bit_depth,  # type: ignore[arg-type]
+        rdo_strength=rdo_strength,
+    )
+    path = Path(output)
+    check_output(path, overwrite=overwrite)
+    check_not_input(path, [])
+    inspection = inspect_slice(
+        series,
+        number=number,
+        window=settings.window,
+        bit_depth=settings.bit_depth,
+        strength=settings.rdo_strength,
+        series_uid=series_uid,
+        skip_bad=skip_bad,
+    )
+    write_inspection(inspection, path, overwrite=overwrite)
+    offsets = inspection.maps.qp_offset
+    fields = {
+        "output": output,
+        "slice": inspection.number,
+        "slices": inspection.slices,
+        "window": {"center": inspection.window.center, "width": inspection.window.width},
+        "qp_offset": {"min": float(offsets.min()), "max": float(offsets.max())},
+    }
+    click.echo(
+        json.dumps(fields)
+        if as_json
+        else f"{output}: slice {inspection.number} of {inspection.slices}, "
+        f"ΔQP {offsets.min():+.1f} to {offsets.max():+.1f}"
+    )
