@@ -166,7 +166,8 @@ def test_headline_says_means_intervals_and_counts(written):
     text = text_of(written(a_report("a", "b", "c")))
     assert "ours: 10.0 % less bit rate at equal SSIM (mean of 3 series" in text
     assert "95 % interval \u221212.0 to \u22128.0 %" in text
-    assert "x264 slow: 3.1 % more bit rate" in text
+    assert "Against x264 medium SSIM PSNR Speed Series ours test" in text
+    assert "x264 slow anchor +3.1 % \u221212.0 to \u22128.0 %" in text
     assert "Speed: 0.90 × that of x264 medium" in text
     assert "fewer than ten series" in text
 
@@ -295,6 +296,11 @@ def test_slices_are_left_out_where_images_would_take_too_much(written, monkeypat
     assert len(html) < 400_000
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html, re.S)
     assert 1 <= len(json.loads(data)["slices"]) < 12
+
+
+def test_times_under_load_are_said_to_be(written):
+    assert "Other work ran beside" not in text_of(written(a_report("a")))
+    assert "Other work ran beside" in text_of(written({**a_report("a"), "timing": "loaded"}))
 
 
 def test_report_is_left_as_it_was(written):

@@ -167,6 +167,7 @@ def test_the_other_series_has_its_own_viewer(browser, report_url):
 @pytest.mark.parametrize("page", ["report", "inspect"])
 def test_nothing_is_wider_than_the_screen(browser, report_url, inspect_url, page, width):
     opened(browser, report_url if page == "report" else inspect_url, width)
+    run(browser, "for (const d of document.querySelectorAll('details')) d.open = true")
     assert run(browser, "return document.documentElement.scrollWidth") <= width
     assert run(browser, "return innerWidth") == width
 

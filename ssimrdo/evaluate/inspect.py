@@ -359,7 +359,8 @@ def _draw_map(figure: Any, axis: Any, quantity: Quantity, luma: NDArray[Any]) ->
     )
     norm = _norm(quantity)
     drawn = axis.imshow(
-        quantity.values,
+        # A logarithm has no place for the zero variance of flat blocks.
+        np.maximum(quantity.values, norm.vmin),
         cmap="PuOr_r" if quantity.diverging else "viridis",
         norm=norm,
         alpha=0.72,

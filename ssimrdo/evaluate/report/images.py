@@ -77,7 +77,7 @@ def ssim_scale(maps: Sequence[NDArray[Any]]) -> ColourScale:
     low = min(max(math.floor(lowest * 10) / 10, 0.0), 0.9)
     ticks = tuple((low + (1 - low) * part / 4) for part in (0, 2, 4))
     texts = (f"≤ {ticks[0]:.1f}", f"{ticks[1]:.2f}", "1")
-    return ColourScale(low, 1.0, "magma", tuple(zip(ticks, texts, strict=True)))
+    return ColourScale(low, 1.0, "magma_r", tuple(zip(ticks, texts, strict=True)))
 
 
 def offset_scale(maps: Sequence[NDArray[Any]]) -> ColourScale:

@@ -109,6 +109,8 @@ def _context(report: Report, viewers: Mapping[str, Viewer]) -> dict[str, Any]:
     good = [(i, s) for i, s in enumerate(series) if not s.get("error")]
     compared = [e for e in encoders if e.get("role") != "reference"]
     reference = next((e for e in encoders if e.get("role") == "reference"), None)
+    tests = [e for e in compared if e.get("role") == "test"]
+    headlines = [_headline(report, e, good) for e in compared]
     shown_series = [{"index": i, "name": s["name"]} for i, s in good]
     return {
         "version": report.get("version") or "",
@@ -116,13 +118,14 @@ def _context(report: Report, viewers: Mapping[str, Viewer]) -> dict[str, Any]:
         "date": _date(report.get("date")),
         "reference": styles[reference["name"]][1] if reference else "the reference",
         "styles": styles,
-        "lead": _lead(report, compared, styles),
+        "lead": _lead(report, tests or compared, styles),
+        "overview": _overview(headlines),
         "counts": {
             "series": len(series),
             "failed": len(series) - len(good),
             "slices": sum(int(finite(s.get("slices")) or 0) for _, s in good),
         },
-        "headlines": [_headline(report, e, good) for e in compared],
+        "headlines": headlines,
         "series_tables": [_series_table(report, e, series) for e in compared],
         "shown_series": shown_series,
         "metrics": [{"key": m, "name": metric_name(m)} for m in metrics],
@@ -141,6 +144,7 @@ def _context(report: Report, viewers: Mapping[str, Viewer]) -> dict[str, Any]:
         "encoders": [{**e, "style": styles[e["name"]][0]} for e in encoders],
         "versions": [pair for pair in _pairs(report.get("versions")) if pair[0] != "ssimrdo"],
         "machine": _pairs(report.get("machine")),
+        "loaded": report.get("timing") == "loaded",
         "geometry": charts,
     }
 
@@ -242,6 +246,33 @@ def _headline_row(
         "worst": _rate_cell(summary.get("worst"), f"No value: {why}.", notes),
         "count": Cell(f"{count}", excluded_note),
     }
+
+
+def _overview(headlines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the means of all encoders side by side; None where one table says it already."""
+    if len(headlines) < 2:
+        return None
+    metrics = list(dict.fromkeys(row["metric"] for h in headlines for row in h["rows"]))
+    rows = []
+    for headline in headlines:
+        found = {row["metric"]: row for row in headline["rows"]}
+        counts = sorted({row["series"] for row in headline["rows"]})
+        rows.append(
+            {
+                "label": headline["label"],
+                "role": headline["role"],
+                # The notes are numbered in, and stand below, the encoder's own table.
+                "cells": [
+                    replace(found[metric]["mean"], notes=()) if metric in found else Cell(MISSING)
+                    for metric in metrics
+                ],
+                "series": MISSING.join(
+                    f"{count}" for count in dict.fromkeys(counts[:1] + counts[-1:])
+                ),
+                "speed": headline["speed"],
+            }
+        )
+    return {"metrics": metrics, "rows": rows}
 
 
 def _mean_cell(summary: Mapping[str, Any], reason: str, notes: Notes) -> Cell:
@@ -437,7 +468,6 @@ def _settings(report: Report) -> list[tuple[str, str]]:
         "preset": "Preset",
         "fps": "Slices per second",
         "bit_depth": "Bits per sample",
-        "timing": "Timing",
     }
     return [(label, str(report[key])) for key, label in names.items() if report.get(key)]
 
@@ -488,7 +518,7 @@ def _viewer_context(index: int, viewer: Viewer, chosen: Sequence[int]) -> dict[s
 
 
 def _with_rate(label: str, kbps: float | None) -> str:
-    return label if finite(kbps) is None else f"{label}, {number(kbps)} kbit/s"
+    return label if finite(kbps) is None else f"{label}, {number(kbps)}\u00a0kbit/s"
 
 
 def _rate_difference(viewer: Viewer) -> str:
