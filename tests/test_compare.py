@@ -369,6 +369,25 @@ def test_errors_in_the_report_name_no_files_and_no_uids(series, volume, tmp_path
     assert str(tmp_path) not in text
 
 
+def test_an_encoder_that_fails_on_one_series(series, tmp_path, caplog):
+    write_series(tmp_path / "tiny", ct_volume(2, 32, 48))
+    paths = [tmp_path / "tiny", series]
+    report, _ = run(paths, caplog, anchors=("x264", "x265:ultrafast"), slices=2)
+    errors = [one["error"] for one in report["series"]]
+    assert errors == [
+        "x265:ultrafast at 18: x265 takes no slices below 64x64: leave it out",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_very_short_series(series, slices, caplog):
+    anchors = ("x264", "x265:ultrafast", "svtav1:12", "jpeg2000")
+    report, made = run([series], caplog, anchors=anchors, slices=slices)
+    assert len(made) == 20
+    assert report["series"][0]["slices"] == slices
+
+
 def test_a_single_bad_series_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no such file"), compare([tmp_path / "no"], settings()):
         pass

@@ -31,6 +31,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import av
 import numpy as np
 from av.codec.context import CodecContext
+from av.container import OutputContainer
 from numpy.typing import NDArray
 
 import ssimrdo
@@ -52,6 +53,12 @@ Encode: TypeAlias = Callable[[Clip, float, Path], None]
 CONTAINER = "matroska"
 KEYFRAME_INTERVAL = 250
 """x264's and x265's default; SVT-AV1's own follows from the frame rate."""
+
+X265_MIN_SIDE = 64
+"""x265 4.2 corrupts memory at frames 40 or 48 samples wide; at 64 it has never been seen to."""
+
+_REORDERING = 64
+"""More frames than any of the encoders decodes ahead of their presentation."""
 
 _OWN_CODE = ("encoding", "rdo", "ssim", "x264")
 """What decides about our bits, beside x264."""
@@ -358,6 +365,10 @@ def _encode_x265(
     point: float,
     path: Path,
 ) -> None:
+    if min(clip.rows, clip.columns) < X265_MIN_SIDE:
+        raise EncoderError(
+            f"x265 takes no slices below {X265_MIN_SIDE}x{X265_MIN_SIDE}: leave it out"
+        )
     if mode == "crf":
         _run_av("libx265", {**options, "crf": f"{point:g}"}, parameters, clip, path)
         return
@@ -437,16 +448,28 @@ def _run_av(
                 options={**options, f"{codec.removeprefix('lib')}-params": packed},
             )
             assert isinstance(stream, av.VideoStream)
+            packets = 0
             stream.width, stream.height, stream.pix_fmt = columns, rows, pixel_format
             stream.codec_context.color_range = 2  # Full.
             stream.codec_context.thread_count = 0
             for index, luma in enumerate(clip.luma()):
                 frame = _frame(luma, pixel_format)
                 frame.pts, frame.time_base = index, 1 / clip.fps
-                output.mux(stream.encode(frame))
-            output.mux(stream.encode(None))
+                packets += _mux(output, stream.encode(frame), packets)
+            _mux(output, stream.encode(None), packets)
     except av.error.FFmpegError as error:
         raise EncoderError(f"{codec} failed to encode: {error.strerror or error}") from error
+
+
+def _mux(output: OutputContainer, packets: list[av.Packet[av.VideoStream]], before: int) -> int:
+    """Write packets with decoding times of our own and return their number.
+
+    Those of x265 are random numbers where a clip ends before the first B-frames are decided.
+    """
+    for index, packet in enumerate(packets, start=before):
+        packet.dts = index - _REORDERING
+        output.mux(packet)
+    return len(packets)
 
 
 def _frame(luma: NDArray[Any], pixel_format: str) -> av.VideoFrame:
