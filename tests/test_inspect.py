@@ -77,10 +77,11 @@ def test_a_slice_out_of_range_is_refused(series, number):
 
 def test_colour_bars_have_symbols_and_units(inspection):
     figure = inspect._figure(inspection)
-    labels = [axis.get_ylabel() for axis in figure.axes]
+    everything = [axis for panel in figure.axes for axis in (panel, *panel.child_axes)]
+    labels = [axis.get_ylabel() for axis in everything]
     for label in ("σ² (luma²)", "θ (1/luma²)", "λᵢ/λ (ratio)", "ΔQP (QP steps)"):
         assert label in labels
-    bars = {axis.get_ylabel(): axis for axis in figure.axes}
+    bars = {axis.get_ylabel(): axis for axis in everything}
     low, high = bars["ΔQP (QP steps)"].get_ylim()
     assert low == -high
     assert high >= float(np.abs(inspection.maps.qp_offset).max())

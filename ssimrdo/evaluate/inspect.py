@@ -21,6 +21,8 @@ SUFFIXES = (".png", ".html")
 
 DPI = 110
 
+PANEL_INCHES = 3.6
+
 
 @dataclass(frozen=True)
 class BlockMaps:
@@ -324,10 +326,30 @@ def _figure(inspection: Inspection) -> Any:
     from matplotlib.figure import Figure
 
     rows, columns = inspection.luma.shape
-    height = 3.9 * min(max(rows / columns, 0.5), 2)
-    figure = Figure(figsize=(14.5, 2 * height + 0.8), layout="constrained", facecolor="white")
-    figure.suptitle(f"{_title(inspection)} · {_about(inspection)}", fontsize=13, x=0.012, ha="left")
-    axes = figure.subplots(2, 3)
+    panel = PANEL_INCHES * min(max(rows / columns, 0.6), 1.7)
+    width, height = 14.4, 2 * panel + 1.9
+    # A layout found by Matplotlib itself takes longer than all the drawing.
+    figure = Figure(figsize=(width, height), facecolor="white")
+    figure.suptitle(
+        f"{_title(inspection)} · {_about(inspection)}",
+        fontsize=13,
+        x=0.15 / width,
+        y=1 - 0.15 / height,
+        ha="left",
+        va="top",
+    )
+    axes = figure.subplots(
+        2,
+        3,
+        gridspec_kw={
+            "left": 0.15 / width,
+            "right": 1 - 1.05 / width,
+            "top": 1 - 0.8 / height,
+            "bottom": 0.6 / height,
+            "wspace": 0.33,
+            "hspace": 0.5 / panel,
+        },
+    )
     shown = quantities(inspection.maps, inspection.strength)
     _draw_slice(axes[0, 0], inspection)
     for axis, quantity in zip((axes[0, 1], axes[0, 2], axes[1, 0], axes[1, 1]), shown, strict=True):
@@ -371,7 +393,9 @@ def _draw_map(figure: Any, axis: Any, quantity: Quantity, luma: NDArray[Any]) ->
     axis.set_title(f"{quantity.symbol}: {quantity.name}", fontsize=11, loc="left")
     axis.set_axis_off()
     below = "min" if float(quantity.values.min()) < norm.vmin else "neither"
-    bar = figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02, extend=below)
+    # Beside the panel, not at its cost: all panels keep one size.
+    beside = axis.inset_axes((1.02, 0, 0.045, 1))
+    bar = figure.colorbar(drawn, cax=beside, extend=below)
     bar.solids.set_alpha(1)
     bar.set_label(f"{quantity.symbol} ({quantity.unit})")
 
@@ -404,7 +428,9 @@ def _draw_histogram(axis: Any, offsets: NDArray[np.float32]) -> None:
     axis.hist(offsets.ravel(), bins=edges, color="#0b6e75")
     axis.axvline(0, color="black", linewidth=0.8, linestyle=":")
     axis.set_title("How ΔQP is distributed", fontsize=11, loc="left")
-    axis.set_box_aspect(0.85)
     axis.set_xlabel("ΔQP (QP steps)")
     axis.set_ylabel("macroblocks")
-    axis.spines[["top", "right"]].set_visible(False)
+    # On the right, as on the left there is the colour bar of the panel beside.
+    axis.yaxis.tick_right()
+    axis.yaxis.set_label_position("right")
+    axis.spines[["top", "left"]].set_visible(False)
