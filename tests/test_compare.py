@@ -176,10 +176,8 @@ def test_report_says_what_was_compared(full):
     )
     assert one["window"] == {"center": 40.0, "width": 400.0}
     assert one["speed"]["x264"] == 1
-    seconds = [
-        sum(point["seconds"] for point in one["curves"][name]) for name in ("x264", "svtav1:12")
-    ]
-    assert one["speed"]["svtav1:12"] == pytest.approx(seconds[0] / seconds[1])
+    seconds = [[p["seconds"] for p in one["curves"][name]] for name in ("x264", "svtav1:12")]
+    assert one["speed"]["svtav1:12"] == pytest.approx(np.median(np.divide(*seconds)))
     assert report["summary"]["ssim"]["ssim"]["mean"] == one["bd"]["ssim"]["ssim"]["rate_percent"]
     assert report["summary"]["ssim"]["ssim"]["low"] is None
     json.dumps(report, allow_nan=False)

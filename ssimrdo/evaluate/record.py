@@ -70,8 +70,9 @@ def build_report(
 ) -> Json:
     """Return the results as JSON types; what is undefined is None.
 
-    ``speed`` says how many times as fast as the reference an encoder is: its slices per second
-    over all points, by those of the reference. Over several series it is the geometric mean.
+    ``speed`` says how many times as fast as the reference an encoder is: the median over the
+    points, so that one disturbed encode does not count. Over several series it is the geometric
+    mean.
     ``timing`` is ``alone`` if nothing else ran during any encode, otherwise ``loaded``.
 
     Parameters
@@ -142,7 +143,6 @@ def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence
         for contender in contenders
     }
     reference, *others = (contender.name for contender in contenders)
-    seconds = {name: math.fsum(p["seconds"] for p in curve) for name, curve in curves.items()}
     return {
         **record,
         "slices": len(clip.frames),
@@ -157,7 +157,7 @@ def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence
             }
             for name in others
         },
-        "speed": {name: seconds[reference] / seconds[name] for name in curves},
+        "speed": {name: _speed(curves[reference], curve) for name, curve in curves.items()},
     }
 
 
@@ -175,6 +175,13 @@ def _point(point: float, measurement: Measurement, clip: Clip, metrics: Sequence
         },
         "per_slice": per_slice,
     }
+
+
+def _speed(reference: Sequence[Json], curve: Sequence[Json]) -> float:
+    ratios: list[float] = [
+        first["seconds"] / second["seconds"] for first, second in zip(reference, curve, strict=True)
+    ]
+    return statistics.median(ratios)
 
 
 def _deltas(metrics: Sequence[str]) -> list[str]:
