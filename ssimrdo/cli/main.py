@@ -21,7 +21,6 @@ COMMANDS = ("compare", "encode", "inspect", "phantom")
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 
 class LazyGroup(click.Group):
@@ -58,7 +57,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     _send_messages_to_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may hold bytes that no encoding takes.
@@ -96,9 +96,9 @@ def _fail(message: str, status: int) -> int:
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind on SIGTERM, so that temporary files go away."""
-    del signal_number, frame
-    sys.exit(EXIT_TERMINATED)
+    """Unwind on SIGTERM and SIGHUP, so that temporary files go away."""
+    del frame
+    sys.exit(128 + signal_number)
 
 
 def _send_messages_to_stderr() -> None:
