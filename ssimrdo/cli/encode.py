@@ -12,6 +12,8 @@ from ssimrdo.cli.options import (
     encode_settings,
     json_option,
     overwrite_option,
+    series_uid_option,
+    skip_bad_option,
     verbose_option,
 )
 from ssimrdo.cli.progress import slice_progress
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     help="File to write: .mp4, .mkv or .h264; OUT.json gets settings and results.",
 )
 @encode_options
-@click.option("--series", "series_uid", metavar="UID", help="Which series, if there are several.")
-@click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be used.")
+@series_uid_option
+@skip_bad_option
 @overwrite_option
 @json_option
 @verbose_option

@@ -5,7 +5,15 @@ from __future__ import annotations
 import click
 
 from ssimrdo import defaults
-from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
+from ssimrdo.cli.options import (
+    json_option,
+    overwrite_option,
+    rdo_strength_option,
+    series_uid_option,
+    skip_bad_option,
+    verbose_option,
+    window_option,
+)
 
 
 @click.command(epilog="Example: ssimrdo inspect ct-series/ -o maps.png --slice 40 --window lung")
@@ -21,13 +29,7 @@ from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
 @click.option(
     "--slice", "number", type=int, metavar="N", help="Which slice, from 1. [default: the middle]"
 )
-@click.option(
-    "--window",
-    default="auto",
-    show_default=True,
-    metavar="NAME|CENTRE/WIDTH|auto",
-    help="Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
-)
+@window_option
 @click.option(
     "--bit-depth",
     type=int,
@@ -36,16 +38,9 @@ from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
     metavar="8|10",
     help="Bits per sample.",
 )
-@click.option(
-    "--rdo-strength",
-    type=float,
-    default=defaults.RDO_STRENGTH,
-    show_default=True,
-    metavar="S",
-    help="Share of the theoretical QP offset, 0 to 4.",
-)
-@click.option("--series", "series_uid", metavar="UID", help="Which series, if there are several.")
-@click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be used.")
+@rdo_strength_option
+@series_uid_option
+@skip_bad_option
 @overwrite_option
 @json_option
 @verbose_option

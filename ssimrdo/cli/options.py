@@ -15,6 +15,28 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+window_option = click.option(
+    "--window",
+    default="auto",
+    show_default=True,
+    metavar="NAME|CENTRE/WIDTH|auto",
+    help="Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
+)
+rdo_strength_option = click.option(
+    "--rdo-strength",
+    type=float,
+    default=defaults.RDO_STRENGTH,
+    show_default=True,
+    metavar="S",
+    help="Share of the theoretical QP offset, 0 to 4.",
+)
+series_uid_option = click.option(
+    "--series", "series_uid", metavar="UID", help="Which series, if there are several."
+)
+skip_bad_option = click.option(
+    "--skip-bad", is_flag=True, help="Leave out files that cannot be used."
+)
+
 _ENCODE_OPTIONS = (
     click.option(
         "--crf",
@@ -40,21 +62,8 @@ _ENCODE_OPTIONS = (
         show_default=True,
         help="SSIM-based rate-distortion optimisation, or plain x264.",
     ),
-    click.option(
-        "--rdo-strength",
-        type=float,
-        default=defaults.RDO_STRENGTH,
-        show_default=True,
-        metavar="S",
-        help="Share of the theoretical QP offset, 0 to 4.",
-    ),
-    click.option(
-        "--window",
-        default="auto",
-        show_default=True,
-        metavar="NAME|CENTRE/WIDTH|auto",
-        help="Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
-    ),
+    rdo_strength_option,
+    window_option,
     click.option(
         "--bit-depth",
         type=int,

@@ -355,7 +355,7 @@ def _luma(job: _Job, measured: _Measured) -> Iterator[NDArray[Any]]:
             hu,
             job.window,
             bit_depth=job.settings.bit_depth,
-            inverted=header.photometric_interpretation == "MONOCHROME1",
+            inverted=header.inverted,
         )
 
 

@@ -150,5 +150,4 @@ def _luma(
     series: Series, window: Window, bit_depth: int, limit: int | None
 ) -> Iterator[NDArray[Any]]:
     for header in series.slices[:limit]:
-        inverted = header.photometric_interpretation == "MONOCHROME1"
-        yield apply_window(load_hu(header), window, bit_depth=bit_depth, inverted=inverted)
+        yield apply_window(load_hu(header), window, bit_depth=bit_depth, inverted=header.inverted)

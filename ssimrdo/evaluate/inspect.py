@@ -165,7 +165,7 @@ def inspect_slice(
         load_hu(header),
         used,
         bit_depth=bit_depth,
-        inverted=header.photometric_interpretation == "MONOCHROME1",
+        inverted=header.inverted,
     )
     maps = inspect_luma(luma, bit_depth=bit_depth, strength=strength)
     return Inspection(chosen, count, luma, bit_depth, used, strength, maps)
