@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import shutil
 import tempfile
@@ -18,17 +17,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.dicom import (
-    Series,
-    SkippedFile,
-    Window,
-    apply_window,
-    load_hu,
-    open_series,
-)
+from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, open_series
+from ssimrdo.dicom.frames import check_size, choose_window, even, luma_frames, pad_to_even
 from ssimrdo.encoding.output import atomic_output, check_not_input, check_writable, container_of
 from ssimrdo.encoding.parameters import encoder_parameters
 from ssimrdo.encoding.result import EncodeResult, Seconds, Summary, WindowUsed, X264Info
@@ -40,13 +32,6 @@ from ssimrdo.ssim import SliceQuality, slice_quality
 from ssimrdo.video import decoded_luma, packet_writer, sei_units, x264_settings
 from ssimrdo.x264 import Encoder, EncoderParameters, Packet, x264_build
 
-logger = logging.getLogger("ssimrdo")
-
-FALLBACK_WINDOW = Window(40.0, 400.0)
-"""Soft tissue, for series whose header has no window."""
-
-MIN_SIDE = 16
-MAX_SIDE = 16384
 MAX_ASPECT_RATIO = 16
 """Of a pixel; decoders drop frames whose shape on the screen they think absurd."""
 
@@ -165,42 +150,21 @@ class _Clock:
 
 
 def _plan(series: Series, settings: EncodeSettings, container: str, skip_bad: bool) -> _Job:
-    rows, columns = series.rows, series.columns
-    if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE:
-        raise InputError(
-            f"{series.slices[0].path}: slices of {columns}x{rows} cannot be encoded: "
-            f"sides are {MIN_SIDE} to {MAX_SIDE}"
-        )
+    check_size(series, series.slices[0].path)
 
     def parameters(stats: Path | None, first_pass: bool) -> EncoderParameters:
         return encoder_parameters(
             settings,
-            width=_even(columns),
-            height=_even(rows),
+            width=even(series.columns),
+            height=even(series.rows),
             sample_aspect_ratio=_sample_aspect_ratio(series),
             raw_stream=container == "h264",
             stats=stats,
             first_pass=first_pass,
         )
 
-    return _Job(series, settings, container, _window(series, settings), parameters, skip_bad)
-
-
-def _window(series: Series, settings: EncodeSettings) -> Window:
-    if settings.window is not None:
-        return settings.window
-    if series.header_window is not None:
-        return series.header_window
-    logger.warning(
-        "the header has no window: using %g/%g HU; choose another with --window",
-        FALLBACK_WINDOW.center,
-        FALLBACK_WINDOW.width,
-    )
-    return FALLBACK_WINDOW
-
-
-def _even(side: int) -> int:
-    return side + side % 2
+    window = choose_window(series, settings.window)
+    return _Job(series, settings, container, window, parameters, skip_bad)
 
 
 def _sample_aspect_ratio(series: Series) -> Fraction:
@@ -317,7 +281,7 @@ def _packets(
             luma = next(remaining, None)
         if luma is None:
             break
-        padded = _pad_to_even(luma)
+        padded = pad_to_even(luma)
         offsets = None
         if settings.rdo == "ssim":
             with clock.measure("analyse"):
@@ -343,27 +307,15 @@ def _packets(
 
 
 def _luma(job: _Job, measured: _Measured) -> Iterator[NDArray[Any]]:
-    for header in job.series.slices:
-        try:
-            hu = load_hu(header)
-        except BadSliceError as error:
-            if not job.skip_bad:
-                raise
-            measured.bad[header.name] = error.reason
-            continue
-        yield apply_window(
-            hu,
-            job.window,
-            bit_depth=job.settings.bit_depth,
-            inverted=header.inverted,
-        )
+    def note_bad(header: SliceHeader, error: BadSliceError) -> None:
+        measured.bad[header.name] = error.reason
 
-
-def _pad_to_even(luma: NDArray[Any]) -> NDArray[Any]:
-    rows, columns = luma.shape
-    if rows % 2 == 0 and columns % 2 == 0:
-        return luma
-    return np.pad(luma, ((0, rows % 2), (0, columns % 2)), mode="edge")
+    return luma_frames(
+        job.series.slices,
+        job.window,
+        bit_depth=job.settings.bit_depth,
+        on_bad=note_bad if job.skip_bad else None,
+    )
 
 
 def _measure(packet: Packet, source: NDArray[Any], bit_depth: int, measured: _Measured) -> None:
@@ -402,8 +354,8 @@ def _result(
     return EncodeResult(
         output=str(output),
         frames=len(qualities),
-        width=_even(job.series.columns),
-        height=_even(job.series.rows),
+        width=even(job.series.columns),
+        height=even(job.series.rows),
         bit_depth=settings.bit_depth,
         window=WindowUsed(job.window.center, job.window.width),
         bytes=temporary.stat().st_size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,11 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.dicom import Series, Window, apply_window, load_hu, open_series
-from ssimrdo.encoding.pipeline import FALLBACK_WINDOW, MAX_SIDE, MIN_SIDE
-from ssimrdo.errors import EncoderError, InputError
-
-logger = logging.getLogger("ssimrdo")
+from ssimrdo.dicom import Window, open_series
+from ssimrdo.dicom.frames import check_size, choose_window, even, luma_frames, pad_to_even
+from ssimrdo.errors import EncoderError
 
 
 @dataclass(frozen=True)
@@ -109,28 +106,19 @@ def load_clip(
         If the raw file cannot be written.
     """
     series, _ = open_series(path)
+    check_size(series, path)
     rows, columns = series.rows, series.columns
-    if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE:
-        raise InputError(
-            f"{path}: slices of {columns}x{rows} cannot be encoded: "
-            f"sides are {MIN_SIDE} to {MAX_SIDE}"
-        )
-    used = window or series.header_window
-    if used is None:
-        used = FALLBACK_WINDOW
-        logger.warning(
-            "%s: the header has no window: using %g/%g HU", name, used.center, used.width
-        )
-    shape = (0, rows + rows % 2, columns + columns % 2)
+    used = choose_window(series, window, name=name)
     dtype = np.dtype(np.uint8 if bit_depth == 8 else np.uint16)
     digest = hashlib.sha256()
+    count = 0
     with raw.open("wb") as stream:
-        for luma in _luma(series, used, bit_depth, limit):
-            padded = np.pad(luma, ((0, rows % 2), (0, columns % 2)), mode="edge")
-            data = np.ascontiguousarray(padded, dtype).data
+        for luma in luma_frames(series.slices[:limit], used, bit_depth=bit_depth):
+            data = np.ascontiguousarray(pad_to_even(luma), dtype).data
             stream.write(data)
             digest.update(data)
-            shape = (shape[0] + 1, *shape[1:])
+            count += 1
+    shape = (count, even(rows), even(columns))
     digest.update(repr((shape, rows, columns, dtype.str)).encode())
     return Clip(
         name=name,
@@ -144,10 +132,3 @@ def load_clip(
         window=used,
         digest=digest.hexdigest(),
     )
-
-
-def _luma(
-    series: Series, window: Window, bit_depth: int, limit: int | None
-) -> Iterator[NDArray[Any]]:
-    for header in series.slices[:limit]:
-        yield apply_window(load_hu(header), window, bit_depth=bit_depth, inverted=header.inverted)

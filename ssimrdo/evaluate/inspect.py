@@ -151,22 +151,16 @@ def inspect_slice(
     InputError
         If the series or an option cannot be used.
     """
-    from ssimrdo.dicom import apply_window, load_hu, open_series
-    from ssimrdo.encoding.pipeline import FALLBACK_WINDOW
+    from ssimrdo.dicom import open_series
+    from ssimrdo.dicom.frames import choose_window, load_luma
 
     found, _ = open_series(Path(series), series_uid=series_uid, skip_bad=skip_bad)
     count = len(found.slices)
     chosen = (count + 1) // 2 if number is None else number
     if not 1 <= chosen <= count:
         raise InputError(f"--slice {chosen} is out of range: the series has slices 1 to {count}")
-    header = found.slices[chosen - 1]
-    used = window or found.header_window or FALLBACK_WINDOW
-    luma = apply_window(
-        load_hu(header),
-        used,
-        bit_depth=bit_depth,
-        inverted=header.inverted,
-    )
+    used = choose_window(found, window)
+    luma = load_luma(found.slices[chosen - 1], used, bit_depth=bit_depth)
     maps = inspect_luma(luma, bit_depth=bit_depth, strength=strength)
     return Inspection(chosen, count, luma, bit_depth, used, strength, maps)
 
