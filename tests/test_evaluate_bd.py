@@ -22,6 +22,7 @@ from ssimrdo.evaluate import (
     bd_quality,
     bd_rate,
     bjontegaard,
+    rate_difference,
     ssim_db,
     summarize,
 )
@@ -259,6 +260,27 @@ def test_any_curve_gives_numbers_or_a_reason(one, other, method):
     assert any(undefined) == (result.reason is not None)
     assert not math.isinf(result.rate_percent)
     assert not math.isinf(result.quality)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.5])
+def test_rate_difference_by_hand(factor):
+    # Rates that grow tenfold in 20 dB; of the test's 30 to 46 dB the anchor reaches up to 42.
+    anchor = [30.0, 33.0, 39.0, 42.0]
+    test = [30.0, 35.0, 41.0, 46.0]
+    rates = [10 ** (quality / 20) for quality in anchor]
+    test_rates = [factor * 10 ** (quality / 20) for quality in test]
+    mean = 20 / math.log(10) * (10**2.1 - 10**1.5) / (42 - 30)
+    difference = rate_difference(RateQuality(rates, anchor), RateQuality(test_rates, test))
+    assert difference == pytest.approx((factor - 1) * mean, rel=1e-6)
+
+
+@given(curves, curves)
+def test_rate_difference_changes_its_sign_with_the_roles(one, other):
+    there = rate_difference(RateQuality(*one), RateQuality(*other))
+    back = rate_difference(RateQuality(*other), RateQuality(*one))
+    assert there == pytest.approx(-back, rel=1e-9, abs=1e-9, nan_ok=True)
+    defined = not math.isnan(bd_rate(*one, *other))
+    assert math.isnan(there) is not defined
 
 
 def test_identical_curves_differ_by_nothing():

@@ -17,6 +17,7 @@ from ssimrdo.evaluate.bd import (
     bd_quality,
     bd_rate,
     bjontegaard,
+    rate_difference,
     ssim_db,
 )
 from ssimrdo.evaluate.statistics import Summary, summarize
@@ -40,6 +41,7 @@ __all__ = [
     "bd_rate",
     "bjontegaard",
     "compare",
+    "rate_difference",
     "ssim_db",
     "summarize",
 ]

@@ -74,6 +74,9 @@ METHODS: tuple[str, ...] = get_args(Method)
 MINIMUM_POINTS = 4
 """Fewest points of a curve; a third-order polynomial has four coefficients."""
 
+_QUADRATURE_NODES = 200
+"""Of Gauss and Legendre; the integrand is smooth but for the points of the curves."""
+
 LOW_OVERLAP = 0.75
 """Share of the union of both curves' ranges below which the overlap is warned about."""
 
@@ -244,9 +247,7 @@ def bd_rate(
     EvaluationError
         For unusable points or an unknown method.
     """
-    anchor = RateQuality(anchor_rates, anchor_qualities, name="anchor")
-    test = RateQuality(test_rates, test_qualities, name="test")
-    return bjontegaard(anchor, test, method=method).rate_percent
+    return _deltas(anchor_rates, anchor_qualities, test_rates, test_qualities, method).rate_percent
 
 
 def bd_quality(
@@ -259,26 +260,66 @@ def bd_quality(
 ) -> float:
     """Return the BD-quality in the unit of the metric; positive where the test is better.
 
+    Parameters, NaN and errors are those of :func:`bd_rate`.
+    """
+    return _deltas(anchor_rates, anchor_qualities, test_rates, test_qualities, method).quality
+
+
+def _deltas(
+    anchor_rates: ArrayLike,
+    anchor_qualities: ArrayLike,
+    test_rates: ArrayLike,
+    test_qualities: ArrayLike,
+    method: Method,
+) -> BDResult:
+    anchor = RateQuality(anchor_rates, anchor_qualities, name="anchor")
+    test = RateQuality(test_rates, test_qualities, name="test")
+    return bjontegaard(anchor, test, method=method)
+
+
+def rate_difference(anchor: RateQuality, test: RateQuality) -> float:
+    """Return how much more rate the test needs at equal quality, in the unit of the rates.
+
+    Where the BD-rate averages the ratio of the rates, this averages their difference, over the
+    same qualities and with the same curves (``pchip``); high rates weigh more in it.
+
     Parameters
     ----------
-    anchor_rates, anchor_qualities, test_rates, test_qualities : array_like
-        Points of the two curves as :class:`RateQuality` takes them.
-    method : {"pchip", "akima", "cubic"}
-        How the curves run between their points.
+    anchor, test : RateQuality
+        The curve compared against, and the curve compared.
 
     Returns
     -------
     float
-        BD-quality, or NaN where it is undefined; :func:`bjontegaard` tells the reason.
-
-    Raises
-    ------
-    EvaluationError
-        For unusable points or an unknown method.
+        Mean difference, negative where the test needs less; NaN where the BD-rate is undefined.
     """
-    anchor = RateQuality(anchor_rates, anchor_qualities, name="anchor")
-    test = RateQuality(test_rates, test_qualities, name="test")
-    return bjontegaard(anchor, test, method=method).quality
+    (anchor_rate, anchor_quality), (test_rate, test_quality) = _axes(anchor), _axes(test)
+    with np.errstate(all="ignore"):
+        gap = _mean_gap(
+            anchor_quality,
+            anchor_rate,
+            test_quality,
+            test_rate,
+            "pchip",
+            names=("quality", "rate"),
+        )
+        if gap.reason:
+            return math.nan
+        low = max(anchor_quality.min(), test_quality.min())
+        high = min(anchor_quality.max(), test_quality.max())
+        nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
+        at = low + (high - low) * (nodes + 1) / 2
+        mean = np.dot(weights, _rates(test, at) - _rates(anchor, at)) / 2
+    return float(mean) if math.isfinite(mean) else math.nan
+
+
+def _rates(curve: RateQuality, qualities: FloatArray) -> FloatArray:
+    """Return the rates of a curve at some of the qualities it reaches."""
+    from scipy.interpolate import PchipInterpolator
+
+    rate, quality = _axes(curve)
+    order = np.argsort(quality)
+    return np.asarray(10 ** PchipInterpolator(quality[order], rate[order])(qualities))
 
 
 @overload

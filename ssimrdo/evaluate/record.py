@@ -20,7 +20,7 @@ from typing import Any
 
 import ssimrdo
 from ssimrdo.errors import InputError
-from ssimrdo.evaluate.bd import BDResult, RateQuality, bjontegaard, ssim_db
+from ssimrdo.evaluate.bd import BDResult, RateQuality, bjontegaard, rate_difference, ssim_db
 from ssimrdo.evaluate.cache import Measurement
 from ssimrdo.evaluate.clip import Clip
 from ssimrdo.evaluate.encoders import Contender, versions
@@ -191,9 +191,11 @@ def _deltas(metrics: Sequence[str]) -> list[str]:
 
 def _bd(reference: Sequence[Json], test: Sequence[Json], delta: str, what: str) -> Json:
     with _logged_as(f"{what}, {delta}"):
-        result: BDResult = bjontegaard(_curve(reference, delta), _curve(test, delta))
+        anchor, other = _curve(reference, delta), _curve(test, delta)
+        result: BDResult = bjontegaard(anchor, other)
     return {
         "rate_percent": _finite(result.rate_percent),
+        "rate_kbps": _finite(rate_difference(anchor, other)),
         "quality": _finite(result.quality),
         "overlap": _finite(result.overlap_quality),
         "reason": result.reason,
@@ -237,6 +239,7 @@ def _summary(series: Sequence[Json], others: Sequence[Contender], deltas: Sequen
             **{
                 delta: {
                     **_summarized([one[delta]["rate_percent"] for one in bd], False),
+                    "kbps": _summarized([one[delta]["rate_kbps"] for one in bd], False),
                     "quality": _summarized([one[delta]["quality"] for one in bd], True),
                 }
                 for delta in deltas
