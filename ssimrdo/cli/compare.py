@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from ssimrdo import defaults
 from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
-from ssimrdo.errors import InputError
-
-if TYPE_CHECKING:
-    from ssimrdo.evaluate import Comparison
-
-logger = logging.getLogger("ssimrdo")
 
 EXIT_SOME_FAILED = 3
-HTML_NAME = "report.html"
 
 _EPILOG = """\b
 Examples:
@@ -169,6 +161,7 @@ def compare(
     from ssimrdo.evaluate import compare as compare_series
     from ssimrdo.evaluate.measure import METRICS
     from ssimrdo.evaluate.record import check_folder, report_folder, write_report
+    from ssimrdo.evaluate.viewers import write_page
 
     options["metrics"] = tuple(name.replace("-", "_") for name in options["metrics"]) or METRICS
     settings = CompareSettings(
@@ -178,14 +171,14 @@ def compare(
     check_folder(folder, overwrite=overwrite)
     cache_folder = None if no_cache else Path(cache_dir) if cache_dir else cache.default_folder()
     with (
-        _progress() as advance,
+        encode_progress() as advance,
         compare_series(series, settings, cache_folder=cache_folder, progress=advance) as comparison,
         report_folder(folder, overwrite=overwrite) as staged,
     ):
         report = comparison.report
         report["command"] = _command_line(context)
         write_report(report, staged)
-        _write_html(comparison, staged)
+        write_page(comparison, staged)
     click.echo(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
     return EXIT_SOME_FAILED if any(one["error"] for one in report["series"]) else 0
 
@@ -199,20 +192,6 @@ def _points(text: str | None) -> tuple[float, ...]:
         raise click.UsageError(
             f"--points {text[:40]!r}: give numbers separated by commas, such as 18,23,28,33"
         ) from None
-
-
-def _write_html(comparison: Comparison, folder: Path) -> None:
-    """Write the page if what makes it is installed; the numbers are worth keeping without it."""
-    try:
-        from ssimrdo.evaluate.report import write_html
-        from ssimrdo.evaluate.viewers import viewers_of
-    except ModuleNotFoundError:
-        logger.warning("%s is left out: ssimrdo.evaluate.report is not installed", HTML_NAME)
-        return
-    try:
-        write_html(comparison.report, folder / HTML_NAME, viewers_of(comparison))
-    except InputError as error:
-        logger.warning("%s is left out: %s", HTML_NAME, error)
 
 
 def _command_line(context: click.Context) -> str:
@@ -290,7 +269,7 @@ def _text(report: dict[str, Any], folder: Path) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+def encode_progress() -> Iterator[Callable[[int, int, str], None] | None]:
     """Show encodes done, the current one and the time left, if stderr is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None

@@ -1,0 +1,211 @@
+"""Compare ssimrdo with other encoders on real CT and on the phantom; print tables in Markdown.
+
+The series are the folders in $SSIMRDO_CT_DATA and data/phantom, with all their slices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from contextlib import nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ssimrdo.cli.compare import encode_progress
+from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.evaluate import CompareSettings, cache, compare
+from ssimrdo.evaluate.markdown import MODE_NAMES, bd_table, paper_table, replace_block
+from ssimrdo.evaluate.record import check_folder, report_folder, write_report
+from ssimrdo.evaluate.viewers import write_page
+
+ROOT = Path(__file__).resolve().parents[1]
+PHANTOM = ROOT / "data" / "phantom"
+README = ROOT / "README.md"
+VARIABLE = "SSIMRDO_CT_DATA"
+BLOCK = "benchmark"
+
+MODES = ("crf", "qp")
+ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
+TESTS = ("ssim",)
+EXIT_SOME_FAILED = 3
+
+
+def all_series() -> list[Path]:
+    """Return the folders of $SSIMRDO_CT_DATA and the phantom."""
+    data = os.environ.get(VARIABLE)
+    if not data:
+        raise InputError(f"{VARIABLE} is not set: let it name a folder with CT series in folders")
+    try:
+        folders = sorted(path for path in Path(data).iterdir() if path.is_dir())
+    except OSError as error:
+        raise InputError(f"{VARIABLE}={data}: cannot be read: {error.strerror}") from error
+    if not folders:
+        raise InputError(f"{VARIABLE}={data}: holds no folder with a CT series")
+    return [*folders, PHANTOM]
+
+
+def chosen_series(names: list[str]) -> list[Path]:
+    """Return the series of these names, all for none."""
+    found = all_series()
+    known = {path.name: path for path in found}
+    for name in names:
+        if name not in known:
+            raise InputError(f"--series {name!r} is unknown: use one of {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)] if names else found
+
+
+def run(
+    series: list[Path], settings: CompareSettings, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Compare in one mode, write the report if it is asked for, and return it."""
+    print(f"benchmark: {MODE_NAMES[settings.mode]}, {len(series)} series", file=sys.stderr)
+    folder = options.output / settings.mode if options.output else None
+    cache_folder = None if options.no_cache else cache.default_folder()
+    with (
+        encode_progress() as advance,
+        compare(series, settings, cache_folder=cache_folder, progress=advance) as comparison,
+        report_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
+    ):
+        report = comparison.report
+        report["command"] = command_line()
+        if staged is not None:
+            write_report(report, staged)
+            write_page(comparison, staged)
+    return report
+
+
+def command_line() -> str:
+    """Return the command as given, without the folders that paths lie in."""
+    words = []
+    for word in sys.argv[1:]:
+        option, is_assigned, value = word.partition("=")
+        if option.startswith("-") and is_assigned:
+            words.append(f"{option}={Path(value).name}")
+        else:
+            words.append(Path(word).name)
+    return shlex.join(["scripts/benchmark", *words])
+
+
+def text_of(reports: list[dict[str, Any]]) -> str:
+    """Return the tables with what they were made from."""
+    first = reports[0]
+    good = [one for one in first["series"] if one["error"] is None]
+    series = ", ".join(f"{one['name']} ({one['slices']} slices)" for one in good)
+    machine = f"{first['machine']['cores']} cores of {first['machine']['cpu']}"
+    loaded = ", with other work" if any(r["timing"] == "loaded" for r in reports) else ""
+    return "\n\n".join(
+        [
+            f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
+            f"`{VARIABLE}=… {command_line()}` on {machine}{loaded}. Series: {series}.",
+            f"BD-rate against {first['encoders'][0]['label']}, negative is a saving: mean over the "
+            "series; for SSIM also median, worst series and bootstrap interval of the mean. "
+            "Encode time is a multiple of the reference's.",
+            bd_table(reports),
+            "The paper's figures are for orthopaedic CT. Ours are means over the series: SSIM at "
+            "every point of the curve, the difference in bit rate over the qualities that both "
+            "curves reach.",
+            paper_table(reports),
+        ]
+    )
+
+
+def update_readme(text: str) -> None:
+    """Put the text into its block of the README."""
+    try:
+        updated = replace_block(README.read_text(), text, name=BLOCK)
+    except ValueError as error:
+        raise InputError(f"README.md {error}") from error
+    temporary = README.with_name(".README.md.partial")
+    try:
+        temporary.write_text(updated)
+        temporary.replace(README)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmark",
+        description=__doc__,
+        epilog="Example, a quick look: scripts/benchmark --slices 4 --mode qp --series phantom",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-o", "--output", type=Path, metavar="FOLDER", help="write reports to FOLDER/crf and /qp")
+    add("--update", action="store_true", help="put the tables into README.md as well")
+    add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
+    add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
+    add("--slices", type=int, metavar="N", help="only the first N slices of each series")
+    add(
+        "--anchor",
+        action="append",
+        metavar="NAME",
+        help="another encoder, the first of which "
+        f"is the reference; repeatable [default: {' '.join(ANCHORS)}]",
+    )
+    add(
+        "--test",
+        action="append",
+        metavar="RDO",
+        help=f"another variant of ssimrdo; repeatable [default: {' '.join(TESTS)}]",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="encodes at a time; above 1 encoding times are not comparable [default: 1]",
+    )
+    add("--no-cache", action="store_true", help="encode and time everything anew")
+    add("--overwrite", action="store_true", help="replace existing reports")
+    return parser.parse_args()
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """Compare in every mode and print the tables; 3 if a series had to be left out."""
+    series = chosen_series(options.series)
+    settings = [
+        CompareSettings(
+            mode=mode,
+            anchors=tuple(options.anchor or ANCHORS),
+            tests=tuple(options.test or TESTS),
+            slices=options.slices,
+            jobs=options.jobs,
+        )
+        for mode in dict.fromkeys(options.mode or MODES)
+    ]
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        for one in settings:
+            check_folder(options.output / one.mode, overwrite=options.overwrite)
+    reports = [run(series, one, options) for one in settings]
+    text = text_of(reports)
+    print(text)
+    if options.update:
+        update_readme(text)
+    failed = any(one["error"] for report in reports for one in report["series"])
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def main() -> int:
+    """Run the benchmark and return the exit status."""
+    options = parse_arguments()
+    logging.basicConfig(format="benchmark: %(message)s")
+    # pydicom quotes the header values it complains about, and these may name a patient.
+    logging.getLogger("pydicom").propagate = False
+    try:
+        return benchmark(options)
+    except (SsimrdoError, OSError) as error:
+        print(f"benchmark: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
