@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ssimrdo.dicom.geometry import sort_slices
 from ssimrdo.dicom.header import (
@@ -21,9 +21,11 @@ from ssimrdo.dicom.header import (
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from ssimrdo.dicom.window import Window
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class SearchResult:
     bad: tuple[BadFile, ...]
 
 
-def find_series(folder: Path | str) -> SearchResult:
+def find_series(folder: Path | str, files: Collection[str] | None = None) -> SearchResult:
     """Find the CT series below a folder.
 
     Hidden files and folders are ignored; symbolic links to files are followed, those to folders
@@ -74,6 +76,8 @@ def find_series(folder: Path | str) -> SearchResult:
     ----------
     folder : Path or str
         A folder, searched recursively, or a single DICOM file.
+    files : collection of str, optional
+        Look at these files only, named relative to `folder`.
 
     Returns
     -------
@@ -89,8 +93,10 @@ def find_series(folder: Path | str) -> SearchResult:
     by_series: dict[str, list[SliceHeader]] = {}
     skipped: list[SkippedFile] = []
     bad: list[BadFile] = []
-    for path, name in _files(Path(folder)):
-        found = _read(path, name)
+    root = Path(folder)
+    named = list_files(root) if files is None else _named(root, files)
+    for path, name in named:
+        found = read_file(path, name, read_header)
         if isinstance(found, BadFile):
             bad.append(found)
         elif isinstance(found, SkippedFile):
@@ -103,11 +109,37 @@ def find_series(folder: Path | str) -> SearchResult:
     return SearchResult(series, tuple(skipped), tuple(bad))
 
 
-def _files(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the files below `root`, and folders that cannot be listed, with their printed names."""
+def _named(root: Path, files: Collection[str]) -> Iterator[tuple[Path, str]]:
+    for path in sorted(Path(file) for file in files):
+        yield root / path, printable(path.as_posix())
+
+
+def list_files(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files below `root`, and folders that cannot be listed, with their printed names.
+
+    Raises
+    ------
+    InputError
+        If the path does not exist or cannot be read.
+    """
+    listed = (Path(folder, name) for folder, names, _ in walk(root) for name in names)
+    for path in sorted(listed, key=lambda path: path.relative_to(root).parts):
+        yield path, printable(path.relative_to(root).as_posix() if path != root else path.name)
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield each folder with the names of its files and whether it has no folders in it.
+
+    Subfolders that cannot be listed count as files, of one more entry for their parent.
+
+    Raises
+    ------
+    InputError
+        If the path does not exist or cannot be read.
+    """
     try:
         if root.is_file():
-            yield root, printable(root.name)
+            yield str(root.parent), [root.name], True
             return
         os.scandir(root).close()
     except FileNotFoundError:
@@ -118,17 +150,19 @@ def _files(root: Path) -> Iterator[tuple[Path, str]]:
         reason = getattr(error, "strerror", None) or "invalid path"
         raise InputError(f"{printable(root)}: cannot be read ({reason}); check it") from None
     errors: list[OSError] = []
-    paths: list[Path] = []
     for parent, folders, files in os.walk(root, onerror=errors.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += (Path(parent, name) for name in files if not name.startswith("."))
-    paths += (Path(error.filename) for error in errors)
-    for path in sorted(paths, key=lambda path: path.relative_to(root).parts):
-        yield path, printable(path.relative_to(root).as_posix())
+        # The order of the walk is that of the names, whatever the file system lists.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, sorted(name for name in files if not name.startswith(".")), not folders
+    for unlisted in errors:
+        parent, name = os.path.split(unlisted.filename)
+        yield parent, [name], False
 
 
-def _read(path: Path, name: str) -> SliceHeader | SkippedFile:
-    """Read one file into a header, or say why it is left out."""
+def read_file(
+    path: Path, name: str, read: Callable[[Path, str], T | SkippedFile]
+) -> T | SkippedFile:
+    """Read one file with `read`, or say why it is left out."""
     claims_dicom = path.suffix.lower() == ".dcm"
     try:
         mode = path.stat().st_mode
@@ -137,7 +171,7 @@ def _read(path: Path, name: str) -> SliceHeader | SkippedFile:
         # Opening a named pipe would wait for a writer.
         if not stat.S_ISREG(mode):
             return SkippedFile(name, "not a regular file")
-        found = read_header(path, name)
+        found = read(path, name)
     except FileNotFoundError:
         return BadFile(name, "broken link") if claims_dicom else SkippedFile(name, "broken link")
     except OSError as error:

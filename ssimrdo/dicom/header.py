@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
-from collections.abc import Container, MutableSequence
+from collections.abc import Callable, Container, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -49,6 +50,17 @@ _KEYWORDS: Final = (
     *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
 WANTED: Final[list[BaseTag | int]] = [tag for tag in map(tag_for_keyword, _KEYWORDS) if tag]
+
+_SERIES_NUMBER: Final = 0x00200011
+_MEMBERSHIP_KEYWORDS: Final = (
+    *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality"),
+    *("StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
+)
+_MEMBERSHIP_TAGS: Final[list[BaseTag | int]] = [
+    tag for tag in map(tag_for_keyword, _MEMBERSHIP_KEYWORDS) if tag
+]
+_MEMBERSHIP_BYTES: Final = 4096
+"""Few headers have Series Number further back; those are read once more."""
 
 _FLOAT_PIXEL_DATA: Final = 0x7FE00008
 _PIXEL_DATA: Final = 0x7FE00010
@@ -95,6 +107,16 @@ class BadFile(SkippedFile):
     """A file that is damaged; `series_uid` is None if it cannot be told which series it is of."""
 
     series_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a file, probably a CT slice, belongs to; missing UIDs but the series' are empty."""
+
+    series_uid: str
+    study_uid: str
+    sop_instance_uid: str
+    series_number: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,33 +189,66 @@ def read_header(path: Path, name: str) -> SliceHeader | SkippedFile:
     and holding a SOPClassUID. OSError is raised if the file cannot be read.
     """
     with path.open("rb") as stream:
-        head = stream.read(132)
-        stream.seek(0)
-        has_preamble = head[128:] == b"DICM"
-        if not has_preamble and head[:2] not in (b"\x02\0", b"\x08\0"):
-            return SkippedFile(name, NOT_DICOM)
-        try:
-            dataset, pixel_bytes = _read(stream)
-            # Looked at before any value is converted.
-            is_cut_off = _is_cut_off(dataset)
-        except Exception as error:
-            # pydicom raises whatever it likes on corrupt files, OSError without a number included.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            bad = BadFile(name, "the header is corrupt or cut off")
-            return bad if has_preamble else SkippedFile(name, NOT_DICOM)
-    if not has_preamble and _uid(dataset, "SOPClassUID") is None:
-        return SkippedFile(name, NOT_DICOM)
-    if is_cut_off:
-        # Its series, if it has one, is not to be trusted.
-        return BadFile(name, "the header is cut off")
-    reason = _exclusion_reason(dataset)
-    if reason is not None:
-        return SkippedFile(name, reason)
+        dataset, pixel_bytes = _identify(stream, name, _read)
+    if isinstance(dataset, SkippedFile):
+        return dataset
     try:
         return _parse(path, name, dataset, pixel_bytes)
     except _BadValueError as error:
         return BadFile(name, str(error), _uid(dataset, "SeriesInstanceUID"))
+
+
+def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
+    """Read only which series a file is of, or say why it is left out.
+
+    Several times as fast as `read_header`, because little is read and nothing is checked that an
+    encode will check. `stream` is unbuffered and seekable; OSError is raised if it cannot be read.
+    """
+    head = stream.read(_MEMBERSHIP_BYTES)
+    stream.seek(0)
+    dataset, reached = _identify(io.BytesIO(head), name, _read_start)
+    if not reached and len(head) == _MEMBERSHIP_BYTES:
+        dataset, reached = _identify(stream, name, _read_start)
+    if isinstance(dataset, SkippedFile):
+        return dataset
+    uid = _uid(dataset, "SeriesInstanceUID")
+    if uid is None or not reached:
+        return BadFile(name, "SeriesInstanceUID is malformed or missing")
+    number = _first_number(dataset, "SeriesNumber")
+    return Membership(
+        uid,
+        _uid(dataset, "StudyInstanceUID") or "",
+        _uid(dataset, "SOPInstanceUID") or "",
+        None if number is None else int(number),
+    )
+
+
+def _identify(
+    stream: BinaryIO, name: str, read: Callable[[BinaryIO], tuple[FileDataset, int | None]]
+) -> tuple[FileDataset | SkippedFile, int | None]:
+    """Read elements of a file that may be a CT slice, or say why it is left out."""
+    head = stream.read(132)
+    stream.seek(0)
+    has_preamble = head[128:] == b"DICM"
+    if not has_preamble and head[:2] not in (b"\x02\0", b"\x08\0"):
+        return SkippedFile(name, NOT_DICOM), None
+    try:
+        dataset, found = read(stream)
+        # Looked at before any value is converted.
+        is_cut_off = _is_cut_off(dataset)
+    except Exception as error:
+        # pydicom raises whatever it likes on corrupt files, OSError without a number included.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        bad = BadFile(name, "the header is corrupt or cut off")
+        return (bad if has_preamble else SkippedFile(name, NOT_DICOM)), None
+    if not has_preamble and _uid(dataset, "SOPClassUID") is None:
+        return SkippedFile(name, NOT_DICOM), None
+    if is_cut_off:
+        # Its series, if it has one, is not to be trusted.
+        return BadFile(name, "the header is cut off"), None
+    reason = _exclusion_reason(dataset)
+    return (dataset if reason is None else SkippedFile(name, reason)), found
 
 
 def _read(stream: BinaryIO) -> tuple[FileDataset, int | None]:
@@ -213,6 +268,20 @@ def _read(stream: BinaryIO) -> tuple[FileDataset, int | None]:
 
     dataset = read_partial(stream, at_pixel_data, force=True, specific_tags=WANTED)
     return dataset, pixel_bytes
+
+
+def _read_start(stream: BinaryIO) -> tuple[FileDataset, int | None]:
+    """Read up to Series Number; the number is 1 if the file goes on behind it."""
+    reached: int | None = None
+
+    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal reached
+        del vr, length
+        if tag > _SERIES_NUMBER:
+            reached = 1
+        return bool(reached)
+
+    return read_partial(stream, is_behind, force=True, specific_tags=_MEMBERSHIP_TAGS), reached
 
 
 def _is_cut_off(dataset: FileDataset) -> bool:
