@@ -5,11 +5,13 @@ in-process through :mod:`ssimrdo.x264`, with and without our quantizer offsets; 
 the containers are those of the FFmpeg that PyAV brings; JPEG 2000 is OpenJPEG's.
 
 Points are given on x264's scale. Other scales are mapped so that the curves cover about the same
-qualities (measured as SSIM on chest, head and phantom series), see :data:`FAMILIES`:
+qualities (measured as SSIM on chest, head and phantom series):
 
 * x265: the same number.
-* SVT-AV1, scale 1 to 63: ``2.1 p - 17``, rounded: CRF 18, 23, 28, 33 become 21, 31, 42, 52.
-* JPEG 2000: the PSNR in dB that every slice gets, ``62.4 - 0.8 p``: 48, 44, 40, 36 dB.
+* SVT-AV1, scale 1 to 63: ``2.1 p - 14.5`` for CRF and ``2.3 p - 31`` for QP, rounded: CRF 18, 23,
+  28, 33 become 23, 34, 44, 55 and QP 22, 27, 32, 37 become 20, 31, 43, 54.
+* JPEG 2000: the PSNR in dB that every slice gets, ``56.2 - 0.72 p`` for CRF and ``65 - 0.85 p``
+  for QP: 43.2, 39.6, 36, 32.4 dB and 46.3, 42.1, 37.8, 33.6 dB.
 
 At a bit rate the points are kbit/s for all: x264 and x265 in two passes, SVT-AV1 in one (FFmpeg
 offers no more), and JPEG 2000 gives every slice the same share.
@@ -17,6 +19,7 @@ offers no more), and JPEG 2000 gives every slice the same share.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
@@ -65,6 +68,11 @@ _OWN_CODE = ("encoding", "rdo", "ssim", "x264")
 
 SVTAV1_PRESET = "6"
 _SVTAV1_PRESETS = tuple(str(number) for number in range(14))
+_SVTAV1_RANGE = (1, 63)
+_SVTAV1_SCALE: dict[Mode, tuple[float, float]] = {"crf": (2.1, -14.5), "qp": (2.3, -31.0)}
+_JPEG2000_SCALE: dict[Mode, tuple[float, float]] = {"crf": (-0.72, 56.2), "qp": (-0.85, 65.0)}
+"""Slope and offset over x264's scale."""
+
 _RANGES: dict[Mode, tuple[float, float]] = {
     "crf": (1, 51),
     "qp": (1, 51),
@@ -353,33 +361,23 @@ def _x265(tune: str | None, name: str, preset: str | None, rate: Rate, role: Rol
         settings=f"x265 {' '.join(words)}",
         build=f"x265 {library_version('x265')}, {_ffmpeg()}",
         points=rate.points,
-        encode=partial(_encode_x265, rate.mode, options, parameters),
+        encode=partial(_encode_x265, rate.mode, _Codec("libx265", options, parameters)),
     )
 
 
-def _encode_x265(
-    mode: Mode,
-    options: dict[str, str],
-    parameters: dict[str, str],
-    clip: Clip,
-    point: float,
-    path: Path,
-) -> None:
+def _encode_x265(mode: Mode, codec: _Codec, clip: Clip, point: float, path: Path) -> None:
     if min(clip.rows, clip.columns) < X265_MIN_SIDE:
         raise EncoderError(
             f"x265 takes no slices below {X265_MIN_SIDE}x{X265_MIN_SIDE}: leave it out"
         )
-    if mode == "crf":
-        _run_av("libx265", {**options, "crf": f"{point:g}"}, parameters, clip, path)
+    if mode != "bitrate":
+        _run_av(codec.with_options(**{mode: f"{point:g}"}), clip, path)
         return
-    if mode == "qp":
-        _run_av("libx265", {**options, "qp": f"{point:g}"}, parameters, clip, path)
-        return
-    parameters = {**parameters, "bitrate": f"{round(point)}"}
     with tempfile.TemporaryDirectory(prefix="ssimrdo-") as folder:
-        parameters["stats"] = str(Path(folder) / "x265_2pass.log")
-        _run_av("libx265", options, {**parameters, "pass": "1"}, clip, None)
-        _run_av("libx265", options, {**parameters, "pass": "2"}, clip, path)
+        stats = str(Path(folder) / "x265_2pass.log")
+        codec = codec.with_parameters(bitrate=f"{round(point)}", stats=stats)
+        _run_av(codec.with_parameters(**{"pass": "1"}), clip, None)
+        _run_av(codec.with_parameters(**{"pass": "2"}), clip, path)
 
 
 def _svtav1(name: str, preset: str | None, rate: Rate, role: Role) -> Contender:
@@ -388,12 +386,7 @@ def _svtav1(name: str, preset: str | None, rate: Rate, role: Role) -> Contender:
     _check_codec(name, "libsvtav1")
     points = rate.points
     if rate.mode != "bitrate":
-        points = tuple(float(min(max(int(2.1 * p - 17 + 0.5), 1), 63)) for p in points)
-    if len(set(points)) < len(points):
-        raise InputError(
-            f"--points: {name} cannot tell them apart on its scale of 1 to 63: "
-            "give points farther apart, from 9 to 38"
-        )
+        points = _svtav1_points(name, rate)
     # Tuned for SSIM, which SVT-AV1 refuses at a bit rate: there it keeps its default, PSNR.
     parameters = {"tune": "1" if rate.mode == "bitrate" else "2"}
     if rate.mode == "qp":
@@ -410,32 +403,54 @@ def _svtav1(name: str, preset: str | None, rate: Rate, role: Role) -> Contender:
         settings=f"SVT-AV1 {' '.join(words)} range=full {control[rate.mode]}",
         build=f"SVT-AV1 {library_version('SvtAv1Enc')}, {_ffmpeg()}",
         points=points,
-        encode=partial(_encode_svtav1, rate.mode, options, parameters),
+        encode=partial(_encode_svtav1, rate.mode, _Codec("libsvtav1", options, parameters)),
     )
 
 
-def _encode_svtav1(
-    mode: Mode,
-    options: dict[str, str],
-    parameters: dict[str, str],
-    clip: Clip,
-    point: float,
-    path: Path,
-) -> None:
+def _svtav1_points(name: str, rate: Rate) -> tuple[float, ...]:
+    low, high = _SVTAV1_RANGE
+    slope, offset = _SVTAV1_SCALE[rate.mode]
+    points = tuple(
+        float(min(max(math.floor(slope * point + offset + 0.5), low), high))
+        for point in rate.points
+    )
+    if len(set(points)) < len(points):
+        ends = (math.ceil((low - offset) / slope), math.floor((high - offset) / slope))
+        raise InputError(
+            f"--points: {name} cannot tell them apart on its scale of {low} to {high}: "
+            f"give points farther apart, from {ends[0]} to {ends[1]}"
+        )
+    return points
+
+
+def _encode_svtav1(mode: Mode, codec: _Codec, clip: Clip, point: float, path: Path) -> None:
     # Else SVT-AV1 writes its settings to stderr; there is no other switch.
     os.environ.setdefault("SVT_LOG", "1")
     value = f"{point:g}" if mode != "bitrate" else f"{round(point * 1000)}"
     name = {"crf": "crf", "qp": "qp", "bitrate": "b"}[mode]
-    _run_av("libsvtav1", {**options, name: value}, parameters, clip, path)
+    _run_av(codec.with_options(**{name: value}), clip, path)
 
 
-def _run_av(
-    codec: str, options: dict[str, str], parameters: dict[str, str], clip: Clip, path: Path | None
-) -> None:
+@dataclass(frozen=True)
+class _Codec:
+    """One of FFmpeg's encoders with FFmpeg's options and the encoder's own parameters."""
+
+    name: str
+    options: dict[str, str]
+    parameters: dict[str, str]
+
+    def with_options(self, **more: str) -> _Codec:
+        return replace(self, options={**self.options, **more})
+
+    def with_parameters(self, **more: str) -> _Codec:
+        return replace(self, parameters={**self.parameters, **more})
+
+
+def _run_av(codec: _Codec, clip: Clip, path: Path | None) -> None:
     """Encode with one of FFmpeg's encoders; without a path the packets are dropped."""
     _, rows, columns = clip.samples.shape
     pixel_format = "yuv420p" if clip.bit_depth == 8 else "yuv420p10le"
-    packed = ":".join(f"{key}={value}" for key, value in parameters.items())
+    packed = ":".join(f"{key}={value}" for key, value in codec.parameters.items())
     try:
         with av.open(
             os.devnull if path is None else str(path),
@@ -443,9 +458,9 @@ def _run_av(
             format="null" if path is None else CONTAINER,
         ) as output:
             stream = output.add_stream(
-                codec,
+                codec.name,
                 rate=clip.fps,
-                options={**options, f"{codec.removeprefix('lib')}-params": packed},
+                options={**codec.options, f"{codec.name.removeprefix('lib')}-params": packed},
             )
             assert isinstance(stream, av.VideoStream)
             packets = 0
@@ -458,7 +473,7 @@ def _run_av(
                 packets += _mux(output, stream.encode(frame), packets)
             _mux(output, stream.encode(None), packets)
     except av.error.FFmpegError as error:
-        raise EncoderError(f"{codec} failed to encode: {error.strerror or error}") from error
+        raise EncoderError(f"{codec.name} failed to encode: {error.strerror or error}") from error
 
 
 def _mux(output: OutputContainer, packets: list[av.Packet[av.VideoStream]], before: int) -> int:
@@ -489,7 +504,8 @@ def _jpeg2000(name: str, preset: str | None, rate: Rate, role: Role) -> Contende
 
     points, control = rate.points, "equal bytes per slice for POINT kbit/s"
     if rate.mode != "bitrate":
-        points = tuple(round(62.4 - 0.8 * point, 3) for point in rate.points)
+        slope, offset = _JPEG2000_SCALE[rate.mode]
+        points = tuple(round(slope * point + offset, 3) for point in rate.points)
         control = "POINT dB PSNR per slice"
     return Contender(
         name=name,
