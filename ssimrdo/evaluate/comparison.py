@@ -2,8 +2,8 @@
 
 A series is read once into a raw file. Every encoder encodes it at every point, every encode is
 decoded and measured the same way, and what was measured is kept in a cache. With one job, nothing
-else runs during an encode, and the order of the encoders rotates from point to point, so that a
-machine that slows down slows all of them.
+else runs during an encode, short encodes are timed three times, and the order of the encoders
+rotates from point to point, so that a machine that slows down slows all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import statistics
 import tempfile
 import threading
 import time
@@ -49,6 +50,10 @@ logger = logging.getLogger("ssimrdo")
 DEFAULT_POINTS: dict[str, tuple[float, ...]] = {"crf": (18, 23, 28, 33), "qp": (22, 27, 32, 37)}
 MAX_JOBS = 64
 _REHEARSED_SLICES = 4
+_REPEATS = 3
+_ENOUGH_SECONDS = 1.0
+"""Other work on the machine disturbs short encodes most; they are cheap to repeat."""
+
 _MEASURED_BY = ("ssim", "evaluate/measure.py")
 
 Progress = Callable[[int, int, str], None]
@@ -384,9 +389,7 @@ class _Runner:
             self._rehearse(clip, contender)
         with store.working_file(self.folder) as path:
             try:
-                started = time.perf_counter()
-                contender.encode(clip, point, path)
-                seconds = time.perf_counter() - started
+                seconds = _timed_encode(contender, clip, point, path, repeat=alone)
                 measurement = store.Measurement(
                     bytes=payload_bytes(path),
                     seconds=seconds,
@@ -410,6 +413,18 @@ class _Runner:
         # If this fails, so does the encode proper, and its message counts.
         with store.working_file(self.folder) as path, suppress(SsimrdoError):
             contender.encode(head, contender.points[0], path)
+
+
+def _timed_encode(
+    contender: Contender, clip: Clip, point: float, path: Path, *, repeat: bool
+) -> float:
+    """Encode and return the wall seconds, if asked for the median of a few short encodes."""
+    times: list[float] = []
+    while not times or (repeat and len(times) < _REPEATS and sum(times) < _ENOUGH_SECONDS):
+        started = time.perf_counter()
+        contender.encode(clip, point, path)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def _rotated(contenders: tuple[Contender, ...], turn: int) -> tuple[Contender, ...]:
