@@ -28,6 +28,7 @@ KEYS = {
     "ssim": {"mean": float, "min": float},
     "weighted_ssim": {"mean": float, "min": float},
     "psnr": {"mean": float, "min": float},
+    "worst_slice": int,
     "seconds": dict.fromkeys(("load", "analyse", "encode", "verify", "total"), float),
     "x264": {"build": str, "settings": str},
     "skipped": list,

@@ -13,7 +13,7 @@ from ssimrdo.dicom.load import decoding_problem
 from ssimrdo.errors import BadSliceError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ssimrdo.dicom.find import SearchResult, Series
 
@@ -21,7 +21,11 @@ _MAX_LISTED: Final = 5
 
 
 def open_series(
-    folder: Path | str, *, series_uid: str | None = None, skip_bad: bool = False
+    folder: Path | str,
+    *,
+    files: Collection[str] | None = None,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
 ) -> tuple[Series, tuple[SkippedFile, ...]]:
     """Find the CT series of a folder and choose one; `find_series`, then `select_series`.
 
@@ -29,6 +33,8 @@ def open_series(
     ----------
     folder : Path or str
         A folder, searched recursively, or a single DICOM file.
+    files : collection of str, optional
+        Look at these files only, named relative to `folder`.
     series_uid : str or None
         Series Instance UID to choose, needed if there are several CT series.
     skip_bad : bool
@@ -47,7 +53,8 @@ def open_series(
     BadSliceError
         If a file that may belong to the series is damaged and `skip_bad` is False.
     """
-    return select_series(find_series(folder), folder, series_uid=series_uid, skip_bad=skip_bad)
+    result = find_series(folder, files)
+    return select_series(result, folder, series_uid=series_uid, skip_bad=skip_bad)
 
 
 def select_series(

@@ -9,7 +9,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -47,10 +47,12 @@ def encode(
     output: Path | str,
     settings: EncodeSettings | None = None,
     *,
+    files: Collection[str] | None = None,
     series_uid: str | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    note: Mapping[str, Any] | None = None,
 ) -> EncodeResult:
     """Encode a CT series to H.264 and measure what a decoder will show.
 
@@ -66,6 +68,8 @@ def encode(
         File to write; ``.mp4``, ``.mkv`` or ``.h264``.
     settings : EncodeSettings, optional
         How to encode; CRF 23 with SSIM-based rate-distortion optimisation by default.
+    files : collection of str, optional
+        Look at these files only, named relative to ``series``.
     series_uid : str, optional
         Series Instance UID, where the folder holds several CT series.
     skip_bad : bool
@@ -74,6 +78,8 @@ def encode(
         Replace an existing output.
     progress : callable, optional
         See :data:`Progress`.
+    note : mapping, optional
+        JSON types that the sidecar holds as well.
 
     Returns
     -------
@@ -98,7 +104,9 @@ def encode(
     check_writable(output, overwrite=overwrite)
     clock = _Clock()
     with clock.measure("load"):
-        found, skipped = open_series(Path(series), series_uid=series_uid, skip_bad=skip_bad)
+        found, skipped = open_series(
+            Path(series), files=files, series_uid=series_uid, skip_bad=skip_bad
+        )
         check_not_input(output, [header.path for header in found.slices])
         job = _plan(found, settings, container, skip_bad)
         load_kernels(settings.bit_depth)
@@ -107,7 +115,7 @@ def encode(
         with clock.measure("verify"):
             _verify(temporary, job, measured)
         result = _result(output, temporary, job, measured, skipped, clock, started)
-        _write_sidecar(sidecar, result, settings)
+        _write_sidecar(sidecar, result, settings, note or {})
     return result
 
 
@@ -363,6 +371,7 @@ def _result(
         ssim=Summary.of(quality.ssim for quality in qualities),
         weighted_ssim=Summary.of(quality.weighted_ssim for quality in qualities),
         psnr=Summary.of(quality.psnr_db for quality in qualities),
+        worst_slice=min(measured.qualities, key=lambda shown: measured.qualities[shown].ssim),
         seconds=Seconds(
             **{step: clock.seconds[step] for step in ("load", "analyse", "encode", "verify")},
             total=time.perf_counter() - started,
@@ -372,7 +381,9 @@ def _result(
     )
 
 
-def _write_sidecar(path: Path, result: EncodeResult, settings: EncodeSettings) -> None:
+def _write_sidecar(
+    path: Path, result: EncodeResult, settings: EncodeSettings, note: Mapping[str, Any]
+) -> None:
     """Write settings and results; file names of the source stay out, they may name a patient."""
     reasons = Counter(file.reason for file in result.skipped)
     record = {
@@ -380,5 +391,6 @@ def _write_sidecar(path: Path, result: EncodeResult, settings: EncodeSettings) -
         "output": Path(result.output).name,
         "skipped": [{"reason": reason, "files": files} for reason, files in reasons.items()],
         "settings": settings.as_dict(),
+        **note,
     }
     path.write_text(json.dumps(record, indent=2) + "\n")

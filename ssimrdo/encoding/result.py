@@ -79,6 +79,8 @@ class EncodeResult:
         Bit rate of the video payload at the frame rate, in 1000 bits per second.
     ssim, weighted_ssim, psnr : Summary
         Quality of the decoded slices; PSNR in decibels.
+    worst_slice : int
+        The slice with the lowest SSIM, from 0.
     seconds : Seconds
         Wall time.
     x264 : X264Info
@@ -98,6 +100,7 @@ class EncodeResult:
     ssim: Summary
     weighted_ssim: Summary
     psnr: Summary
+    worst_slice: int
     seconds: Seconds
     x264: X264Info
     skipped: tuple[SkippedFile, ...]
