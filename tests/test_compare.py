@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import math
+import os
+import threading
 from fractions import Fraction
 from itertools import product
 
@@ -16,9 +18,12 @@ from video_files import SOFT_TISSUE, ct_volume, frames_of, packets_of, plane, wi
 
 from ssimrdo import EncodeSettings, InputError, SsimrdoError, Window, encode
 from ssimrdo.evaluate import CompareSettings, bd_quality, bd_rate, compare, ssim_db
-from ssimrdo.evaluate.comparison import make_contenders, unique_names
+from ssimrdo.evaluate import cache as store
+from ssimrdo.evaluate.clip import load_clip
+from ssimrdo.evaluate.comparison import _in_parallel, make_contenders, unique_names
 from ssimrdo.evaluate.encoders import FAMILIES
 from ssimrdo.evaluate.record import rd_points_csv
+from ssimrdo.evaluate.viewers import viewers_of
 
 ROWS, COLUMNS, SLICES = 71, 97, 7
 SOFT = Window(*SOFT_TISSUE)
@@ -217,11 +222,12 @@ def test_frames_and_decoded_slices_can_be_had_again(full, volume):
 
 def run(series, caplog, **options):
     """Compare and return the report with the encodes that were made, in their order."""
-    cache_folder = options.pop("cache_folder", None)
+    names = ("cache_folder", "series_uid", "skip_bad")
+    others = {name: options.pop(name) for name in names if name in options}
     caplog.clear()
     with (
         caplog.at_level(logging.INFO, logger="ssimrdo"),
-        compare(series, settings(**options), cache_folder=cache_folder) as comparison,
+        compare(series, settings(**options), **others) as comparison,
     ):
         report = comparison.report
     messages = [record.getMessage() for record in caplog.records]
@@ -268,6 +274,88 @@ def test_a_damaged_cache_entry_is_made_again(series, tmp_path, caplog):
     assert len(made) == 4
     assert [p["bytes"] for *_, p in points_of(second)] == [p["bytes"] for *_, p in points_of(first)]
     assert len(list(tmp_path.iterdir())) == 16
+
+
+def test_what_was_used_longest_ago_leaves_the_cache(tmp_path):
+    keys = [store.key_of(number) for number in range(4)]
+    for age, key in enumerate(keys):
+        for suffix, size in ((".mkv", 900), (".json", 100)):
+            path = tmp_path / f"{key}{suffix}"
+            path.write_bytes(bytes(size))
+            os.utime(path, (1e9 - age, 1e9 - age))
+    # Used again, the oldest becomes the youngest; what lost its other half has an age, too.
+    (tmp_path / f"{keys[3]}.json").touch()
+    (tmp_path / f"{keys[1]}.json").unlink()
+    (tmp_path / "mine.mkv").write_bytes(bytes(5000))
+    young, old = tmp_path / ".partial-a.mkv", tmp_path / ".partial-b.mkv"
+    for path in (young, old):
+        path.write_bytes(b"")
+    os.utime(old, (1e9, 1e9))
+    store.trim(tmp_path, 2900)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mine.mkv",
+        young.name,
+        *(f"{keys[index]}{suffix}" for index in (0, 3) for suffix in (".mkv", ".json")),
+        f"{keys[1]}.mkv",
+    }
+    store.trim(tmp_path, 1999)
+    assert {path.stem for path in tmp_path.glob("[!.]*")} == {"mine", keys[3]}
+
+
+def test_a_comparison_keeps_its_own_encodes_until_it_ends(series, tmp_path):
+    options = {"cache_folder": tmp_path, "cache_limit_bytes": 0}
+    with compare([series], settings(slices=2), **options) as comparison:
+        assert all(path.exists() for path in comparison.encodes.values())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_measuring_does_not_keep_the_next_encode_waiting(series, tmp_path):
+    clip = load_clip(
+        series, "chest", tmp_path / "raw", window=SOFT, bit_depth=8, fps=Fraction(25), limit=1
+    )
+    last_begun = threading.Event()
+
+    def encode(task):
+        if task == 5:
+            last_begun.set()
+        return task
+
+    def measure(task):
+        return task, last_begun.wait(timeout=60)
+
+    done = _in_parallel(encode, measure, range(6), 2, clip)
+    assert sorted(done) == [(task, True) for task in range(6)]
+
+
+def test_damaged_slices_can_be_left_out(volume, tmp_path, caplog):
+    folder = tmp_path / "ct"
+    paths = write_series(folder, volume[:4])
+    paths[1].write_bytes(paths[1].read_bytes()[:-1000])
+    paths[2].write_bytes(b"")
+    with pytest.raises(InputError), compare([folder], settings()):
+        pass
+    report, _ = run([folder], caplog, slices=2, skip_bad=True)
+    (one,) = report["series"]
+    assert (one["slices"], one["left_out"]) == (2, 2)
+    intact = tmp_path / "intact"
+    write_series(intact, volume[[0, 3]])
+    expected, _ = run([intact], caplog)
+    assert one["curves"] != {}
+    assert rates_of(report) == rates_of(expected)
+
+
+def rates_of(report):
+    return [(encoder, point["bytes"]) for _, encoder, point in points_of(report)]
+
+
+def test_one_of_several_series_of_a_folder(volume, tmp_path, caplog):
+    for name, slices in (("1", 3), ("2", 2)):
+        write_series(tmp_path / "ct" / name, volume[:slices], SeriesInstanceUID=f"1.2.3.{name}")
+    report, _ = run([tmp_path / "ct"], caplog, series_uid="1.2.3.2")
+    assert report["series"][0]["slices"] == 2
+    assert "1.2.3." not in json.dumps(report)
+    with pytest.raises(InputError, match="goes with one folder"):
+        run([tmp_path / "ct"] * 2, caplog, series_uid="1.2.3.2")
 
 
 def test_order_of_encoders_rotates(series, caplog):
@@ -322,6 +410,10 @@ def test_ten_bits(series, volume, tmp_path):
             ]
             assert point["per_slice"]["psnr"] == pytest.approx(psnr, abs=1e-3)
             assert min(psnr) > 20
+        (viewer,) = viewers_of(comparison).values()
+        assert len(viewer.slices) == 3
+        assert all((s.source == source[s.index] >> 2).all() for s in viewer.slices)
+        assert viewer.slices[0].source.dtype == np.uint8
 
 
 def test_several_series_are_summarized(series, tmp_path, caplog):

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from dicom_files import write_series
+from dicom_files import SERIES_UID, write_series
 from video_files import ct_volume, run_command
 
 import ssimrdo
@@ -78,13 +78,15 @@ def test_command_in_the_report_has_no_folders(series, tmp_path, capfd):
     arguments = [
         *("compare", f"{series}/", "-o", output, *FAST, "--fps", "25/2", "--overwrite"),
         *("--anchor", "x264", "--anchor", "x264-ssim", "-v", "--cache-dir", tmp_path / "kept"),
+        *("--skip-bad", "--series", SERIES_UID),
     ]
     assert run_command(capfd, *arguments).status == 0
     text = (output / "report.json").read_text()
     report = json.loads(text)
     assert report["command"] == (
         "ssimrdo compare chest --output report --preset ultrafast --anchor x264 "
-        "--anchor x264-ssim --window 40/400 --fps 25/2 --cache-dir kept --overwrite --verbose"
+        "--anchor x264-ssim --window 40/400 --fps 25/2 --series UID --skip-bad --cache-dir kept "
+        "--overwrite --verbose"
     )
     assert report["fps"] == "25/2"
     assert str(tmp_path) not in text
@@ -139,6 +141,9 @@ def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capf
         (["{series}", "--no-cache", "--cache-dir", "x"], "exclude each other"),
         (["{series}", "--preset", "quick"], "'quick' is unknown"),
         (["{series}", ""], "a path is empty"),
+        (["{series}", "{series}", "--series", "1.2.3"], "goes with one folder"),
+        (["{series}", "--series", "1.2.3"], "no CT series has the UID 1.2.3"),
+        (["{series}", "--cache-limit", "-1"], "--cache-limit"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, series, tmp_path, capfd):

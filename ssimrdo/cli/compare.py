@@ -13,7 +13,16 @@ import click
 from click.core import ParameterSource
 
 from ssimrdo import defaults
-from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
+from ssimrdo.cli.options import (
+    bit_depth_option,
+    fps_option,
+    json_option,
+    overwrite_option,
+    series_uid_option,
+    skip_bad_option,
+    verbose_option,
+    window_option,
+)
 
 EXIT_SOME_FAILED = 3
 
@@ -81,24 +90,11 @@ Examples:
     metavar="NAME",
     help="ssim, weighted_ssim, ms_ssim or psnr; repeatable. [default: all]",
 )
-@click.option(
-    "--window",
-    default="auto",
-    show_default=True,
-    metavar="NAME|CENTRE/WIDTH|auto",
-    help="Clinical window such as lung or bone, HU such as 40/400, or each header's own.",
-)
-@click.option(
-    "--bit-depth",
-    type=int,
-    default=defaults.BIT_DEPTH,
-    show_default=True,
-    metavar="8|10",
-    help="Bits per sample.",
-)
-@click.option(
-    "--fps", default=defaults.FPS, show_default=True, metavar="F", help="Slices per second."
-)
+@window_option
+@bit_depth_option
+@fps_option
+@series_uid_option
+@skip_bad_option
 @click.option(
     "--slices", type=int, metavar="N", help="Only the first N slices of each series. [default: all]"
 )
@@ -124,6 +120,14 @@ Examples:
     help="Where encodes are kept for later runs. "
     "[default: $SSIMRDO_CACHE_DIR, else the user's cache]",
 )
+@click.option(
+    "--cache-limit",
+    type=click.FloatRange(min=0),
+    default=5,
+    show_default=True,
+    metavar="GB",
+    help="What is kept; what was used longest ago goes first.",
+)
 @click.option("--no-cache", is_flag=True, help="Encode everything anew and keep nothing.")
 @overwrite_option
 @json_option
@@ -134,7 +138,10 @@ def compare(
     /,
     series: tuple[str, ...],
     output: str,
+    series_uid: str | None,
+    skip_bad: bool,
     cache_dir: str | None,
+    cache_limit: float,
     no_cache: bool,
     overwrite: bool,
     as_json: bool,
@@ -172,7 +179,15 @@ def compare(
     cache_folder = None if no_cache else Path(cache_dir) if cache_dir else cache.default_folder()
     with (
         encode_progress() as advance,
-        compare_series(series, settings, cache_folder=cache_folder, progress=advance) as comparison,
+        compare_series(
+            series,
+            settings,
+            series_uid=series_uid,
+            skip_bad=skip_bad,
+            cache_folder=cache_folder,
+            cache_limit_bytes=round(cache_limit * 1e9),
+            progress=advance,
+        ) as comparison,
         report_folder(folder, overwrite=overwrite) as staged,
     ):
         report = comparison.report
@@ -206,6 +221,9 @@ def _command_line(context: click.Context) -> str:
             if isinstance(parameter, click.Option):
                 words.append(parameter.opts[-1] if len(parameter.opts) > 1 else parameter.opts[0])
             if value is _FLAG or isinstance(value, bool):
+                continue
+            if name == "series_uid":
+                words.append("UID")  # It tells whose images these are.
                 continue
             is_path = isinstance(parameter.type, click.Path)
             words.append(Path(value).name or "." if is_path else str(value))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ssimrdo import defaults
 from ssimrdo.cli.options import (
+    bit_depth_option,
     json_option,
     overwrite_option,
     rdo_strength_option,
@@ -30,14 +30,7 @@ from ssimrdo.cli.options import (
     "--slice", "number", type=int, metavar="N", help="Which slice, from 1. [default: the middle]"
 )
 @window_option
-@click.option(
-    "--bit-depth",
-    type=int,
-    default=defaults.BIT_DEPTH,
-    show_default=True,
-    metavar="8|10",
-    help="Bits per sample.",
-)
+@bit_depth_option
 @rdo_strength_option
 @series_uid_option
 @skip_bad_option

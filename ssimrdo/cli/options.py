@@ -30,6 +30,17 @@ rdo_strength_option = click.option(
     metavar="S",
     help="Share of the theoretical QP offset, 0 to 4.",
 )
+bit_depth_option = click.option(
+    "--bit-depth",
+    type=int,
+    default=defaults.BIT_DEPTH,
+    show_default=True,
+    metavar="8|10",
+    help="Bits per sample; 10 takes the High 10 profile.",
+)
+fps_option = click.option(
+    "--fps", default=defaults.FPS, show_default=True, metavar="F", help="Slices per second."
+)
 series_uid_option = click.option(
     "--series", "series_uid", metavar="UID", help="Which series, if there are several."
 )
@@ -64,17 +75,8 @@ _ENCODE_OPTIONS = (
     ),
     rdo_strength_option,
     window_option,
-    click.option(
-        "--bit-depth",
-        type=int,
-        default=defaults.BIT_DEPTH,
-        show_default=True,
-        metavar="8|10",
-        help="Bits per sample: High or High 10 profile.",
-    ),
-    click.option(
-        "--fps", default=defaults.FPS, show_default=True, metavar="F", help="Slices per second."
-    ),
+    bit_depth_option,
+    fps_option,
     click.option(
         "--threads",
         type=int,

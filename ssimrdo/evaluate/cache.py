@@ -2,7 +2,8 @@
 
 An entry is two files named by their key: ``KEY.mkv``, the encode, and ``KEY.json``, what was
 measured. The JSON is written last and holds the checksum of the other, so a half-written or
-damaged entry counts as absent. Nothing is ever removed; the folder may be deleted at any time.
+damaged entry counts as absent. The time of the JSON is that of its last use: when the folder
+outgrows its limit, the entries used longest ago go. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import secrets
+import time
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +29,12 @@ from ssimrdo.evaluate.measure import METRICS, Qualities
 
 VARIABLE = "SSIMRDO_CACHE_DIR"
 """Environment variable that names the folder."""
+
+DEFAULT_LIMIT_BYTES = 5_000_000_000
+
+_KEY = re.compile("[0-9a-f]{64}")
+_PARTIAL = ".partial-"
+_ABANDONED_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ def load(folder: Path, key: str) -> Measurement | None:
         if record.pop("crc32") != _checksum(payload_path(folder, key)):
             return None
         per_slice = {name: tuple(record["per_slice"][name]) for name in METRICS}
+        _record_path(folder, key).touch()
         return Measurement(**{**record, "per_slice": per_slice})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -133,11 +144,52 @@ def store(folder: Path, key: str, payload: Path, measurement: Measurement) -> No
         temporary.replace(_record_path(folder, key))
 
 
+def trim(folder: Path, limit_bytes: int) -> None:
+    """Remove the entries used longest ago until the folder holds no more than a limit.
+
+    Files that a killed run left behind go as well.
+
+    Parameters
+    ----------
+    folder : Path
+        Where.
+    limit_bytes : int
+        What may stay.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read or changed.
+    """
+    entries: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in folder.iterdir():
+        # The user may have chosen a folder with other files in it.
+        if _KEY.fullmatch(path.stem) and path.suffix in (".json", ".mkv"):
+            entries[path.stem].append(path)
+        elif path.name.startswith(_PARTIAL) and _used(path) < time.time() - _ABANDONED_SECONDS:
+            path.unlink(missing_ok=True)
+    kept = 0
+    for files in sorted(entries.values(), key=lambda files: max(map(_used, files)), reverse=True):
+        kept += sum(map(_size, files))
+        if kept > limit_bytes:
+            for path in files:
+                path.unlink(missing_ok=True)
+
+
+def _used(path: Path) -> float:
+    # Others may trim the folder at the same time.
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 @contextmanager
 def working_file(folder: Path) -> Iterator[Path]:
     """Yield a name for a new file in the cache's folder; what is there goes unless it is moved."""
     # Named before it is made, so that no signal finds a file that nobody removes.
-    path = folder / f".partial-{secrets.token_hex(8)}.mkv"
+    path = folder / f"{_PARTIAL}{secrets.token_hex(8)}.mkv"
     try:
         yield path
     finally:

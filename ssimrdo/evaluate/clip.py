@@ -7,15 +7,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.dicom import Window, open_series
+from ssimrdo.dicom import SliceHeader, Window, open_series
 from ssimrdo.dicom.frames import check_size, choose_window, even, luma_frames, pad_to_even
-from ssimrdo.errors import EncoderError
+from ssimrdo.errors import BadSliceError, EncoderError, InputError
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Clip:
         Window the luma was made with.
     digest : str
         Hash of the samples and their shape.
+    left_out : int
+        Files of the folder that are not in it: other modalities, duplicates, damaged ones.
     cancelled : threading.Event
         Set to end encodes that other threads have begun.
     """
@@ -50,6 +53,7 @@ class Clip:
     fps: Fraction
     window: Window
     digest: str
+    left_out: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def luma(self) -> Iterator[NDArray[Any]]:
@@ -80,6 +84,8 @@ def load_clip(
     bit_depth: int,
     fps: Fraction,
     limit: int | None = None,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
 ) -> Clip:
     """Read a series slice by slice into a raw file and map that file into memory.
 
@@ -97,6 +103,10 @@ def load_clip(
         As in :class:`Clip`.
     limit : int, optional
         Take only so many slices, from the first on.
+    series_uid : str, optional
+        Series Instance UID, where the folder holds several CT series.
+    skip_bad : bool
+        Leave out files that cannot be used instead of refusing the series.
 
     Raises
     ------
@@ -105,7 +115,13 @@ def load_clip(
     OSError
         If the raw file cannot be written.
     """
-    series, _ = open_series(path)
+    series, skipped = open_series(path, series_uid=series_uid, skip_bad=skip_bad)
+    bad: list[str] = []
+
+    def note_bad(header: SliceHeader, error: BadSliceError) -> None:
+        del error
+        bad.append(header.name)
+
     check_size(series, path)
     rows, columns = series.rows, series.columns
     used = choose_window(series, window, name=name)
@@ -113,11 +129,16 @@ def load_clip(
     digest = hashlib.sha256()
     count = 0
     with raw.open("wb") as stream:
-        for luma in luma_frames(series.slices[:limit], used, bit_depth=bit_depth):
+        frames = luma_frames(
+            series.slices, used, bit_depth=bit_depth, on_bad=note_bad if skip_bad else None
+        )
+        for luma in islice(frames, limit):
             data = np.ascontiguousarray(pad_to_even(luma), dtype).data
             stream.write(data)
             digest.update(data)
             count += 1
+    if count == 0:
+        raise InputError(f"{path}: no slice could be decoded")
     shape = (count, even(rows), even(columns))
     digest.update(repr((shape, rows, columns, dtype.str)).encode())
     return Clip(
@@ -131,4 +152,5 @@ def load_clip(
         fps=fps,
         window=used,
         digest=digest.hexdigest(),
+        left_out=len(skipped) + len(bad),
     )

@@ -16,13 +16,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -186,7 +186,10 @@ def compare(
     series: Sequence[Path | str],
     settings: CompareSettings | None = None,
     *,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
     cache_folder: Path | None = None,
+    cache_limit_bytes: int = store.DEFAULT_LIMIT_BYTES,
     progress: Progress | None = None,
 ) -> Iterator[Comparison]:
     """Encode series with every encoder at every point and compare the curves.
@@ -197,8 +200,14 @@ def compare(
         Folders, each with one CT series, or DICOM files.
     settings : CompareSettings, optional
         ssimrdo against x264 at CRF by default.
+    series_uid : str, optional
+        Series Instance UID, where a folder holds several CT series; for a single folder.
+    skip_bad : bool
+        Leave out files that cannot be used instead of failing their series.
     cache_folder : Path, optional
         Where encodes are kept; None keeps them until the block ends.
+    cache_limit_bytes : int
+        When the block ends, the encodes that were used longest ago go until no more is kept.
     progress : callable, optional
         See :data:`Progress`.
 
@@ -219,17 +228,30 @@ def compare(
     settings = settings or CompareSettings()
     if not series:
         raise InputError("at least one series is needed")
+    if series_uid is not None and len(series) > 1:
+        raise InputError("a series UID goes with one folder: compare the folders one by one")
     contenders = make_contenders(settings)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ssimrdo-")))
         folder = store.make_folder(cache_folder or work / "encodes")
+        stack.callback(store.trim, folder, cache_limit_bytes)
         load_measures(settings.bit_depth)
         runner = _Runner(settings, contenders, folder, len(series), progress)
         outcomes: list[Outcome] = []
         clips: dict[str, Clip] = {}
         for index, (name, path) in enumerate(zip(unique_names(series), series, strict=True)):
             try:
-                clip = _load(Path(path), name, work / f"{index}.raw", settings)
+                clip = load_clip(
+                    Path(path),
+                    name,
+                    work / f"{index}.raw",
+                    window=settings.window,
+                    bit_depth=settings.bit_depth,
+                    fps=settings.fps,
+                    limit=settings.slices,
+                    series_uid=series_uid,
+                    skip_bad=skip_bad,
+                )
                 outcomes.append(runner.run(clip, index))
                 clips[name] = clip
             except SsimrdoError as error:
@@ -304,6 +326,22 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0))}
 
 
+_Task: TypeAlias = tuple[Contender, float]
+_Measured: TypeAlias = tuple[tuple[str, float], store.Measurement]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """An encode to be measured, or what was measured of it before."""
+
+    task: _Task
+    what: str
+    key: str
+    measurement: store.Measurement | None = None
+    path: Path = Path()
+    seconds: float = 0.0
+
+
 class _Runner:
     """Runs or finds the encodes of one series after another and keeps count."""
 
@@ -333,24 +371,23 @@ class _Runner:
             for index in range(len(self.settings.points))
             for contender in _rotated(self.contenders, index + turn)
         ]
-        measured: dict[tuple[str, float], store.Measurement] = {}
-
-        def work(task: tuple[Contender, float]) -> None:
-            contender, point = task
-            measured[contender.name, point] = self._measure(clip, contender, point)
-
-        if self.settings.jobs == 1:
-            for task in tasks:
-                work(task)
-        else:
-            _in_parallel(work, tasks, self.settings.jobs, clip)
+        # Encodes that are not in the cache by then go with the stack.
+        with ExitStack() as files:
+            encode = partial(self._encode, clip, files)
+            measure = partial(self._measure, clip)
+            if self.settings.jobs == 1:
+                measured = dict(measure(encode(task)) for task in tasks)
+            else:
+                measured = dict(_in_parallel(encode, measure, tasks, self.settings.jobs, clip))
         return Outcome(clip.name, clip=clip, measured=measured)
 
     def give_up(self, turn: int) -> None:
         """Count a failed series as done."""
         self.done = (turn + 1) * self.per_series
 
-    def _measure(self, clip: Clip, contender: Contender, point: float) -> store.Measurement:
+    def _encode(self, clip: Clip, files: ExitStack, task: _Task) -> _Encoded:
+        """Make an encode, or find what was measured of it before."""
+        contender, point = task
         what = f"{clip.name}: {contender.name} at {point:g}"
         self._report(what)
         # Times are only comparable on one machine.
@@ -364,42 +401,46 @@ class _Runner:
             machine(),
             store.code_digest(*_MEASURED_BY),
         )
-        measurement, made = store.load(self.folder, key), 0
+        measurement = store.load(self.folder, key)
+        if measurement is not None:
+            return _Encoded(task, what, key, measurement)
+        logger.info("encoding %s", what)
+        alone = self.settings.jobs == 1
+        if alone:
+            self._rehearse(clip, contender)
+        path = files.enter_context(store.working_file(self.folder))
+        with _named_errors(task):
+            seconds = _timed_encode(contender, clip, point, path, repeat=alone)
+        return _Encoded(task, what, key, path=path, seconds=seconds)
+
+    def _measure(self, clip: Clip, encoded: _Encoded) -> _Measured:
+        """Measure an encode and put it into the cache, unless that was done before."""
+        contender, point = encoded.task
+        measurement = encoded.measurement
         if measurement is None:
-            logger.info("encoding %s", what)
-            measurement = self._encode(clip, contender, point, key)
-            made = 1
+            alone = self.settings.jobs == 1
+            with _named_errors(encoded.task):
+                measurement = store.Measurement(
+                    bytes=payload_bytes(encoded.path),
+                    seconds=encoded.seconds,
+                    alone=alone,
+                    per_slice=measure(encoded.path, clip, workers=None if alone else 1),
+                )
+            store.store(self.folder, encoded.key, encoded.path, measurement)
+        made = int(encoded.measurement is None)
         with self.lock:
             self.made += made
             self.found += 1 - made
             self.done += 1
-            self.encodes[clip.name, contender.name, point] = store.payload_path(self.folder, key)
-        self._report(what)
-        return measurement
+            self.encodes[clip.name, contender.name, point] = store.payload_path(
+                self.folder, encoded.key
+            )
+        self._report(encoded.what)
+        return (contender.name, point), measurement
 
     def _report(self, what: str) -> None:
         if self.progress is not None:
             self.progress(self.done, self.total, what)
-
-    def _encode(
-        self, clip: Clip, contender: Contender, point: float, key: str
-    ) -> store.Measurement:
-        alone = self.settings.jobs == 1
-        if alone:
-            self._rehearse(clip, contender)
-        with store.working_file(self.folder) as path:
-            try:
-                seconds = _timed_encode(contender, clip, point, path, repeat=alone)
-                measurement = store.Measurement(
-                    bytes=payload_bytes(path),
-                    seconds=seconds,
-                    alone=alone,
-                    per_slice=measure(path, clip, workers=None if alone else 1),
-                )
-            except SsimrdoError as error:
-                raise EncoderError(f"{contender.name} at {point:g}: {error}") from error
-            store.store(self.folder, key, path, measurement)
-        return measurement
 
     def _rehearse(self, clip: Clip, contender: Contender) -> None:
         """Let a library set itself up and the clip's pages be mapped before anything is timed."""
@@ -433,34 +474,40 @@ def _rotated(contenders: tuple[Contender, ...], turn: int) -> tuple[Contender, .
 
 
 def _in_parallel(
-    work: Callable[[tuple[Contender, float]], None],
-    tasks: Sequence[tuple[Contender, float]],
+    encode: Callable[[_Task], _Encoded],
+    measure: Callable[[_Encoded], _Measured],
+    tasks: Sequence[_Task],
     jobs: int,
     clip: Clip,
-) -> None:
-    """Run tasks in threads, which the encoders leave the interpreter lock to."""
-    with ThreadPoolExecutor(jobs) as pool:
+) -> list[_Measured]:
+    """Encode and measure in threads of their own, so that neither waits for the other.
+
+    Encoders, decoders and metrics let go of the interpreter lock.
+    """
+    with ThreadPoolExecutor(jobs) as encoders, ThreadPoolExecutor(jobs) as measurers:
+
+        def work(task: _Task) -> Future[_Measured]:
+            return measurers.submit(measure, encode(task))
+
         try:
-            futures = [pool.submit(work, task) for task in tasks]
-            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in finished:
-                future.result()
+            begun = [encoders.submit(work, task) for task in tasks]
+            encoded = [future.result() for future in as_completed(begun)]
+            return [future.result() for future in as_completed(encoded)]
         except BaseException:
             clip.cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (encoders, measurers):
+                pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _load(path: Path, name: str, raw: Path, settings: CompareSettings) -> Clip:
-    return load_clip(
-        path,
-        name,
-        raw,
-        window=settings.window,
-        bit_depth=settings.bit_depth,
-        fps=settings.fps,
-        limit=settings.slices,
-    )
+@contextmanager
+def _named_errors(task: _Task) -> Iterator[None]:
+    """Say in errors which encoder they are of."""
+    contender, point = task
+    try:
+        yield
+    except SsimrdoError as error:
+        raise EncoderError(f"{contender.name} at {point:g}: {error}") from error
 
 
 def _without_paths(error: SsimrdoError, path: Path, name: str) -> str:

@@ -127,6 +127,7 @@ def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence
         "width": None,
         "height": None,
         "window": None,
+        "left_out": None,
         "error": outcome.error,
         "curves": {},
         "bd": {},
@@ -149,6 +150,7 @@ def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence
         "width": clip.columns,
         "height": clip.rows,
         "window": {"center": clip.window.center, "width": clip.window.width},
+        "left_out": clip.left_out,
         "curves": curves,
         "bd": {
             name: {
