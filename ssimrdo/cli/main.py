@@ -16,7 +16,7 @@ import click
 from ssimrdo import __version__
 from ssimrdo.errors import InputError, SsimrdoError
 
-COMMANDS = ("compare", "encode", "inspect", "phantom")
+COMMANDS = ("batch", "compare", "encode", "inspect", "phantom")
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

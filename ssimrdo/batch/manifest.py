@@ -1,0 +1,276 @@
+"""Manifests: lists of series with options of their own, as CSV, JSON lines or YAML."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ssimrdo.batch import storage
+from ssimrdo.dicom.header import printable
+from ssimrdo.dicom.window import parse_window
+from ssimrdo.encoding.settings import EncodeSettings, parse_fps, parse_x264_params
+from ssimrdo.errors import InputError
+
+INSTALL_YAML = 'pip install "ssimrdo[yaml]"'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One series of a manifest.
+
+    Parameters
+    ----------
+    series : str
+        Folder, file or URL.
+    base : str
+        What relative paths are relative to.
+    place : str
+        Manifest and line, for messages.
+    output : str, optional
+        Output below the output folder; named after the series when None.
+    series_uid : str, optional
+        Which series of the folder.
+    skip_bad : bool
+        Leave out damaged files.
+    settings : EncodeSettings
+        How to encode.
+    """
+
+    series: str
+    base: str
+    place: str
+    output: str | None
+    series_uid: str | None
+    skip_bad: bool
+    settings: EncodeSettings
+
+
+def read_manifest(
+    path: Path, defaults: EncodeSettings, *, suffix: str, skip_bad: bool, root: str | None = None
+) -> list[Entry]:
+    """Read a manifest.
+
+    Parameters
+    ----------
+    path : Path
+        File whose suffix tells its kind: ``.csv``, ``.jsonl``, ``.yaml`` or ``.yml``.
+    defaults : EncodeSettings
+        What holds where a line says nothing.
+    suffix : str
+        That outputs must have.
+    skip_bad : bool
+        What holds where a line says nothing.
+    root : str, optional
+        What relative paths are relative to; the manifest's folder when None.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a line has an unknown column or a bad value; the message
+        names both.
+    """
+    kinds = {".csv": _csv_rows, ".jsonl": _json_rows, ".yaml": _yaml_rows, ".yml": _yaml_rows}
+    reader = kinds.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: the suffix tells the kind: use one of {', '.join(kinds)}")
+    base = root if root is not None else str(path.parent)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    rows = list(reader(path, text))
+    if not rows:
+        raise InputError(f"{path}: names no series")
+    return [
+        _entry(f"{path}: line {line}", row, base, defaults, suffix, skip_bad) for line, row in rows
+    ]
+
+
+class _BadValueError(Exception):
+    """A value of a column cannot be used; the message says why."""
+
+
+_Rows = Iterator[tuple[int, Mapping[str, Any]]]
+
+
+def _csv_rows(path: Path, text: str) -> _Rows:
+    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        for name in header:
+            _check_column(f"{path}: line 1", name)
+        if len(set(header)) < len(header):
+            raise InputError(f"{path}: line 1: a column stands there twice")
+        for values in lines:
+            if not any(value.strip() for value in values):
+                continue
+            if len(values) > len(header):
+                raise InputError(
+                    f"{path}: line {lines.line_num}: {len(values)} values for {len(header)} columns"
+                )
+            given = zip(header, values, strict=False)
+            yield lines.line_num, {name: value.strip() for name, value in given if value.strip()}
+    except csv.Error as error:
+        raise InputError(f"{path}: line {lines.line_num}: {error}") from None
+
+
+def _json_rows(path: Path, text: str) -> _Rows:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}: line {number}: is no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: line {number}: is no JSON object")
+        yield number, row
+
+
+def _yaml_rows(path: Path, text: str) -> _Rows:
+    if find_spec("yaml") is None:
+        raise InputError(f"{path}: YAML needs PyYAML: {INSTALL_YAML}")
+    import yaml
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        items = [] if root is None else root.value
+        if root is not None and not isinstance(root, yaml.SequenceNode):
+            raise InputError(f"{path}: line 1: is no list of series")
+        for item in items:
+            line = item.start_mark.line + 1
+            # Built alone, an item still tells where it stands.
+            row = yaml.safe_load(yaml.serialize(item))
+            if not isinstance(row, dict):
+                raise InputError(f"{path}: line {line}: is no mapping of columns to values")
+            yield line, row
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise InputError(f"{path}: {where}is no YAML: {problem}") from None
+
+
+def _entry(
+    place: str,
+    row: Mapping[str, Any],
+    base: str,
+    defaults: EncodeSettings,
+    suffix: str,
+    skip_bad: bool,
+) -> Entry:
+    values: dict[str, Any] = {}
+    for name, value in row.items():
+        _check_column(place, name)
+        if value is None or value == "":
+            continue
+        try:
+            values[name] = _COLUMNS[name](value)
+        except (_BadValueError, InputError) as error:
+            raise InputError(f"{place}, column {name}: {error}") from None
+    if "series" not in values:
+        raise InputError(f"{place}, column series: is missing")
+    series = values.pop("series")
+    output = values.pop("output", None)
+    if output is not None and PurePosixPath(output).suffix != suffix:
+        raise InputError(f"{place}, column output: {output} does not end in {suffix}")
+    series_uid = values.pop("series_uid", None)
+    skip_bad = values.pop("skip_bad", skip_bad)
+    return Entry(
+        series=series if storage.is_url(series) else storage.join(base, series),
+        base=base,
+        place=place,
+        output=output,
+        series_uid=series_uid,
+        skip_bad=skip_bad,
+        settings=_settings(place, defaults, values),
+    )
+
+
+def _settings(place: str, defaults: EncodeSettings, values: dict[str, Any]) -> EncodeSettings:
+    rates = ("crf", "qp", "bitrate")
+    changes = dict(values)
+    if any(name in values for name in rates):
+        changes = {**dict.fromkeys(rates), **values}
+    if "bitrate" in changes:
+        changes["bitrate_kbps"] = changes.pop("bitrate")
+    try:
+        return replace(defaults, **changes)
+    except InputError as error:
+        name = str(error).removeprefix("--").split()[0].replace("-", "_").rstrip(":")
+        where = f", column {name}" if name in _COLUMNS else ""
+        raise InputError(f"{place}{where}: {error}") from None
+
+
+def _check_column(place: str, name: Any) -> None:
+    if name not in _COLUMNS:
+        raise InputError(
+            f"{place}: unknown column {printable(name)[:40]!r}: use some of {', '.join(_COLUMNS)}"
+        )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise _BadValueError(f"{value!r} is no text")
+    return value
+
+
+def _output(value: Any) -> str:
+    path = PurePosixPath(_text(value))
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise _BadValueError(f"{value!r} is no path below the output folder")
+    return str(path)
+
+
+def _number(value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise _BadValueError(f"{value!r} is no number") from None
+    if not math.isfinite(number):
+        raise _BadValueError(f"{value!r} is no number")
+    return number
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if not number.is_integer():
+        raise _BadValueError(f"{value!r} is no whole number")
+    return int(number)
+
+
+def _flag(value: Any) -> bool:
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise _BadValueError(f"{value!r} is neither true nor false") from None
+
+
+_COLUMNS: dict[str, Callable[[Any], Any]] = {
+    "series": _text,
+    "output": _output,
+    "series_uid": lambda value: _text(value if isinstance(value, str) else str(value)),
+    "skip_bad": _flag,
+    "crf": _number,
+    "qp": _integer,
+    "bitrate": _number,
+    "preset": _text,
+    "rdo": _text,
+    "rdo_strength": _number,
+    "window": lambda value: parse_window(_text(value)),
+    "bit_depth": _integer,
+    "fps": lambda value: parse_fps(str(value)),
+    "threads": _integer,
+    "x264_params": lambda value: parse_x264_params(_text(value)),
+}

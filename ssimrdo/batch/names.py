@@ -1,0 +1,104 @@
+"""Names of outputs: the tree mirrored, or a template with fields that cannot name a patient."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from ssimrdo.errors import InputError
+
+FIELDS = ("relative_path", "folder", "index", "series_number", "slices", "uid_hash", "study_hash")
+"""Fields of a template; ``relative_path`` and ``folder`` come from the path, not the header."""
+
+NUMBERS = ("index", "series_number", "slices")
+
+_MAX_BYTES = 200
+"""Of one component of a name; file systems take 255, and temporary names need some."""
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+
+
+def check_template(template: str) -> None:
+    """Check that a template has safe fields only.
+
+    Raises
+    ------
+    InputError
+        If it has others, is malformed, or its names would leave the output folder.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+        for _, field, form, conversion in parts:
+            if field is not None and (field not in FIELDS or conversion or "{" in (form or "")):
+                raise InputError(
+                    f"--name-template: {{{field[:40]}}} is no safe field: use "
+                    + ", ".join(f"{{{name}}}" for name in FIELDS)
+                )
+        example = template.format_map(dict.fromkeys(FIELDS, "x") | dict.fromkeys(NUMBERS, 1))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(f"--name-template: {template[:60]!r} is malformed: {error}") from None
+    path = PurePosixPath(example)
+    if not example.strip() or path.is_absolute() or ".." in path.parts or example.endswith("/"):
+        raise InputError(
+            f"--name-template: {template[:60]!r} gives no file name below the output folder"
+        )
+
+
+def hashed(uid: str) -> str:
+    """Return twelve hexadecimal digits that stand for a UID."""
+    return _hash(uid.encode())
+
+
+def from_template(template: str, fields: Mapping[str, Any]) -> str:
+    """Fill a checked template; ``series_number`` is 0 where the header has none."""
+    return _safe(template.format_map(fields))
+
+
+class Names:
+    """Hands out names, each once."""
+
+    def __init__(self, suffix: str) -> None:
+        self._suffix = suffix
+        self._taken: set[str] = set()
+
+    def take(self, name: str) -> str:
+        """Return the name with the suffix, and with a number before it if it is taken."""
+        name = _safe(name)
+        candidate, number = name, 1
+        # Some file systems fold case; the sidecar differs in nothing but the suffix.
+        while candidate.casefold() in self._taken:
+            number += 1
+            candidate = f"{name}-{number}"
+        self._taken.add(candidate.casefold())
+        return candidate + self._suffix
+
+    def reserve(self, output: str) -> bool:
+        """Take an output's very name; return whether it was free."""
+        name = str(PurePosixPath(output).with_suffix("")).casefold()
+        free = name not in self._taken
+        self._taken.add(name)
+        return free
+
+
+def _safe(name: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join(_component(part) for part in parts) or "series"
+
+
+def _component(part: str) -> str:
+    part = _UNSAFE.sub("_", part)
+    # A leading dot would hide the output; FFmpeg takes a leading hyphen for an option.
+    if part[0] in ".-":
+        part = "_" + part[1:]
+    data = part.encode(errors="surrogateescape")
+    if len(data) <= _MAX_BYTES:
+        return part
+    return data[: _MAX_BYTES - 13].decode(errors="ignore") + "-" + _hash(data)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,0 +1,201 @@
+"""From series found, or a manifest, to jobs; and which of them are still to be done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ssimrdo.batch import state, storage
+from ssimrdo.batch.discover import Found
+from ssimrdo.batch.job import Job
+from ssimrdo.batch.manifest import Entry
+from ssimrdo.batch.names import Names, from_template, hashed
+from ssimrdo.batch.record import Journal, Record
+from ssimrdo.batch.settings import BatchSettings
+from ssimrdo.dicom.header import printable
+from ssimrdo.errors import InputError
+
+Why = Literal["new", "options changed", "input changed", "failed before"]
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """A job that is to be done, why, and the size of its files in bytes."""
+
+    job: Job
+    why: Why
+    input_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch has to do.
+
+    Parameters
+    ----------
+    todo : tuple of Todo
+        Jobs to do, in the order of their series.
+    kept : tuple of Record
+        Outputs that are done, as far as the journal does not know them.
+    done : int
+        Number of outputs that are done.
+    failed : int
+        Jobs that failed before and are not tried again.
+    """
+
+    todo: tuple[Todo, ...]
+    kept: tuple[Record, ...]
+    done: int
+    failed: int
+
+    @property
+    def jobs(self) -> int:
+        """Number of all jobs."""
+        return len(self.todo) + self.done + self.failed
+
+    @property
+    def slices(self) -> int:
+        """Slices to encode, as far as is known."""
+        return sum(todo.job.slices for todo in self.todo)
+
+    @property
+    def input_bytes(self) -> int:
+        """Size of the files to encode."""
+        return sum(todo.input_bytes for todo in self.todo)
+
+
+def jobs_of_found(
+    founds: Iterable[Found], root: str, out_root: str, settings: BatchSettings
+) -> Iterator[Job]:
+    """Yield the jobs of the series below a root, each with an output name of its own."""
+    names = Names(settings.suffix)
+    for index, found in enumerate(founds, 1):
+        relative = _relative(found.folder, root)
+        shown = relative if found.alone or found.uid is None else f"{relative} ({found.uid})"
+        yield Job(
+            series=found.folder,
+            out_root=out_root,
+            output=names.take(_output_name(found, relative, index, settings.name_template)),
+            settings=settings.encode,
+            name=printable(shown),
+            series_uid=found.uid,
+            files=found.files,
+            skip_bad=settings.skip_bad,
+            slices=found.slices,
+            timeout_s=settings.timeout_s,
+        )
+
+
+def jobs_of_manifest(
+    entries: Iterable[Entry], out_root: str, settings: BatchSettings
+) -> Iterator[Job]:
+    """Yield the jobs of a manifest; named outputs keep their names.
+
+    Raises
+    ------
+    InputError
+        If two entries name one output.
+    """
+    entries = list(entries)
+    names = Names(settings.suffix)
+    for entry in entries:
+        if entry.output is not None and not names.reserve(entry.output):
+            raise InputError(f"{entry.place}, column output: {entry.output} is named twice")
+    for index, entry in enumerate(entries, 1):
+        relative = _relative(entry.series, entry.base)
+        if entry.output is None:
+            uid = entry.series_uid
+            found = Found(entry.series, uid, None, None, None, 0, uid is None)
+            # Without a look at the headers only the path is known.
+            output = names.take(_output_name(found, relative, index, settings.name_template))
+        else:
+            output = entry.output
+        yield Job(
+            series=entry.series,
+            out_root=out_root,
+            output=output,
+            settings=entry.settings,
+            name=printable(relative),
+            series_uid=entry.series_uid,
+            skip_bad=entry.skip_bad,
+            timeout_s=settings.timeout_s,
+        )
+
+
+def make_plan(jobs: Iterable[Job], journal: Journal, *, retry_failed: bool) -> Plan:
+    """Decide which jobs are to be done, from sidecars, input files and failures before.
+
+    Raises
+    ------
+    InputError
+        If an output would replace a file that no batch has written.
+    """
+    todo: list[Todo] = []
+    kept: list[Record] = []
+    done = failed = 0
+    for job in jobs:
+        stamp = state.input_stamp(job.series, job.files)
+        options = state.options_digest(job.settings, skip_bad=job.skip_bad)
+        sidecar = state.read_sidecar(job.out_root, job.output)
+        if sidecar is not None and state.is_current(sidecar, options, stamp.digest):
+            done += 1
+            last = journal.last(job.output)
+            if last is None or last.status != "encoded" or last.options != options:
+                kept.append(Record.of_sidecar(job.output, job.name, sidecar))
+            continue
+        before = journal.last(job.output)
+        if _has_failed(before, options, stamp.digest):
+            if not retry_failed:
+                failed += 1
+                continue
+            why: Why = "failed before"
+        elif sidecar is not None:
+            same = sidecar[state.KEY]["options"] == options
+            why = "input changed" if same else "options changed"
+        else:
+            if before is None and not len(journal) and storage.exists(job.out_root, job.output):
+                raise InputError(
+                    f"{storage.join(job.out_root, job.output)}: exists and is of no batch: "
+                    "choose another folder"
+                )
+            why = "new"
+        slices = job.slices or stamp.files
+        todo.append(Todo(replace(job, slices=slices), why, stamp.bytes))
+    return Plan(tuple(todo), tuple(kept), done, failed)
+
+
+def _has_failed(before: Record | None, options: str, inputs: str) -> bool:
+    """Tell whether the same job has failed before."""
+    if before is None or before.status != "failed":
+        return False
+    return (before.options, before.inputs) == (options, inputs)
+
+
+def _output_name(found: Found, relative: str, index: int, template: str | None) -> str:
+    uid_hash = hashed(found.uid or relative)
+    if template is None:
+        # A number would move to another series when one is added.
+        return relative if found.alone else f"{relative}-{uid_hash[:8]}"
+    fields = {
+        "relative_path": relative,
+        "folder": Path(relative).name,
+        "index": index,
+        "series_number": found.number or 0,
+        "slices": found.slices,
+        "uid_hash": uid_hash,
+        "study_hash": hashed(found.study_uid or ""),
+    }
+    return from_template(template, fields)
+
+
+def _relative(place: str, root: str) -> str:
+    """Return a place below a root, POSIX style; the last folder's name for the root itself."""
+    if storage.is_url(place):
+        place, root = (text.partition("://")[2] for text in (place, root))
+    relative = os.path.relpath(place, root)
+    if relative == "." or relative.startswith(".."):
+        return Path(place).name or "series"
+    return Path(relative).as_posix()

@@ -1,0 +1,116 @@
+"""What is done already, told from the outputs' own sidecars.
+
+A sidecar holds two digests of its inputs: one of sizes and times, which is free to compute, and one
+of the contents, for copies whose times differ. Neither holds names or text of the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ssimrdo.batch import storage
+from ssimrdo.encoding.output import sidecar_path
+from ssimrdo.encoding.settings import EncodeSettings
+
+KEY = "batch"
+"""What the sidecar has beyond that of a single encode stands under this key."""
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Digest of the sizes and modification times of a series' files, and their number and size."""
+
+    digest: str
+    files: int
+    bytes: int
+
+
+def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
+    """Return a digest of all options that decide what an output looks like.
+
+    The number of threads is none of them: machines with other cores may resume a batch.
+    """
+    options = {**settings.as_dict(), "threads": None, "skip_bad": skip_bad}
+    return _digest(json.dumps(options, sort_keys=True))
+
+
+def input_stamp(series: str, files: Collection[str] | None) -> Stamp:
+    """Return the stamp of a series; whatever cannot be looked at counts as missing."""
+    facts = storage.file_facts(series, files)
+    listed = sorted(f"{size} {changed}" for size, changed in facts)
+    return Stamp(_digest("\n".join(listed)), len(facts), sum(size for size, _ in facts))
+
+
+def content_digest(series: Path, files: Collection[str] | None) -> str:
+    """Return a digest of the contents of a series' files, whatever their names.
+
+    Checksums are for accidents; with the sizes they are as good as slower hashes.
+    """
+    return _digest("\n".join(sorted(map(_file_digest, storage.local_files(series, files)))))
+
+
+def note(options: str, stamp: Stamp, content: str) -> dict[str, Any]:
+    """Return what the sidecar is to hold for :func:`is_current` and the results."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        KEY: {
+            "options": options,
+            "inputs": stamp.digest,
+            "content": content,
+            "input_files": stamp.files,
+            "input_bytes": stamp.bytes,
+            "started": started,
+        }
+    }
+
+
+def read_sidecar(out_root: str, output: str) -> dict[str, Any] | None:
+    """Return the sidecar of a finished output; None if it is missing, torn or not of a batch."""
+    text, size = storage.read_output(out_root, str(sidecar_path(Path(output))), output)
+    try:
+        sidecar = json.loads(text)
+        finished = sidecar["bytes"] == size and isinstance(sidecar[KEY]["options"], str)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return sidecar if finished else None
+
+
+def is_current(sidecar: Mapping[str, Any], options: str, digest: str) -> bool:
+    """Tell whether an output was made with the same options from the same input.
+
+    Parameters
+    ----------
+    sidecar : mapping
+        As :func:`read_sidecar` returns it.
+    options : str
+        Of :func:`options_digest`.
+    digest : str
+        Of :func:`input_stamp` or :func:`content_digest`.
+    """
+    made = sidecar[KEY]
+    return made["options"] == options and digest in (made["inputs"], made["content"])
+
+
+def _file_digest(path: Path) -> str:
+    checksum = size = 0
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while block := stream.read(_BLOCK):
+                checksum = zlib.crc32(block, checksum)
+                size += len(block)
+    except OSError:
+        return "unreadable"
+    return f"{size} {checksum}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
