@@ -1,8 +1,8 @@
 """Measure ssimrdo against its targets; every comparison is measured in turns, in this one run.
 
 Parts: speed (ssimrdo encode, --rdo ssim over --rdo off), analysis (quantizer offsets per slice),
-ssim (against scikit-image), memory (2,000 slices over 200), help (ssimrdo --help) and saving
-(BD-rate at constant QP against x264).
+ssim (against scikit-image), quality (evaluation of a slice over its encode with x264), memory
+(2,000 slices over 200), help (ssimrdo --help) and saving (BD-rate at constant QP against x264).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SSIMRDO = Path(sys.executable).with_name("ssimrdo")
-PARTS = ("speed", "analysis", "ssim", "memory", "help", "saving")
+PARTS = ("speed", "analysis", "ssim", "quality", "memory", "help", "saving")
 QPS = (22, 27, 32, 37)
 WIDE_QPS = (12, 17, *QPS, 42)
 MEMORY_SIDE = 256
@@ -189,6 +189,14 @@ def ssim(bench: Bench) -> Iterator[Line]:
     yield Line(what, found["largest_difference"], target=1e-5)
 
 
+def quality(bench: Bench) -> Iterator[Line]:
+    """Time of the evaluation of a slice over that of its encode with x264."""
+    found = bench.kernels
+    ours, x264 = found["quality_ms"], found["x264_ms"]
+    what = f"CPU time, {found['size']}: SSIM, weighted, PSNR {ours:.2f} ms over x264 {x264:.1f} ms"
+    yield Line(what, ours / x264, target=1)
+
+
 def memory(bench: Bench) -> Iterator[Line]:
     """Peak memory for a long series over that for a short one."""
     few, many = MEMORY_SLICES
@@ -322,6 +330,7 @@ MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "speed": speed,
     "analysis": analysis,
     "ssim": ssim,
+    "quality": quality,
     "memory": memory,
     "help": help_time,
     "saving": saving,

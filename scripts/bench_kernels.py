@@ -1,4 +1,4 @@
-"""Time the analysis and SSIM on the slices of one series, on one thread; print JSON.
+"""Time the analysis, SSIM and quality on the slices of a series, on one thread; print JSON.
 
 Run by ``bench_encode.py`` in a process of its own, because thread limits hold only where they are
 in the environment before NumPy and Numba are imported.
@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from ssimrdo.dicom import apply_window, load_hu, open_series
+from ssimrdo import EncodeSettings
+from ssimrdo.dicom import open_series
+from ssimrdo.dicom.frames import load_luma
 from ssimrdo.dicom.window import Window
+from ssimrdo.encoding.parameters import encoder_parameters
 from ssimrdo.rdo import quantizer_offsets
-from ssimrdo.ssim import ssim
+from ssimrdo.ssim import slice_quality, ssim
 from ssimrdo.video import decoded_luma
+from ssimrdo.x264 import Encoder
 
 Luma = NDArray[Any]
 
@@ -32,11 +37,19 @@ def pick(count: int, wanted: int) -> set[int]:
     return {int(i) for i in np.linspace(0, count - 1, min(count, wanted))}
 
 
-def slice_pairs(series: Path, video: Path, window: Window, wanted: int) -> list[tuple[Luma, Luma]]:
+def neighbours(count: int, wanted: int) -> set[int]:
+    """Return up to ``wanted`` successive slice numbers from the middle of ``count``."""
+    first = max((count - wanted) // 2, 0)
+    return set(range(first, min(first + wanted, count)))
+
+
+def slice_pairs(
+    series: Path, video: Path, window: Window, wanted: int, choose: Callable[[int, int], set[int]]
+) -> list[tuple[Luma, Luma]]:
     """Return source and decoded luma of some slices of a series that was encoded to ``video``."""
     headers = open_series(series)[0].slices
-    picked = pick(len(headers), wanted)
-    sources = {i: apply_window(load_hu(headers[i]), window, bit_depth=8) for i in picked}
+    picked = choose(len(headers), wanted)
+    sources = {i: load_luma(headers[i], window) for i in sorted(picked)}
     # The coded size is even, which the source's need not be.
     return [
         (sources[i], shown[: sources[i].shape[0], : sources[i].shape[1]])
@@ -89,6 +102,38 @@ def measure(pairs: list[tuple[Luma, Luma]], repeats: int) -> dict[str, Any]:
     }
 
 
+def encode(sources: list[Luma]) -> None:
+    """Encode slices with stock x264, at CRF 23 and preset medium, on one thread."""
+    rows, columns = sources[0].shape
+    parameters = encoder_parameters(
+        EncodeSettings(rdo="off", threads=1),
+        width=columns,
+        height=rows,
+        sample_aspect_ratio=Fraction(1),
+        raw_stream=True,
+    )
+    with Encoder(parameters) as encoder:
+        for number, luma in enumerate(sources):
+            encoder.encode(luma, None, pts=number)
+        for _ in encoder.flush():
+            pass
+
+
+def evaluate(pairs: list[tuple[Luma, Luma]]) -> None:
+    """Measure slices with all metrics but MS-SSIM."""
+    for x, y in pairs:
+        slice_quality(x, y, bit_depth=8)
+
+
+def measure_quality(pairs: list[tuple[Luma, Luma]], repeats: int) -> dict[str, float]:
+    """Return milliseconds per slice of evaluation and of x264, medians of turns."""
+    sources = [x for x, _ in pairs]
+    evaluate(pairs[:1])
+    times = [(seconds(evaluate, pairs), seconds(encode, sources)) for _ in range(repeats)]
+    ours, x264 = (1000 * median(column) / len(pairs) for column in zip(*times, strict=True))
+    return {"quality_ms": ours, "x264_ms": x264}
+
+
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,8 +143,11 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    pairs = slice_pairs(options.series, options.video, Window(*options.window), options.slices)
-    print(json.dumps(measure(pairs, options.repeats)))
+    what = (options.series, options.video, Window(*options.window), options.slices)
+    measured = measure(slice_pairs(*what, pick), options.repeats)
+    # x264 predicts a slice from the ones beside it.
+    measured |= measure_quality(slice_pairs(*what, neighbours), options.repeats)
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":
