@@ -361,6 +361,8 @@ def _about(series: Mapping[str, Any]) -> str:
     if isinstance(window, Mapping) and None not in map(finite, map(window.get, WINDOW_KEYS)):
         text = "/".join(f"{window[key]:g}" for key in WINDOW_KEYS)
         parts.append(text.replace("-", "\u2212") + " HU")
+    if left_out := finite(series.get("left_out")):
+        parts.append(f"{number(left_out)} file{'s' * (left_out > 1)} left out")
     return ", ".join(parts)
 
 
