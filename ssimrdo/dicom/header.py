@@ -9,13 +9,17 @@ import re
 from collections.abc import Callable, Container, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
-from pydicom.filereader import read_partial
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.filereader import data_element_generator, read_partial
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
+    AllTransferSyntaxes,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -28,7 +32,7 @@ from ssimrdo.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pydicom.dataset import Dataset, FileDataset
+    from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
 NOT_DICOM: Final = "not a DICOM file"
@@ -51,16 +55,26 @@ _KEYWORDS: Final = (
 )
 WANTED: Final[list[BaseTag | int]] = [tag for tag in map(tag_for_keyword, _KEYWORDS) if tag]
 
+_SYNTAX: Final = 0x00020010
+_SOP_CLASS: Final = 0x00080016
 _SERIES_NUMBER: Final = 0x00200011
-_MEMBERSHIP_KEYWORDS: Final = (
-    *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality"),
-    *("StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
-)
-_MEMBERSHIP_TAGS: Final[list[BaseTag | int]] = [
-    tag for tag in map(tag_for_keyword, _MEMBERSHIP_KEYWORDS) if tag
-]
+_EXCLUDING_TAGS: Final = (_SOP_CLASS, 0x00080060, 0x00080008)
+"""SOP Class UID, Modality and Image Type: what tells that a file is no CT slice."""
+
+_IDENTIFYING_TAGS: Final = (0x0020000E, 0x0020000D, 0x00080018, _SERIES_NUMBER)
+"""Series, Study and SOP Instance UID, and Series Number."""
+
+_MEMBERSHIP: Final = {tag: keyword_for_tag(tag) for tag in (*_EXCLUDING_TAGS, *_IDENTIFYING_TAGS)}
+_MEMBERSHIP_TAGS: Final[list[BaseTag | int]] = list(_MEMBERSHIP)
 _MEMBERSHIP_BYTES: Final = 4096
 """Few headers have Series Number further back; those are read once more."""
+
+_ORDINARY: Final = {
+    uid: uid.is_implicit_VR
+    for uid in AllTransferSyntaxes
+    if uid.is_little_endian and not uid.is_deflated
+}
+"""Transfer syntaxes whose elements are read as they stand, and whether VRs are implicit."""
 
 _FLOAT_PIXEL_DATA: Final = 0x7FE00008
 _PIXEL_DATA: Final = 0x7FE00010
@@ -204,23 +218,24 @@ def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
     Several times as fast as `read_header`, because little is read and nothing is checked that an
     encode will check. `stream` is unbuffered and seekable; OSError is raised if it cannot be read.
     """
-    head = stream.read(_MEMBERSHIP_BYTES)
-    stream.seek(0)
-    dataset, reached = _identify(io.BytesIO(head), name, _read_start)
-    if not reached and len(head) == _MEMBERSHIP_BYTES:
+    elements = _first_elements(stream.read(_MEMBERSHIP_BYTES))
+    if elements is None:
+        stream.seek(0)
         dataset, reached = _identify(stream, name, _read_start)
-    if isinstance(dataset, SkippedFile):
-        return dataset
-    uid = _uid(dataset, "SeriesInstanceUID")
-    if uid is None or not reached:
+        if isinstance(dataset, SkippedFile):
+            return dataset
+        if not reached:
+            return BadFile(name, "the header is cut off")
+        values = {tag: _text(dataset, keyword) for tag, keyword in _MEMBERSHIP.items()}
+    else:
+        reason = _known_exclusion(*map(elements.get, _EXCLUDING_TAGS))
+        if reason is not None:
+            return SkippedFile(name, reason)
+        values = {tag: value.decode("latin-1").strip(" \0") for tag, value in elements.items()}
+    series, study, instance, number = (values.get(tag, "") for tag in _IDENTIFYING_TAGS)
+    if not _UID.fullmatch(series):
         return BadFile(name, "SeriesInstanceUID is malformed or missing")
-    number = _first_number(dataset, "SeriesNumber")
-    return Membership(
-        uid,
-        _uid(dataset, "StudyInstanceUID") or "",
-        _uid(dataset, "SOPInstanceUID") or "",
-        None if number is None else int(number),
-    )
+    return Membership(series, study, instance, int(number) if number.isdecimal() else None)
 
 
 def _identify(
@@ -270,6 +285,50 @@ def _read(stream: BinaryIO) -> tuple[FileDataset, int | None]:
     return dataset, pixel_bytes
 
 
+def _first_elements(head: bytes) -> dict[int, bytes] | None:
+    """Return the values that `read_membership` needs, if the file is an ordinary one.
+
+    None where they do not all lie in `head`, and for what takes a closer look.
+    """
+    stream = io.BytesIO(head)
+    if head[128:132] != b"DICM":
+        return None
+    stream.seek(132)
+    reached = False
+
+    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal reached
+        del vr, length
+        reached = int(tag) > _SERIES_NUMBER
+        return reached
+
+    try:
+        meta = data_element_generator(
+            stream, False, True, lambda tag, *_: int(tag) >> 16 != 2, specific_tags=[_SYNTAX]
+        )
+        syntax = {int(element.tag): element.value or b"" for element in meta}[_SYNTAX]
+        is_implicit = _ORDINARY[UID(syntax.rstrip(b"\0").decode())]
+        body = data_element_generator(
+            stream, is_implicit, True, is_behind, specific_tags=_MEMBERSHIP_TAGS
+        )
+        elements = {int(element.tag): element.value or b"" for element in body}
+    except Exception:
+        # pydicom raises whatever it likes on corrupt files.
+        return None
+    return elements if reached and _SOP_CLASS in elements else None
+
+
+@lru_cache(maxsize=1024)
+def _known_exclusion(*values: bytes | None) -> str | None:
+    """Return the `_exclusion_reason` of raw values, which are the same in many files."""
+    raw: dict[BaseTag, DataElement | RawDataElement] = {
+        tag: RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+        for tag, value in zip(map(Tag, _EXCLUDING_TAGS), values, strict=True)
+        if value is not None
+    }
+    return _exclusion_reason(FileDataset("", raw))
+
+
 def _read_start(stream: BinaryIO) -> tuple[FileDataset, int | None]:
     """Read up to Series Number; the number is 1 if the file goes on behind it."""
     reached: int | None = None
@@ -277,7 +336,7 @@ def _read_start(stream: BinaryIO) -> tuple[FileDataset, int | None]:
     def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
         nonlocal reached
         del vr, length
-        if tag > _SERIES_NUMBER:
+        if int(tag) > _SERIES_NUMBER:
             reached = 1
         return bool(reached)
 
