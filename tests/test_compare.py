@@ -23,7 +23,7 @@ from ssimrdo.evaluate.clip import load_clip
 from ssimrdo.evaluate.comparison import _in_parallel, make_contenders, unique_names
 from ssimrdo.evaluate.encoders import FAMILIES
 from ssimrdo.evaluate.record import rd_points_csv
-from ssimrdo.evaluate.viewers import viewers_of
+from ssimrdo.evaluate.viewers import point_at, viewers_of
 
 ROWS, COLUMNS, SLICES = 71, 97, 7
 SOFT = Window(*SOFT_TISSUE)
@@ -414,6 +414,25 @@ def test_ten_bits(series, volume, tmp_path):
         assert len(viewer.slices) == 3
         assert all((s.source == source[s.index] >> 2).all() for s in viewer.slices)
         assert viewer.slices[0].source.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("mode", "tolerance"), [("crf", 0.04), ("qp", 0.12)])
+def test_the_viewer_shows_encodes_of_one_rate(series, mode, tolerance):
+    with compare([series], settings(mode=mode, tests=("ssim,strength=1.5",))) as comparison:
+        (viewer,) = viewers_of(comparison).values()
+        shown = [s.ours_ssim for s in viewer.slices]
+    assert viewer.reference_kbps == comparison.report["series"][0]["curves"]["x264"][1]["kbps"]
+    assert viewer.ours_kbps == pytest.approx(viewer.reference_kbps, rel=tolerance)
+    assert len(shown) == SLICES
+
+
+def test_point_of_a_rate():
+    curve = [{"kbps": kbps, "point": point} for kbps, point in ((800, 20), (400, 25), (100, 35))]
+    assert point_at(curve, 400, "crf") == 25
+    assert point_at(curve, 200, "crf") == pytest.approx(30)
+    assert point_at(curve, 400 * 2**0.5, "crf") == pytest.approx(22.5)
+    assert point_at(curve, 400 * 2**0.45, "qp") == 23
+    assert point_at(curve, 1e6, "crf") == 20
 
 
 def test_several_series_are_summarized(series, tmp_path, caplog):

@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -57,6 +58,10 @@ class Measurement:
     seconds: float
     alone: bool
     per_slice: Qualities
+
+    def kbps(self, fps: Fraction, slices: int) -> float:
+        """Return the bit rate in kbit/s."""
+        return float(self.bytes * 8 * fps / slices / 1000)
 
 
 def default_folder() -> Path:

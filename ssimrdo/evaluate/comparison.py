@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -171,6 +171,11 @@ class Comparison:
     report: dict[str, Any]
     clips: dict[str, Clip]
     encodes: dict[tuple[str, str, float], Path]
+    _encode: Callable[[str, str, float], float] = field(repr=False)
+
+    def encode(self, series: str, encoder: str, point: float) -> float:
+        """Encode at one more point, or find that encode; return its bit rate in kbit/s."""
+        return self._encode(series, encoder, point)
 
     def frames(self, series: str) -> NDArray[Any]:
         """Return the source slices of a series, mapped from disk."""
@@ -274,7 +279,11 @@ def compare(
             machine=machine(),
             encodes={"made": runner.made, "cached": runner.found},
         )
-        yield Comparison(report, clips, runner.encodes)
+
+        def encode(name: str, encoder: str, point: float) -> float:
+            return runner.encode_one(clips[name], encoder, point)
+
+        yield Comparison(report, clips, runner.encodes, encode)
 
 
 def make_contenders(settings: CompareSettings) -> tuple[Contender, ...]:
@@ -381,6 +390,13 @@ class _Runner:
                 measured = dict(_in_parallel(encode, measure, tasks, self.settings.jobs, clip))
         return Outcome(clip.name, clip=clip, measured=measured)
 
+    def encode_one(self, clip: Clip, encoder: str, point: float) -> float:
+        """Encode at one more point and return the bit rate in kbit/s."""
+        (contender,) = (one for one in self.contenders if one.name == encoder)
+        with ExitStack() as files:
+            _, measured = self._measure(clip, self._encode(clip, files, (contender, point)))
+        return measured.kbps(clip.fps, len(clip.frames))
+
     def give_up(self, turn: int) -> None:
         """Count a failed series as done."""
         self.done = (turn + 1) * self.per_series
@@ -440,7 +456,7 @@ class _Runner:
 
     def _report(self, what: str) -> None:
         if self.progress is not None:
-            self.progress(self.done, self.total, what)
+            self.progress(min(self.done, self.total), self.total, what)
 
     def _rehearse(self, clip: Clip, contender: Contender) -> None:
         """Let a library set itself up and the clip's pages be mapped before anything is timed."""

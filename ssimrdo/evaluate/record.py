@@ -168,7 +168,7 @@ def _point(point: float, measurement: Measurement, clip: Clip, metrics: Sequence
     per_slice = {metric: list(measurement.per_slice[metric]) for metric in metrics}
     return {
         "point": _plain(point),
-        "kbps": float(measurement.bytes * 8 * clip.fps / slices / 1000),
+        "kbps": measurement.kbps(clip.fps, slices),
         "bytes": measurement.bytes,
         "seconds": measurement.seconds,
         "quality": {

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ssimrdo.errors import InputError
+import numpy as np
+
+from ssimrdo.errors import SsimrdoError
 from ssimrdo.evaluate.comparison import Comparison
 from ssimrdo.evaluate.report import Viewer, make_viewer, write_html
+from ssimrdo.evaluate.report.extra import check_extra
 
 logger = logging.getLogger("ssimrdo")
 
@@ -27,8 +32,9 @@ def write_page(comparison: Comparison, folder: Path) -> None:
         If writing fails, such as on a full disk.
     """
     try:
+        check_extra("jinja2", "matplotlib")
         write_html(comparison.report, folder / HTML_NAME, viewers_of(comparison))
-    except InputError as error:
+    except SsimrdoError as error:
         logger.warning("%s is left out: %s", HTML_NAME, error)
 
 
@@ -36,7 +42,12 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     """Return a viewer per series that could be compared.
 
     It shows the reference at its second point beside the first variant of ssimrdo with quantizer
-    offsets, at the point nearest to the same bit rate. There is none without such a variant.
+    offsets, encoded once more to have the same bit rate. There is none without such a variant.
+
+    Raises
+    ------
+    SsimrdoError
+        If that encode fails.
     """
     report = comparison.report
     reference, *others = report["encoders"]
@@ -47,22 +58,37 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     for series in report["series"]:
         if series["error"]:
             continue
-        name = series["name"]
+        name, mode = series["name"], report["mode"]
         first = series["curves"][reference["name"]][REFERENCE_INDEX]
-        second = min(
-            series["curves"][ours["name"]],
-            key=lambda point: abs(math.log(point["kbps"] / first["kbps"])),
-        )
+        point = point_at(series["curves"][ours["name"]], first["kbps"], mode)
+        kbps = comparison.encode(name, ours["name"], point)
         viewers[name] = make_viewer(
             name,
             comparison.frames(name),
             comparison.decoded(name, reference["name"], first["point"]),
-            comparison.decoded(name, ours["name"], second["point"]),
-            reference_label=f"{reference['label']}, {report['mode']} {first['point']:g}",
-            ours_label=f"{ours['label']}, {report['mode']} {second['point']:g}",
+            comparison.decoded(name, ours["name"], point),
+            reference_label=f"{reference['label']}, {mode} {first['point']:g}",
+            ours_label=f"{ours['label']}, {mode} {point:g}",
             reference_kbps=first["kbps"],
-            ours_kbps=second["kbps"],
+            ours_kbps=kbps,
             bit_depth=report["bit_depth"],
             strength=ours["strength"],
         )
     return viewers
+
+
+def point_at(curve: Sequence[Mapping[str, Any]], kbps: float, mode: str) -> float:
+    """Return the point that a curve would have a bit rate at, of those within the curve.
+
+    Parameters
+    ----------
+    curve : sequence of dict
+        The curve's points, as in the report.
+    kbps : float
+        Bit rate to come close to.
+    mode : {"crf", "qp", "bitrate"}
+        What the points are; QPs are whole numbers.
+    """
+    by_rate = sorted((math.log(point["kbps"]), point["point"]) for point in curve)
+    rates, points = zip(*by_rate, strict=True)
+    return round(float(np.interp(math.log(kbps), rates, points)), 0 if mode == "qp" else 2)
