@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -131,6 +131,7 @@ def run(
     settings: BatchSettings | None = None,
     *,
     manifest: Path | str | None = None,
+    executor: Executor | None = None,
     listener: Listener | None = None,
     stop: threading.Event | None = None,
 ) -> BatchResult:
@@ -153,6 +154,9 @@ def run(
         How to run.
     manifest : Path or str, optional
         List of series, see :mod:`ssimrdo.batch.manifest`.
+    executor : Executor, optional
+        What runs the jobs in place of what the settings ask for; it stays open unless the batch
+        is broken off.
     listener : callable, optional
         Is told of all events, see :class:`Event`.
     stop : threading.Event, optional
@@ -183,8 +187,8 @@ def run(
         Journal(folder / JOURNAL_NAME) as journal,
     ):
         tell(Event("search", Totals()))
-        with _executor(settings) as executor:
-            jobs = find_jobs(source, out_root, settings, executor, manifest)
+        with _executor(settings, executor) as workers:
+            jobs = find_jobs(source, out_root, settings, workers, manifest)
             plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
             for record in plan.kept:
                 journal.append(record)
@@ -199,7 +203,7 @@ def run(
             try:
                 totals, is_whole = run_jobs(
                     (todo.job for todo in plan.todo),
-                    executor,
+                    workers,
                     journal,
                     totals,
                     tell=tell,
@@ -208,7 +212,7 @@ def run(
                 )
             except BaseException:
                 # Nothing may be written any more when this looks for leftovers.
-                executor.stop()
+                workers.stop()
                 _remove_partials(out_root, jobs)
                 raise
         _write_results(journal, folder, out_root)
@@ -221,6 +225,7 @@ def dry_run(
     settings: BatchSettings | None = None,
     *,
     manifest: Path | str | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Plan, float | None]:
     """Return what :func:`run` would do, and slices per second and job of earlier runs if known.
 
@@ -234,8 +239,8 @@ def dry_run(
     source = None if root is None else _absolute(root)
     _check_places(source, out_root, manifest, settings)
     journal = Journal(Path(out_root, JOURNAL_NAME))
-    with _executor(settings) as executor:
-        jobs = find_jobs(source, out_root, settings, executor, manifest)
+    with _executor(settings, executor) as workers:
+        jobs = find_jobs(source, out_root, settings, workers, manifest)
         plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
     return plan, _speed(journal)
 
@@ -382,7 +387,9 @@ def _drop_waiting(running: dict[Future[Record], Job]) -> int:
     return len(waiting)
 
 
-def _executor(settings: BatchSettings) -> AbstractContextManager[Executor]:
+def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContextManager[Executor]:
+    if given is not None:
+        return nullcontext(given)
     # A job that can still act on its time-out leaves nothing behind.
     hard = None if settings.timeout_s is None else settings.timeout_s + GRACE_S
     return open_executor(settings.workers, dask=settings.dask, timeout_s=hard)
