@@ -324,12 +324,10 @@ def run_jobs(
     again: deque[Job] = deque()
     tried_again: set[str] = set()
     is_stopping = False
-    dropped = 0
     while True:
         if stop.is_set() and not is_stopping:
             is_stopping = True
             tell(Event("stopping", totals))
-            dropped += _drop_waiting(running)
         while not is_stopping and len(running) < executor.slots:
             job = again.popleft() if again else next(remaining, None)
             if job is None:
@@ -353,10 +351,9 @@ def run_jobs(
             if fail_fast and record.status == "failed" and not is_stopping:
                 is_stopping = True
                 tell(Event("stopping", totals))
-                dropped += _drop_waiting(running)
     if not journal.flush():
         raise SsimrdoError(f"{JOURNAL_NAME} cannot be written: make room and run the same command")
-    left = dropped or again or (is_stopping and next(remaining, None) is not None)
+    left = again or (is_stopping and next(remaining, None) is not None)
     return totals, not left
 
 
@@ -377,14 +374,6 @@ def _outcome(job: Job, future: Future[Record]) -> Record:
 def _lost_with_others(future: Future[Record]) -> bool:
     error = None if future.cancelled() else future.exception()
     return type(error).__name__ == "BrokenProcessPool"
-
-
-def _drop_waiting(running: dict[Future[Record], Job]) -> int:
-    """Drop the calls that have not begun, and return how many."""
-    waiting = [future for future in running if future.cancel()]
-    for future in waiting:
-        del running[future]
-    return len(waiting)
 
 
 def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContextManager[Executor]:

@@ -1,0 +1,517 @@
+"""Batches on processes of this machine: resume, failures, exclusion, results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from batch_series import videos, write_tree
+from dicom_files import CANARY
+
+from ssimrdo.batch import (
+    BatchSettings,
+    LocalExecutor,
+    dry_run,
+    lock,
+    read_results,
+    run,
+    runner,
+    state,
+)
+from ssimrdo.batch.job import Job, run_job
+from ssimrdo.batch.record import Journal, Record
+from ssimrdo.encoding import EncodeSettings, encode
+from ssimrdo.errors import InputError
+
+SSIMRDO = [sys.executable, "-m", "ssimrdo"]
+PARTIAL = re.compile(r"\.partial$")
+
+
+@pytest.fixture(scope="module")
+def executor():
+    executor = LocalExecutor(2)
+    yield executor
+    executor.stop()
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_tree(tmp_path / "in", "a/x", "a/y", "b")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def results(out):
+    return {record.output: record for record in read_results(out)}
+
+
+def states(out):
+    """Return what tells whether a file was written again."""
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(out.rglob("*"))
+        if path.suffix in (".mp4", ".json")
+    }
+
+
+def counts(result):
+    totals = result.totals
+    return totals.encoded, totals.failed, totals.done_before, totals.failed_before
+
+
+# Functions that workers run; they are found by name in this module.
+
+
+def kill_worker_at_b(job: Job) -> Record:
+    if job.name == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_job(job)
+
+
+def crash_worker_at_b(job: Job) -> Record:
+    if job.name == "b":
+        # Core dumps would slow the test down.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.raise_signal(signal.SIGSEGV)
+    return run_job(job)
+
+
+def hang_at_b(job: Job) -> Record:
+    if job.name == "b":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    return run_job(job)
+
+
+def small_disk_at_b(job: Job) -> Record:
+    if job.name == "b":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            return run_job(job)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return run_job(job)
+
+
+def fail_with_header_text_at_b(job: Job) -> Record:
+    digest = state.content_digest
+    if job.name == "b":
+
+        def fail(*_):
+            raise ValueError(CANARY)
+
+        state.content_digest = fail
+    try:
+        return run_job(job)
+    finally:
+        state.content_digest = digest
+
+
+def test_outputs_are_those_of_single_encodes_and_results_say_so(root, out, executor, tmp_path):
+    result = run(root, out, executor=executor)
+    assert counts(result) == (3, 0, 0, 0)
+    assert not result.interrupted
+    assert sorted(videos(out)) == ["a/x.mp4", "a/y.mp4", "b.mp4"]
+    for name, content in videos(out).items():
+        alone = tmp_path / "alone.mp4"
+        single = encode(root / name[:-4], alone, EncodeSettings(threads=1), overwrite=True)
+        assert alone.read_bytes() == content
+        record = results(out)[name]
+        assert (record.status, record.output_bytes) == ("encoded", len(content))
+        assert record.ssim_mean == pytest.approx(single.ssim.mean)
+        assert record.worst_slice == single.worst_slice
+        files = list((root / name[:-4]).iterdir())
+        assert record.input_bytes == sum(path.stat().st_size for path in files)
+    with (out / "results.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["output"] for row in rows] == ["a/x.mp4", "a/y.mp4", "b.mp4"]
+    assert float(rows[0]["ssim_min"]) == results(out)["a/x.mp4"].ssim_min
+    assert "<h1>Batch of 3 series</h1>" in (out / "report.html").read_text()
+
+
+def test_resume_does_what_is_missing_or_changed(root, out, executor):
+    run(root, out, executor=executor)
+    before = states(out)
+    assert counts(run(root, out, executor=executor)) == (0, 0, 3, 0)
+    assert states(out) == before
+
+    (out / "a/x.mp4").unlink()
+    (out / "a/y.json").unlink()
+    assert counts(run(root, out, executor=executor)) == (2, 0, 1, 0)
+    assert states(out)["b.mp4"] == before["b.mp4"]
+
+    (out / "b.mp4").write_bytes((out / "b.mp4").read_bytes()[:-1])
+    assert counts(run(root, out, executor=executor)) == (1, 0, 2, 0)
+
+
+def test_resume_after_the_input_changed(root, out, executor):
+    run(root, out, executor=executor)
+    before = states(out)
+    slice_path = next((root / "b").iterdir())
+    content = bytearray(slice_path.read_bytes())
+    content[-100] ^= 1
+    slice_path.write_bytes(content)
+    plan, _ = dry_run(root, out, executor=executor)
+    assert [(todo.job.name, todo.why) for todo in plan.todo] == [("b", "input changed")]
+    assert counts(run(root, out, executor=executor)) == (1, 0, 2, 0)
+    after = states(out)
+    assert after["b.mp4"] != before["b.mp4"]
+    assert after["x.mp4"] == before["x.mp4"]
+
+
+def test_copies_with_other_times_and_names_count_as_the_same(root, out, executor):
+    run(root, out, executor=executor)
+    before = states(out)
+    for number, path in enumerate(sorted((root / "b").iterdir())):
+        copy = path.with_name(f"copy{number}.dcm")
+        shutil.copy(path, copy)
+        path.unlink()
+    assert counts(run(root, out, executor=executor)) == (1, 0, 2, 0)
+    assert states(out) == before
+
+
+def test_resume_after_the_options_changed(root, out, executor):
+    run(root, out, executor=executor)
+    old = videos(out)
+    settings = BatchSettings(encode=EncodeSettings(crf=30))
+    plan, speed = dry_run(root, out, settings, executor=executor)
+    assert {todo.why for todo in plan.todo} == {"options changed"}
+    assert speed is not None
+    assert counts(run(root, out, settings, executor=executor)) == (3, 0, 0, 0)
+    assert all(videos(out)[name] != old[name] for name in old)
+    # Threads change bits, not what was asked for.
+    settings = BatchSettings(encode=EncodeSettings(crf=30, threads=2))
+    assert counts(run(root, out, settings, executor=executor)) == (0, 0, 3, 0)
+
+
+def test_another_machine_resumes_from_the_sidecars_alone(root, out, executor):
+    run(root, out, executor=executor)
+    before, known = states(out), results(out)
+    for name in ("results.jsonl", "results.csv", "report.html"):
+        (out / name).unlink()
+    assert counts(run(root, out, executor=executor)) == (0, 0, 3, 0)
+    assert states(out) == before
+    assert {r.output: r.ssim_mean for r in results(out).values()} == {
+        r.output: r.ssim_mean for r in known.values()
+    }
+
+
+def test_corrupt_series_is_isolated_and_tried_again_when_asked(root, out, executor):
+    victim = sorted((root / "b").iterdir())[0]
+    good = victim.read_bytes()
+    victim.write_bytes(good[:-2000])
+    assert counts(run(root, out, executor=executor)) == (2, 1, 0, 0)
+    record = results(out)["b.mp4"]
+    assert record.status == "failed"
+    assert "cut off" in record.reason
+    assert "cut off" in (out / "report.html").read_text()
+    assert counts(run(root, out, executor=executor)) == (0, 0, 2, 1)
+    again = BatchSettings(retry_failed=True)
+    assert counts(run(root, out, again, executor=executor)) == (0, 1, 2, 0)
+    # Once it is repaired nobody has to ask.
+    victim.write_bytes(good)
+    assert counts(run(root, out, executor=executor)) == (1, 0, 2, 0)
+    assert results(out)["b.mp4"].status == "encoded"
+
+
+def test_skip_bad_leaves_damaged_files_out(root, out, executor):
+    (root / "b/bad.dcm").write_bytes(b"")
+    assert counts(run(root, out, executor=executor)) == (2, 1, 0, 0)
+    settings = BatchSettings(skip_bad=True)
+    assert counts(run(root, out, settings, executor=executor)) == (3, 0, 0, 0)
+
+
+def run_function(root, out, function, **settings):
+    """Run a batch whose workers run another function."""
+    executor = LocalExecutor(2, timeout_s=settings.pop("kill_after", None))
+    settings = BatchSettings(**settings)
+    out.mkdir()
+    try:
+        with Journal(out / "results.jsonl") as journal:
+            jobs = runner.find_jobs(str(root), str(out), settings, executor, None)
+            totals, is_whole = runner.run_jobs(
+                jobs,
+                executor,
+                journal,
+                runner.Totals(),
+                tell=lambda _: None,
+                stop=threading.Event(),
+                fail_fast=settings.fail_fast,
+                function=function,
+            )
+            return totals, is_whole, {r.output: r for r in journal.records()}
+    finally:
+        executor.stop()
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [(kill_worker_at_b, "SIGKILL"), (crash_worker_at_b, "SIGSEGV")],
+)
+def test_worker_that_dies_loses_its_job_alone(root, out, function, reason):
+    write_tree(root, "a/x", "a/y", "b", "c", "d")
+    totals, is_whole, records = run_function(root, out, function)
+    assert (totals.encoded, totals.failed, is_whole) == (4, 1, True)
+    assert reason in records["b.mp4"].reason
+    assert len(videos(out)) == 4
+
+
+def test_job_that_hangs_is_killed(root, out):
+    totals, _, records = run_function(root, out, hang_at_b, kill_after=4)
+    assert (totals.encoded, totals.failed) == (2, 1)
+    assert "timed out" in records["b.mp4"].reason
+
+
+def test_slow_job_gives_up(root, out, executor):
+    assert counts(run(root, out, BatchSettings(timeout_s=1e-6), executor=executor)) == (0, 3, 0, 0)
+    assert results(out)["b.mp4"].reason == "timed out after 1e-06 s"
+    assert not list(out.rglob("*.partial"))
+
+
+def test_full_disk_is_recorded(root, out):
+    totals, _, records = run_function(root, out, small_disk_at_b)
+    assert (totals.encoded, totals.failed) == (2, 1)
+    assert "b.mp4: File too large" in records["b.mp4"].reason
+    assert not list(out.rglob("*.partial"))
+
+
+def test_unexpected_error_is_recorded_without_its_message(root, out):
+    totals, _, records = run_function(root, out, fail_with_header_text_at_b)
+    assert (totals.encoded, totals.failed) == (2, 1)
+    assert CANARY not in records["b.mp4"].reason
+    assert "unexpected ValueError in test_batch.py" in records["b.mp4"].reason
+
+
+def test_fail_fast_starts_no_more(tmp_path, out):
+    names = [f"{number:02d}" for number in range(12)]
+    write_tree(tmp_path / "in", *names)
+    next((tmp_path / "in/00").iterdir()).write_bytes(b"DICM")
+    next((tmp_path / "in/00").glob("*")).rename(tmp_path / "in/00/0.dcm")
+    executor = LocalExecutor(1)
+    result = run(tmp_path / "in", out, BatchSettings(fail_fast=True), executor=executor)
+    executor.stop()
+    assert result.totals.failed == 1
+    assert result.totals.encoded < 11
+    assert result.interrupted
+    # What is left is done by the next run.
+    assert counts(run(tmp_path / "in", out))[0] == 11 - result.totals.encoded
+
+
+def test_request_to_stop_finishes_what_runs(root, out, executor):
+    write_tree(root, *(f"{number}" for number in range(9)))
+    stop = threading.Event()
+
+    def at_first(event):
+        if event.kind == "finished":
+            stop.set()
+
+    result = run(root, out, executor=executor, listener=at_first, stop=stop)
+    assert result.interrupted
+    assert 0 < result.totals.encoded < 9
+    assert len(videos(out)) == result.totals.encoded
+    assert counts(run(root, out, executor=executor))[2] == result.totals.encoded
+
+
+def test_two_batches_exclude_each_other(root, out):
+    out.mkdir()
+    with lock.exclusive(str(out)):
+        done = subprocess.run(
+            [*SSIMRDO, "batch", root, "-o", out], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "another batch is running here" in done.stderr
+    assert not videos(out)
+
+
+def test_batch_waits_for_jobs_that_outlive_a_killed_one(out):
+    out.mkdir()
+    with (
+        lock.shared(str(out)),
+        pytest.raises(InputError, match="still running"),
+        lock.exclusive(str(out), stragglers_s=0.2),
+    ):
+        pass
+    with lock.exclusive(str(out), stragglers_s=0):
+        pass
+
+
+def test_files_of_others_are_not_replaced(root, out, executor):
+    out.mkdir()
+    (out / "b.mp4").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"b\.mp4: exists and is of no batch"):
+        run(root, out, executor=executor)
+    assert (out / "b.mp4").read_bytes() == b"mine"
+
+
+def test_output_below_the_root_only_when_asked(root, executor):
+    with pytest.raises(InputError, match="--inside-root"):
+        run(root, root / "videos", executor=executor)
+    assert not (root / "videos").exists()
+    settings = BatchSettings(inside_root=True)
+    assert counts(run(root, root / "videos", settings, executor=executor)) == (3, 0, 0, 0)
+    assert counts(run(root, root / "videos", settings, executor=executor)) == (0, 0, 3, 0)
+
+
+def test_leftovers_of_killed_jobs_go(root, out, executor):
+    run(root, out, executor=executor)
+    leftover = out / "a" / f".x.mp4.{'0' * 16}.partial"
+    other = out / "a" / ".notes.partial"
+    for path in (leftover, other):
+        path.write_bytes(b"")
+    run(root, out, executor=executor)
+    assert not leftover.exists()
+    assert other.exists()
+
+
+def test_torn_line_of_the_journal_is_dropped(root, out, executor):
+    run(root, out, executor=executor)
+    whole = (out / "results.jsonl").read_bytes()
+    (out / "results.jsonl").write_bytes(whole + b'{"output": "a/x.m')
+    assert counts(run(root, out, executor=executor)) == (0, 0, 3, 0)
+    assert (out / "results.jsonl").read_bytes() == whole
+
+
+def test_journal_waits_for_room_on_the_disk(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    records = [Record(f"{number}.mp4", "x", "failed", "y" * 300) for number in range(3)]
+    try:
+        with Journal(tmp_path / "j") as journal:
+            journal.append(records[0])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+            journal.append(records[1])
+            assert not journal.flush()
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            journal.append(records[2])
+            assert journal.flush()
+            assert list(journal.records()) == records
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, previous)
+
+
+def test_killed_batch_is_resumed_to_the_same_outputs(tmp_path, executor):
+    names = [f"{number:02d}" for number in range(12)]
+    write_tree(tmp_path / "in", *names)
+    run(tmp_path / "in", tmp_path / "whole", executor=executor)
+    out = tmp_path / "killed"
+    done = {}
+    for kill_at in (1, 4, 8):
+        process = subprocess.Popen(
+            [*SSIMRDO, "batch", tmp_path / "in", "-o", out, "--json-log"],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for line in process.stderr:
+            finished = len(list(out.rglob("*.json"))) if out.exists() else 0
+            if json.loads(line)["event"] == "finished" and finished >= kill_at:
+                break
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        with lock.exclusive(str(out)):
+            now = states(out)
+        complete = {
+            name for name in now if name.endswith(".mp4") and name.replace(".mp4", ".json") in now
+        }
+        assert {name: now[name] for name in done} == done
+        done = {name: now[name] for name in complete}
+    result = run(tmp_path / "in", out, executor=executor)
+    assert result.totals.done_before == len(done)
+    assert videos(out) == videos(tmp_path / "whole")
+    now = states(out)
+    assert {name: now[name] for name in done} == done
+    assert len(results(out)) == 12
+    assert not [path for path in out.rglob("*") if PARTIAL.search(path.name)]
+
+
+def test_ctrl_c_once_leaves_a_resumable_state(tmp_path, out):
+    write_tree(tmp_path / "in", *(f"{number:02d}" for number in range(16)))
+    process = subprocess.Popen(
+        [*SSIMRDO, "batch", tmp_path / "in", "-o", out],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    log = []
+    for line in process.stderr:
+        log.append(line)
+        if line.startswith("ssimrdo: [2/16]"):
+            process.send_signal(signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait() == 130
+    process.stderr.close()
+    process.stdout.close()
+    assert any("finishing" in line for line in log)
+    assert "the same command goes on" in said
+    encoded = len(videos(out))
+    assert 2 <= encoded < 16
+    assert len(results(out)) == encoded
+    assert not list(out.rglob(".*.partial"))
+
+
+def test_nothing_names_the_patient(root, out, executor):
+    victim = next((root / "b").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-2000])
+    settings = BatchSettings(name_template="{uid_hash}")
+    run(root, out, settings, executor=executor)
+    assert len(list(out.iterdir())) == 9
+    for path in out.rglob("*"):
+        assert CANARY not in path.name
+        assert CANARY.encode() not in path.read_bytes()
+
+
+def test_no_series_is_an_error(tmp_path, out, executor):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no CT series below it"):
+        run(tmp_path / "empty", out, executor=executor)
+    with pytest.raises(InputError, match="no such file or folder"):
+        run(tmp_path / "missing", out, executor=executor)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"jobs": 0}, {"timeout_s": 0}, {"suffix": ".avi"}, {"name_template": "{x}"}]
+)
+def test_bad_settings(settings):
+    with pytest.raises(InputError):
+        BatchSettings(**settings)
+
+
+def test_jobs_never_exceed_the_cores():
+    cores = len(os.sched_getaffinity(0))
+    assert BatchSettings(jobs=100).workers == cores
+    assert BatchSettings(encode=EncodeSettings(threads=cores)).workers == 1
+    assert BatchSettings(encode=EncodeSettings(threads=128)).workers == 1
+
+
+def test_urls(root, out, executor):
+    run(root, out, executor=executor)
+    elsewhere = out.with_name("store")
+    assert counts(run(f"file://{root}", f"file://{elsewhere}", executor=executor)) == (3, 0, 0, 0)
+    assert videos(elsewhere) == videos(out)
+    before = states(elsewhere)
+    assert counts(run(f"file://{root}", f"file://{elsewhere}", executor=executor)) == (0, 0, 3, 0)
+    assert states(elsewhere) == before
+
+
+def test_unknown_kind_of_url(root, executor):
+    with pytest.raises(InputError, match="cannot be used"):
+        run(root, "nonsense://x/y", executor=executor)
