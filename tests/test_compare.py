@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import os
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from itertools import product
@@ -325,6 +327,21 @@ def test_measuring_does_not_keep_the_next_encode_waiting(series, tmp_path):
 
     done = _in_parallel(encode, measure, range(6), 2, clip)
     assert sorted(done) == [(task, True) for task in range(6)]
+
+
+def test_jpeg_2000_in_several_threads():
+    """The library behind it needs a lock; without, the process crashes."""
+    code = (
+        "import numpy as np\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from ssimrdo.evaluate.encoders import _openjpeg\n"
+        "luma = (np.add.outer(np.arange(256), np.arange(256)) * 7 % 256).astype(np.uint8)\n"
+        "quality = {'signal_noise_ratios': [40.0]}\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    found = set(pool.map(lambda _: _openjpeg(luma, 8, quality), range(60)))\n"
+        "assert len(found) == 1\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_damaged_slices_can_be_left_out(volume, tmp_path, caplog):

@@ -23,6 +23,7 @@ import math
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -68,6 +69,9 @@ _OWN_CODE = ("encoding", "rdo", "ssim", "x264")
 
 SVTAV1_PRESET = "6"
 _SVTAV1_PRESETS = tuple(str(number) for number in range(14))
+_OPENJPEG_LOCK = threading.Lock()
+"""pylibjpeg-openjpeg 2.6 corrupts memory when two threads encode at a time."""
+
 _SVTAV1_RANGE = (1, 63)
 _SVTAV1_SCALE: dict[Mode, tuple[float, float]] = {"crf": (2.1, -14.5), "qp": (2.3, -31.0)}
 _JPEG2000_SCALE: dict[Mode, tuple[float, float]] = {"crf": (-0.72, 56.2), "qp": (-0.85, 65.0)}
@@ -542,9 +546,10 @@ def _openjpeg(luma: NDArray[Any], bit_depth: int, quality: dict[str, Any]) -> by
     from openjpeg.utils import encode_array
 
     try:
-        data: bytes = encode_array(
-            np.ascontiguousarray(luma), bit_depth, photometric_interpretation=2, **quality
-        )
+        with _OPENJPEG_LOCK:
+            data: bytes = encode_array(
+                np.ascontiguousarray(luma), bit_depth, photometric_interpretation=2, **quality
+            )
     except (RuntimeError, ValueError) as error:
         raise EncoderError(f"OpenJPEG failed to encode: {error}") from error
     return data
