@@ -338,7 +338,7 @@ def test_jpeg_2000_in_several_threads():
         "luma = (np.add.outer(np.arange(256), np.arange(256)) * 7 % 256).astype(np.uint8)\n"
         "quality = {'signal_noise_ratios': [40.0]}\n"
         "with ThreadPoolExecutor(4) as pool:\n"
-        "    found = set(pool.map(lambda _: _openjpeg(luma, 8, quality), range(60)))\n"
+        "    found = set(pool.map(lambda _: _openjpeg(luma, 8, quality), range(300)))\n"
         "assert len(found) == 1\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
