@@ -8,8 +8,8 @@ Points are given on x264's scale. Other scales are mapped so that the curves cov
 qualities (measured as SSIM on chest, head and phantom series):
 
 * x265: the same number.
-* SVT-AV1, scale 1 to 63: ``2.1 p - 14.5`` for CRF and ``2.3 p - 31`` for QP, rounded: CRF 18, 23,
-  28, 33 become 23, 34, 44, 55 and QP 22, 27, 32, 37 become 20, 31, 43, 54.
+* SVT-AV1, scale 1 to 63: ``2.1 p - 14.5`` for CRF and ``2.3 p - 32`` for QP, rounded: CRF 18, 23,
+  28, 33 become 23, 34, 44, 55 and QP 22, 27, 32, 37 become 19, 30, 42, 53.
 * JPEG 2000: the PSNR in dB that every slice gets, ``56.2 - 0.72 p`` for CRF and ``65 - 0.85 p``
   for QP: 43.2, 39.6, 36, 32.4 dB and 46.3, 42.1, 37.8, 33.6 dB.
 
@@ -73,7 +73,7 @@ _OPENJPEG_LOCK = threading.Lock()
 """pylibjpeg-openjpeg 2.6 corrupts memory when two threads encode at a time."""
 
 _SVTAV1_RANGE = (1, 63)
-_SVTAV1_SCALE: dict[Mode, tuple[float, float]] = {"crf": (2.1, -14.5), "qp": (2.3, -31.0)}
+_SVTAV1_SCALE: dict[Mode, tuple[float, float]] = {"crf": (2.1, -14.5), "qp": (2.3, -32.0)}
 _JPEG2000_SCALE: dict[Mode, tuple[float, float]] = {"crf": (-0.72, 56.2), "qp": (-0.85, 65.0)}
 """Slope and offset over x264's scale."""
 
