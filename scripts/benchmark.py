@@ -20,6 +20,7 @@ from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.evaluate import CompareSettings, cache, compare
 from ssimrdo.evaluate.markdown import MODE_NAMES, bd_table, paper_table, replace_block
 from ssimrdo.evaluate.record import check_folder, report_folder, write_report
+from ssimrdo.evaluate.report.text import TIMING_NOTES
 from ssimrdo.evaluate.viewers import write_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,14 +97,14 @@ def text_of(reports: list[dict[str, Any]]) -> str:
     good = [one for one in first["series"] if one["error"] is None]
     series = ", ".join(f"{one['name']} ({one['slices']} slices)" for one in good)
     machine = f"{first['machine']['cores']} cores of {first['machine']['cpu']}"
-    loaded = ", with other work" if any(r["timing"] == "loaded" for r in reports) else ""
+    notes = dict.fromkeys(TIMING_NOTES.get(report["timing"], "") for report in reports)
     return "\n\n".join(
         [
             f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
-            f"`{VARIABLE}=… {command_line()}` on {machine}{loaded}. Series: {series}.",
+            f"`{VARIABLE}=… {command_line()}` on {machine}. Series: {series}.",
             f"BD-rate against {first['encoders'][0]['label']}, negative is a saving: mean over the "
             "series; for SSIM also median, worst series and bootstrap interval of the mean. "
-            "Encode time is a multiple of the reference's.",
+            + " ".join(["Encode time is a multiple of the reference's.", *filter(None, notes)]),
             bd_table(reports),
             "The paper's figures are for orthopaedic CT. Ours are means over the series: SSIM at "
             "every point of the curve, the difference in bit rate over the qualities that both "

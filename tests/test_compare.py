@@ -263,6 +263,15 @@ def test_second_run_encodes_only_what_is_new(series, tmp_path, caplog):
         assert len(made) == 8, changed
 
 
+def test_times_of_several_runs_are_marked(series, tmp_path, caplog):
+    options = {"cache_folder": tmp_path, "slices": 2}
+    timings = [
+        run([series], caplog, **options, anchors=anchors)[0]["timing"]
+        for anchors in (("x264",), ("x264",), ("x264", "x264-ssim"))
+    ]
+    assert timings == ["alone", "alone", "mixed"]
+
+
 def test_a_damaged_cache_entry_is_made_again(series, tmp_path, caplog):
     options = {"cache_folder": tmp_path, "slices": 3}
     first, _ = run([series], caplog, **options)

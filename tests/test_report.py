@@ -301,6 +301,7 @@ def test_slices_are_left_out_where_images_would_take_too_much(written, monkeypat
 def test_times_under_load_are_said_to_be(written):
     assert "Other work ran beside" not in text_of(written(a_report("a")))
     assert "Other work ran beside" in text_of(written({**a_report("a"), "timing": "loaded"}))
+    assert "are of earlier runs" in text_of(written({**a_report("a"), "timing": "mixed"}))
 
 
 def test_report_is_left_as_it_was(written):

@@ -249,6 +249,9 @@ def _brief(report: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {"output": str(folder), **report, "series": series}
 
 
+_TIMING_HINTS = {"loaded": ", on a loaded machine", "mixed": ", partly of earlier runs"}
+
+
 def _text(report: dict[str, Any], folder: Path) -> str:
     deltas = [*report["metrics"], *(["ssim_db"] if "ssim" in report["metrics"] else [])]
     reference, *others = report["encoders"]
@@ -259,7 +262,7 @@ def _text(report: dict[str, Any], folder: Path) -> str:
         f"{folder}: {len(compared)} series, {encodes['made']} encodes"
         + (f" and {encodes['cached']} from the cache" if encodes["cached"] else ""),
         f"BD-rate in % against {reference['name']}, mean over series; speed as a multiple of it"
-        + (", on a loaded machine" if report["timing"] == "loaded" else ""),
+        + _TIMING_HINTS.get(report["timing"], ""),
         "  ".join([" " * width, *(f"{delta:>13}" for delta in deltas), "speed"]),
     ]
     for encoder in others:

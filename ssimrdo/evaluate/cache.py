@@ -50,6 +50,8 @@ class Measurement:
         Wall time of the encode.
     alone : bool
         Whether no other encode or measurement ran meanwhile.
+    run : str
+        Which comparison encoded it; what a machine does besides differs from one to the next.
     per_slice : dict
         Quality of every slice, by metric.
     """
@@ -57,6 +59,7 @@ class Measurement:
     bytes: int
     seconds: float
     alone: bool
+    run: str
     per_slice: Qualities
 
     def kbps(self, fps: Fraction, slices: int) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import secrets
 import statistics
 import tempfile
 import threading
@@ -369,6 +370,7 @@ class _Runner:
         self.total = series * self.per_series
         self.progress = progress
         self.lock = threading.Lock()
+        self.name = secrets.token_hex(8)
         self.done = self.made = self.found = 0
         self.rehearsed: set[str] = set()
         self.encodes: dict[tuple[str, str, float], Path] = {}
@@ -440,6 +442,7 @@ class _Runner:
                     bytes=payload_bytes(encoded.path),
                     seconds=encoded.seconds,
                     alone=alone,
+                    run=self.name,
                     per_slice=measure(encoded.path, clip, workers=None if alone else 1),
                 )
             store.store(self.folder, encoded.key, encoded.path, measurement)

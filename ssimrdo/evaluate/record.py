@@ -73,7 +73,8 @@ def build_report(
     ``speed`` says how many times as fast as the reference an encoder is: the median over the
     points, so that one disturbed encode does not count. Over several series it is the geometric
     mean.
-    ``timing`` is ``alone`` if nothing else ran during any encode, otherwise ``loaded``.
+    ``timing`` is ``loaded`` if other encodes or measurements ran during one, ``mixed`` if some
+    times are from the cache and of another run, otherwise ``alone``: only these compare well.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def build_report(
         Copied into the report.
     """
     series = [_series(outcome, contenders, metrics) for outcome in outcomes]
-    alone = all(m.alone for outcome in outcomes for m in outcome.measured.values())
+    measured = [m for outcome in outcomes for m in outcome.measured.values()]
     return {
         "version": ssimrdo.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,7 +101,7 @@ def build_report(
         "bit_depth": bit_depth,
         "versions": versions(),
         "machine": machine,
-        "timing": "alone" if alone else "loaded",
+        "timing": _timing(measured),
         "encodes": encodes,
         "metrics": list(metrics),
         "encoders": [
@@ -118,6 +119,12 @@ def build_report(
         "series": series,
         "summary": _summary(series, contenders[1:], _deltas(metrics)),
     }
+
+
+def _timing(measured: Sequence[Measurement]) -> str:
+    if not all(measurement.alone for measurement in measured):
+        return "loaded"
+    return "alone" if len({measurement.run for measurement in measured}) == 1 else "mixed"
 
 
 def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence[str]) -> Json:

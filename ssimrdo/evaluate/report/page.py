@@ -17,6 +17,7 @@ from ssimrdo.evaluate.report.extra import check_extra
 from ssimrdo.evaluate.report.output import write_whole
 from ssimrdo.evaluate.report.text import (
     MISSING,
+    TIMING_NOTES,
     Notes,
     decimals,
     finite,
@@ -144,7 +145,7 @@ def _context(report: Report, viewers: Mapping[str, Viewer]) -> dict[str, Any]:
         "encoders": [{**e, "style": styles[e["name"]][0]} for e in encoders],
         "versions": [pair for pair in _pairs(report.get("versions")) if pair[0] != "ssimrdo"],
         "machine": _pairs(report.get("machine")),
-        "loaded": report.get("timing") == "loaded",
+        "timing_note": TIMING_NOTES.get(str(report.get("timing")), ""),
         "geometry": charts,
     }
 

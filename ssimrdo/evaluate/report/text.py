@@ -8,6 +8,12 @@ from typing import Any
 
 MISSING = "–"
 
+TIMING_NOTES = {
+    "loaded": "Other work ran beside these encodes, so compare times with care.",
+    "mixed": "Some times are of earlier runs, so compare them with care; --no-cache measures anew.",
+}
+"""Why times may mislead, by what the report calls their ``timing``."""
+
 METRIC_NAMES = {
     "ssim": "SSIM",
     "ssim_db": "SSIM in dB",
