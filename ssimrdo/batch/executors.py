@@ -20,6 +20,8 @@ from typing import Any, Protocol, TypeVar
 import ssimrdo
 from ssimrdo.errors import InputError, SsimrdoError
 
+logger = logging.getLogger("ssimrdo")
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -174,6 +176,10 @@ class DaskExecutor:
         future: Future[R] = self._executor.submit(function, argument)
         return future
 
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until the cluster has so many workers."""
+        self._client.wait_for_workers(count)
+
     def close(self) -> None:
         """Wait for what runs, then leave the cluster."""
         self._executor.shutdown(wait=True)
@@ -208,14 +214,15 @@ class DaskExecutor:
     def _check_workers(self) -> None:
         def version() -> str:
             # Sent by value, so that it runs where this package is missing.
-            from importlib import metadata
-
             try:
-                return metadata.version("ssimrdo")
-            except metadata.PackageNotFoundError:
+                import ssimrdo
+            except ImportError:
                 return ""
+            return ssimrdo.__version__
 
         found = self._client.run(version)
+        if not found:
+            logger.warning("the cluster has no workers yet; the batch goes on when some come")
         for worker, there in sorted(found.items()):
             if there != ssimrdo.__version__:
                 what = f"ssimrdo {there}" if there else "no ssimrdo"

@@ -205,7 +205,7 @@ def _settings(place: str, defaults: EncodeSettings, values: dict[str, Any]) -> E
     try:
         return replace(defaults, **changes)
     except InputError as error:
-        name = str(error).removeprefix("--").split()[0].replace("-", "_").rstrip(":")
+        name = str(error).removeprefix("--").split()[0].replace("-", "_").rstrip(":,")
         where = f", column {name}" if name in _COLUMNS else ""
         raise InputError(f"{place}{where}: {error}") from None
 

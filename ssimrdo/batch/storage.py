@@ -77,15 +77,14 @@ def open_file(place: str) -> BinaryIO:
 
 
 def file_facts(series: str, files: Collection[str] | None) -> list[tuple[int, str]]:
-    """Return size and time of change, or what else a store has for it, of a series' files."""
-    if not is_url(series):
-        return _local_facts(Path(series), files)
-    filesystem, path = _filesystem(series)
-    if files is None:
-        infos = list(filesystem.find(path, detail=True).values())
-    else:
-        infos = [filesystem.info(f"{path}/{name}") for name in files]
-    return [(int(info.get("size") or 0), _changed(info)) for info in infos]
+    """Return size and time of change, or what else a store has for it, of a series' files.
+
+    Nothing is told of a series that cannot be listed; encoding it will say why.
+    """
+    try:
+        return _local_facts(Path(series), files) if not is_url(series) else _facts(series, files)
+    except (InputError, OSError):
+        return []
 
 
 @contextmanager
@@ -224,6 +223,15 @@ def _local_facts(series: Path, files: Collection[str] | None) -> list[tuple[int,
         except OSError:
             facts.append((0, "unreadable"))
     return facts
+
+
+def _facts(series: str, files: Collection[str] | None) -> list[tuple[int, str]]:
+    filesystem, path = _filesystem(series)
+    if files is None:
+        infos = list(filesystem.find(path, detail=True).values())
+    else:
+        infos = [filesystem.info(f"{path}/{name}") for name in files]
+    return [(int(info.get("size") or 0), _changed(info)) for info in infos]
 
 
 def _changed(info: dict[str, Any]) -> str:

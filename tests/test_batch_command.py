@@ -1,0 +1,153 @@
+"""The command line of batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+from batch_series import videos, write_tree
+from video_files import run_command
+
+from ssimrdo.batch import lock
+
+SSIMRDO = [sys.executable, "-m", "ssimrdo"]
+
+
+@pytest.fixture
+def ssimrdo(capfd):
+    return partial(run_command, capfd)
+
+
+def test_life_of_a_batch(ssimrdo, tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_tree(root, "a", "b")
+    (root / "b/bad.dcm").write_bytes(b"")
+
+    plan = ssimrdo("batch", root, "-o", out, "--dry-run", "--jobs", "1")
+    assert plan.status == 0
+    assert plan.out.startswith("a -> a.mp4: 2 slices, ")
+    assert "2 series to encode" in plan.out
+    assert "a guess until some are encoded" in plan.out
+    assert not out.exists()
+
+    done = ssimrdo("batch", root, "-o", out, "--json", "--jobs", "1")
+    assert done.status == 3
+    totals = json.loads(done.out)["totals"]
+    assert (totals["encoded"], totals["failed"]) == (1, 1)
+    lines = done.err.splitlines()
+    assert lines[0] == "ssimrdo: 2 series to encode, 4 slices"
+    assert lines[1].startswith("ssimrdo: [1/2] a.mp4: 2 slices, SSIM 0.")
+    assert lines[2].startswith("ssimrdo: [2/2] b.mp4: failed: ")
+
+    status = ssimrdo("batch", "status", out, "--json")
+    assert status.status == 3
+    known = json.loads(status.out)
+    assert (known["running"], known["encoded"], known["failed"]) == (False, 1, 1)
+    assert "b.mp4" in ssimrdo("batch", "status", out).out
+
+    plan = ssimrdo("batch", root, "-o", out, "--dry-run", "--json", "--retry-failed", "--jobs", "1")
+    (todo,) = json.loads(plan.out)["todo"]
+    assert (todo["output"], todo["why"]) == ("b.mp4", "failed before")
+
+    done = ssimrdo("batch", root, "-o", out, "--skip-bad", "--json-log", "--jobs", "1")
+    assert done.status == 0
+    events = [json.loads(line) for line in done.err.splitlines()]
+    assert [e["event"] for e in events] == ["search", "planned", *["started", "finished"] * 2]
+    assert events[-1]["record"]["output"] == "b.mp4"
+    assert len(videos(out)) == 2
+
+
+def test_status_of_a_running_batch(ssimrdo, tmp_path):
+    (tmp_path / "results.jsonl").touch()
+    with lock.exclusive(str(tmp_path)):
+        assert "a batch is running" in ssimrdo("batch", "status", tmp_path).out
+    assert "a batch is not running" in ssimrdo("batch", "status", tmp_path).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["in"], "-o OUT_ROOT"),
+        (["-o", "out"], "give ROOT"),
+        (["in", "more", "-o", "out"], "unexpected argument 'more'"),
+        (["status", "out"], "no batch has been here"),
+        (["missing", "-o", "out"], "no such file or folder"),
+        (["in", "-o", "out", "--name-template", "{PatientName}"], "is no safe field"),
+        (["in", "-o", "out", "--jobs", "0"], "--jobs 0 is out of range"),
+        (["in", "-o", "out", "--timeout", "-1"], "--timeout -1 is out of range"),
+        (["in", "-o", "out", "--suffix", ".avi"], "--suffix '.avi' is unknown"),
+        (["in", "-o", "out", "--crf", "99"], "--crf 99.0 is out of range"),
+        (["in", "-o", "in/out"], "--inside-root"),
+        (["--manifest", "jobs.txt", "-o", "out"], "the suffix tells the kind"),
+        (["in", "-o", "file"], "cannot be made"),
+        (["in", "-o", "nonsense://y"], "cannot be used"),
+    ],
+)
+def test_bad_usage_is_one_line(ssimrdo, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "file").touch()
+    done = ssimrdo("batch", *arguments)
+    assert done.status == 2
+    assert done.out == ""
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out/results.csv").exists()
+
+
+def test_second_ctrl_c_stops_at_once(tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_tree(root, *(f"{number:02d}" for number in range(8)), slices=6)
+    process = subprocess.Popen(
+        [*SSIMRDO, "batch", root, "-o", out, "--json-log", "--preset", "placebo"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        event = json.loads(line)["event"] if line.startswith("{") else line
+        if event == "started":
+            process.send_signal(signal.SIGINT)
+            # Two signals at a time are one.
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    process.stderr.close()
+    assert "Traceback" not in rest
+    assert not list(out.rglob(".*.partial"))
+    assert len(videos(out)) < 8
+
+
+def test_bars_on_a_terminal(tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_tree(root, "a", "b")
+    (root / "b/bad.dcm").write_bytes(b"")
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [*SSIMRDO, "batch", root, "-o", out],
+        stderr=follower,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(leader, 4096)
+        except OSError:
+            break
+    os.close(leader)
+    assert process.wait() == 3
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert "2 series to encode" in text
+    assert "b.mp4: failed" in text
+    assert "slices" in text

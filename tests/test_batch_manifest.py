@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from batch_series import videos, write_tree
+
+from ssimrdo.batch import BatchSettings, read_results, run
+from ssimrdo.batch.executors import InProcess
+from ssimrdo.batch.manifest import read_manifest
+from ssimrdo.dicom import Window
+from ssimrdo.encoding import EncodeSettings
+from ssimrdo.errors import InputError
+
+CSV = """series,output,crf,qp,window,skip_bad,fps,x264_params
+a,first.mp4,20,,lung,,,
+b,,,30,40/400,yes,25/2,ref=2:me=umh
+"""
+ROWS = [
+    {"series": "a", "output": "first.mp4", "crf": 20, "window": "lung"},
+    {
+        "series": "b",
+        "qp": 30,
+        "window": "40/400",
+        "skip_bad": True,
+        "fps": "25/2",
+        "x264_params": "ref=2:me=umh",
+    },
+]
+YAML = """# two series
+- series: a
+  output: first.mp4
+  crf: 20
+  window: lung
+- {series: b, qp: 30, window: 40/400, skip_bad: true, fps: 25/2, x264_params: "ref=2:me=umh"}
+"""
+TEXTS = {
+    "jobs.csv": CSV,
+    "jobs.jsonl": "\n".join(map(json.dumps, ROWS)) + "\n\n",
+    "jobs.yaml": YAML,
+}
+
+
+def read(path, text, **arguments):
+    path.write_text(text)
+    defaults = arguments.pop("defaults", EncodeSettings(crf=25, threads=1))
+    return read_manifest(path, defaults, suffix=".mp4", skip_bad=False, **arguments)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_kinds_say_the_same(tmp_path, name):
+    first, second = read(tmp_path / name, TEXTS[name])
+    assert first.series == str(tmp_path / "a")
+    assert (first.output, second.output) == ("first.mp4", None)
+    assert first.settings == EncodeSettings(crf=20, window=Window(-600, 1500), threads=1)
+    assert second.skip_bad
+    assert not first.skip_bad
+    assert (second.settings.qp, second.settings.crf) == (30, None)
+    assert second.settings.fps == 12.5
+    assert second.settings.x264_params == (("ref", "2"), ("me", "umh"))
+
+
+def test_paths_are_relative_to_the_root_and_urls_stay(tmp_path):
+    first, second = read(tmp_path / "j.csv", "series\na\ns3://bucket/b\n", root="/data")
+    assert first.series == "/data/a"
+    assert second.series == "s3://bucket/b"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("j.csv", "series,crff\na,1\n", "line 1: unknown column 'crff': use some of series,"),
+        ("j.csv", "series,crf\na,20\nb,abc\n", "line 3, column crf: 'abc' is no number"),
+        ("j.csv", "series,crf\na,nan\n", "line 2, column crf: 'nan' is no number"),
+        ("j.csv", "series,crf\na,99\n", "line 2, column crf: --crf 99.0 is out of range"),
+        ("j.csv", "series,qp\na,2.5\n", "line 2, column qp: '2.5' is no whole number"),
+        ("j.csv", "series,crf,qp\na,20,20\n", "line 2, column crf: --crf, --qp and --bitrate"),
+        ("j.csv", "series,bit_depth\na,9\n", "line 2, column bit_depth"),
+        ("j.csv", "series,rdo_strength\na,9\n", "line 2, column rdo_strength"),
+        ("j.csv", "series,skip_bad\na,perhaps\n", "line 2, column skip_bad: 'perhaps' is neither"),
+        ("j.csv", "series,window\na,nose\n", "line 2, column window"),
+        ("j.csv", "series,output\na,../x.mp4\n", "line 2, column output: '../x.mp4' is no path"),
+        ("j.csv", "series,output\na,/x.mp4\n", "line 2, column output"),
+        ("j.csv", "series,output\na,x.avi\n", "line 2, column output: x.avi does not end in .mp4"),
+        ("j.csv", "series,crf\n,20\n", "line 2, column series: is missing"),
+        ("j.csv", "series\na,20\n", "line 2: 2 values for 1 columns"),
+        ("j.csv", "series,series\na,b\n", "line 1: a column stands there twice"),
+        ("j.csv", 'series\n"a\n', "line 2: unexpected end of data"),
+        ("j.csv", "series\n", "names no series"),
+        ("j.csv", "", "names no series"),
+        ("j.jsonl", '{"series": "a"}\n{"series"\n', "line 2: is no JSON"),
+        ("j.jsonl", '["a"]\n', "line 1: is no JSON object"),
+        ("j.jsonl", '{"series": 5}\n', "line 1, column series: 5 is no text"),
+        ("j.jsonl", '{"series": "a", "crf": true}\n', "line 1, column crf: True is no number"),
+        ("j.jsonl", '{"series": "a", "x": 1}\n', "line 1: unknown column 'x'"),
+        ("j.yaml", "- series: a\n\n- series: b\n  crf: x\n", "line 3, column crf: 'x' is no"),
+        ("j.yaml", "series: a\n", "line 1: is no list"),
+        ("j.yaml", "- a\n", "line 1: is no mapping"),
+        ("j.yaml", "- series: [a\n", "is no YAML"),
+        ("j.txt", "a", "the suffix tells the kind: use one of .csv, .jsonl, .yaml, .yml"),
+    ],
+)
+def test_errors_name_line_and_column(tmp_path, name, text, said):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / name, text)
+    assert said in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_manifests(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_manifest(tmp_path / "x.csv", EncodeSettings(), suffix=".mp4", skip_bad=False)
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="no text in UTF-8"):
+        read_manifest(tmp_path / "x.csv", EncodeSettings(), suffix=".mp4", skip_bad=False)
+
+
+def test_output_named_twice(tmp_path):
+    (tmp_path / "j.csv").write_text("series,output\na,x.mp4\nb,X.mp4\n")
+    with pytest.raises(InputError, match=r"line 3, column output: X\.mp4 is named twice"):
+        run(None, tmp_path / "out", manifest=tmp_path / "j.csv", executor=InProcess())
+
+
+def test_batch_of_a_manifest(tmp_path):
+    write_tree(tmp_path, "a", "b")
+    (tmp_path / "jobs.csv").write_text("series,output,crf\na,deep/x.mp4,40\nb,,\nmissing,,\n")
+    out = tmp_path / "out"
+    settings = BatchSettings(encode=EncodeSettings(crf=18))
+    result = run(None, out, settings, manifest=tmp_path / "jobs.csv", executor=InProcess())
+    assert (result.totals.encoded, result.failed) == (2, 1)
+    assert set(videos(out)) == {"deep/x.mp4", "b.mp4"}
+    assert json.loads((out / "deep/x.json").read_text())["settings"]["crf"] == 40
+    assert json.loads((out / "b.json").read_text())["settings"]["crf"] == 18
+    (failed,) = (record for record in read_results(out) if record.status == "failed")
+    assert "no such file or folder" in failed.reason
+    again = run(None, out, settings, manifest=tmp_path / "jobs.csv", executor=InProcess())
+    assert (again.totals.done_before, again.totals.failed_before) == (2, 1)
