@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import sys
 from contextlib import nullcontext
 from datetime import datetime
@@ -196,6 +197,8 @@ def benchmark(options: argparse.Namespace) -> int:
 def main() -> int:
     """Run the benchmark and return the exit status."""
     options = parse_arguments()
+    # Unwinds, so that temporary files go away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.basicConfig(format="benchmark: %(message)s")
     # pydicom quotes the header values it complains about, and these may name a patient.
     logging.getLogger("pydicom").propagate = False
