@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ INSTALL_DASK = 'pip install "ssimrdo[dask]"'
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
+
+COUNT_WORKERS_S = 2.0
+"""How often a scheduler is asked for its workers."""
 
 GRACE_S = 10.0
 """Beyond its own time-out, until a job that does not give up is killed."""
@@ -158,6 +162,8 @@ class DaskExecutor:
             # Lost workers are told once, in the results.
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._cluster: Any = None
+        self._slots = 0
+        self._count_again_at = 0.0
         self._client = self._connect(address, workers)
         try:
             self._check_workers()
@@ -169,7 +175,10 @@ class DaskExecutor:
     @property
     def slots(self) -> int:
         """Twice the threads of the workers there are now, so that none waits for the scheduler."""
-        return 2 * max(sum(self._threads()), 1)
+        if time.monotonic() > self._count_again_at:
+            self._count_again_at = time.monotonic() + COUNT_WORKERS_S
+            self._slots = 2 * max(sum(self._threads()), 1)
+        return self._slots
 
     def submit(self, function: Callable[[A], R], argument: A) -> Future[R]:
         """Run a function of one argument on some worker."""
