@@ -11,6 +11,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -99,20 +100,30 @@ def text_of(reports: list[dict[str, Any]]) -> str:
     series = ", ".join(f"{one['name']} ({one['slices']} slices)" for one in good)
     machine = f"{first['machine']['cores']} cores of {first['machine']['cpu']}"
     notes = dict.fromkeys(TIMING_NOTES.get(report["timing"], "") for report in reports)
-    return "\n\n".join(
+    made = (
+        f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
+        f"`{VARIABLE}=… {command_line()}` on {machine}. Series: {series}."
+    )
+    about_bd = " ".join(
         [
-            f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
-            f"`{VARIABLE}=… {command_line()}` on {machine}. Series: {series}.",
-            f"BD-rate against {first['encoders'][0]['label']}, negative is a saving: mean over the "
-            "series; for SSIM also median, worst series and bootstrap interval of the mean. "
-            + " ".join(["Encode time is a multiple of the reference's.", *filter(None, notes)]),
-            bd_table(reports),
-            "The paper's figures are for orthopaedic CT. Ours are means over the series: SSIM at "
-            "every point of the curve, the difference in bit rate over the qualities that both "
-            "curves reach.",
-            paper_table(reports),
+            f"BD-rate against {first['encoders'][0]['label']}, negative is a saving: mean over "
+            "the series; for SSIM also median, worst series and bootstrap interval of the mean.",
+            "Encode time is a multiple of the reference's.",
+            *filter(None, notes),
         ]
     )
+    about_paper = (
+        "The paper's figures are for orthopaedic CT. Ours are means over the series: SSIM at "
+        "every point of the curve, the difference in bit rate over the qualities that both "
+        "curves reach."
+    )
+    parts = (wrapped(made), wrapped(about_bd), bd_table(reports), wrapped(about_paper))
+    return "\n\n".join([*parts, paper_table(reports)])
+
+
+def wrapped(text: str) -> str:
+    """Return a paragraph in lines as long as the README's."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def update_readme(text: str) -> None:

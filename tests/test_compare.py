@@ -458,7 +458,10 @@ def test_point_of_a_rate():
     assert point_at(curve, 200, "crf") == pytest.approx(30)
     assert point_at(curve, 400 * 2**0.5, "crf") == pytest.approx(22.5)
     assert point_at(curve, 400 * 2**0.45, "qp") == 23
-    assert point_at(curve, 1e6, "crf") == 20
+    assert point_at(curve, 1600, "crf") == pytest.approx(15)
+    assert point_at(curve, 25, "qp") == 45
+    assert point_at(curve, 1e9, "crf") == 1
+    assert point_at([{"kbps": 5, "point": 18}, {"kbps": 5, "point": 23}], 7, "crf") in (18, 23)
 
 
 def test_several_series_are_summarized(series, tmp_path, caplog):

@@ -77,11 +77,12 @@ _SVTAV1_SCALE: dict[Mode, tuple[float, float]] = {"crf": (2.1, -14.5), "qp": (2.
 _JPEG2000_SCALE: dict[Mode, tuple[float, float]] = {"crf": (-0.72, 56.2), "qp": (-0.85, 65.0)}
 """Slope and offset over x264's scale."""
 
-_RANGES: dict[Mode, tuple[float, float]] = {
+RANGES: dict[Mode, tuple[float, float]] = {
     "crf": (1, 51),
     "qp": (1, 51),
     "bitrate": (1, 2_000_000),
 }
+"""Lowest and highest point."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def check_points(rate: Rate) -> None:
     InputError
         If one does not.
     """
-    low, high = _RANGES[rate.mode]
+    low, high = RANGES[rate.mode]
     for index, point in enumerate(rate.points):
         if not low <= point <= high:
             raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.evaluate.comparison import Comparison
+from ssimrdo.evaluate.encoders import RANGES, Mode
 from ssimrdo.evaluate.report import Viewer, make_viewer, write_html
 from ssimrdo.evaluate.report.extra import check_extra
 
@@ -77,8 +78,8 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     return viewers
 
 
-def point_at(curve: Sequence[Mapping[str, Any]], kbps: float, mode: str) -> float:
-    """Return the point that a curve would have a bit rate at, of those within the curve.
+def point_at(curve: Sequence[Mapping[str, Any]], kbps: float, mode: Mode) -> float:
+    """Return the point that a curve would have a bit rate at.
 
     Parameters
     ----------
@@ -89,6 +90,13 @@ def point_at(curve: Sequence[Mapping[str, Any]], kbps: float, mode: str) -> floa
     mode : {"crf", "qp", "bitrate"}
         What the points are; QPs are whole numbers.
     """
-    by_rate = sorted((math.log(point["kbps"]), point["point"]) for point in curve)
-    rates, points = zip(*by_rate, strict=True)
-    return round(float(np.interp(math.log(kbps), rates, points)), 0 if mode == "qp" else 2)
+    # Beyond its ends a curve goes on as it ends.
+    by_rate = dict(sorted((math.log(point["kbps"]), point["point"]) for point in curve))
+    rates, points = np.array([*by_rate]), np.array([*by_rate.values()], float)
+    if len(rates) == 1:
+        return float(points[0])
+    right = int(np.clip(np.searchsorted(rates, math.log(kbps)), 1, len(rates) - 1))
+    share = (math.log(kbps) - rates[right - 1]) / (rates[right] - rates[right - 1])
+    point = points[right - 1] + share * (points[right] - points[right - 1])
+    low, high = RANGES[mode]
+    return round(float(np.clip(point, low, high)), 0 if mode == "qp" else 2)
