@@ -178,12 +178,16 @@ def _deadline(job: Job, started: float) -> Callable[[int, int], None]:
 
 
 def _quieten() -> None:
-    """Keep what libraries say about header values off stderr; it may name a patient."""
+    """Keep messages of a worker off stderr; those of libraries quote the header.
+
+    What counts is in the record.
+    """
     warnings.simplefilter("ignore")
-    logger = logging.getLogger("pydicom")
-    logger.propagate = False
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
+    logging.getLogger("pydicom").propagate = False
+    for name in ("pydicom", "ssimrdo"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def _place(error: Exception) -> str:

@@ -125,7 +125,7 @@ def jobs_of_manifest(
         )
 
 
-def make_plan(jobs: Iterable[Job], journal: Journal, *, retry_failed: bool) -> Plan:
+def make_plan(jobs: Iterable[Job], journal: Journal | None, *, retry_failed: bool) -> Plan:
     """Decide which jobs are to be done, from sidecars, input files and failures before.
 
     Raises
@@ -142,11 +142,11 @@ def make_plan(jobs: Iterable[Job], journal: Journal, *, retry_failed: bool) -> P
         sidecar = state.read_sidecar(job.out_root, job.output)
         if sidecar is not None and state.is_current(sidecar, options, stamp.digest):
             done += 1
-            last = journal.last(job.output)
+            last = None if journal is None else journal.last(job.output)
             if last is None or last.status != "encoded" or last.options != options:
                 kept.append(Record.of_sidecar(job.output, job.name, sidecar))
             continue
-        before = journal.last(job.output)
+        before = None if journal is None else journal.last(job.output)
         if _has_failed(before, options, stamp.digest):
             if not retry_failed:
                 failed += 1
@@ -156,7 +156,7 @@ def make_plan(jobs: Iterable[Job], journal: Journal, *, retry_failed: bool) -> P
             same = sidecar[state.KEY]["options"] == options
             why = "input changed" if same else "options changed"
         else:
-            if before is None and not len(journal) and storage.exists(job.out_root, job.output):
+            if not journal and storage.exists(job.out_root, job.output):
                 raise InputError(
                     f"{storage.join(job.out_root, job.output)}: exists and is of no batch: "
                     "choose another folder"

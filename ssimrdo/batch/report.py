@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -132,7 +133,11 @@ def _totals(journal: Journal) -> dict[str, Any]:
         first = min(first or record.finished, record.finished)
         last = max(last, record.finished)
     share = 100 * totals["output"] / totals["input"] if totals["input"] else None
-    return {**totals, "share": share, "first": first, "last": last}
+    return {**totals, "share": share, "first": _moment(first), "last": _moment(last)}
+
+
+def _moment(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}" if text else ""
 
 
 def _encoded(journal: Journal) -> Iterable[Record]:

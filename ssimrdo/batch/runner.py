@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -238,11 +238,10 @@ def dry_run(
     out_root = _absolute(output)
     source = None if root is None else _absolute(root)
     _check_places(source, out_root, manifest, settings)
-    journal = Journal(Path(out_root, JOURNAL_NAME))
-    with _executor(settings, executor) as workers:
+    with _fetched_journal(out_root) as journal, _executor(settings, executor) as workers:
         jobs = find_jobs(source, out_root, settings, workers, manifest)
         plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
-    return plan, _speed(journal)
+        return plan, None if journal is None else _speed(journal)
 
 
 def read_results(output: Path | str) -> Iterator[Record]:
@@ -253,10 +252,10 @@ def read_results(output: Path | str) -> Iterator[Record]:
     InputError
         If the folder has no results.
     """
-    journal = Path(output, JOURNAL_NAME)
-    if not journal.is_file():
-        raise InputError(f"{output}: no batch has been here: there is no {JOURNAL_NAME}")
-    yield from Journal(journal).records()
+    with _fetched_journal(str(output)) as journal:
+        if journal is None:
+            raise InputError(f"{output}: no batch has been here: there is no {JOURNAL_NAME}")
+        yield from journal.records()
 
 
 def is_running(output: Path | str) -> bool:
@@ -428,9 +427,19 @@ def _absolute(place: Path | str) -> str:
     return str(place) if storage.is_url(str(place)) else str(Path(place).absolute())
 
 
+@contextmanager
+def _fetched_journal(out_root: str) -> Iterator[Journal | None]:
+    """Yield the journal of an output folder for reading, None if there is none."""
+    if not storage.exists(out_root, JOURNAL_NAME):
+        yield None
+        return
+    with storage.fetched(out_root, JOURNAL_NAME) as path:
+        yield Journal(path)
+
+
 def _speed(journal: Journal) -> float | None:
     slices = seconds = 0.0
-    for record in journal.records() if len(journal) else ():
+    for record in journal.records():
         if record.status == "encoded" and record.slices and record.seconds:
             slices += record.slices
             seconds += record.seconds
