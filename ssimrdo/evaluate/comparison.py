@@ -52,7 +52,7 @@ DEFAULT_POINTS: dict[str, tuple[float, ...]] = {"crf": (18, 23, 28, 33), "qp": (
 MAX_JOBS = 64
 _REHEARSED_SLICES = 4
 _REPEATS = 3
-_ENOUGH_SECONDS = 1.0
+_ENOUGH_SECONDS = 3.0
 """Other work on the machine disturbs short encodes most; they are cheap to repeat."""
 
 _MEASURED_BY = ("ssim", "evaluate/measure.py")
