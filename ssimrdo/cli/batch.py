@@ -339,7 +339,6 @@ def _bars() -> Iterator[Callable[[Event], None]]:
     from rich.markup import escape
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TaskID,
         TextColumn,
@@ -351,7 +350,6 @@ def _bars() -> Iterator[Callable[[Event], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -370,13 +368,19 @@ def _bars() -> Iterator[Callable[[Event], None]]:
             totals = event.totals
             if event.kind == "planned":
                 started = time.monotonic()
-                progress.update(overall, description="slices", total=totals.slices_todo)
+                progress.update(
+                    overall,
+                    description="encoding",
+                    total=totals.slices_todo,
+                    note=f"{totals.slices_todo} slices",
+                )
                 progress.console.print(escape(f"ssimrdo: {_planned(totals)}"))
             elif event.kind == "stopping":
                 progress.console.print("finishing what runs; Ctrl-C stops at once")
             elif event.kind == "started" and event.job is not None:
                 name = escape(event.job.output)
-                running[event.job.output] = progress.add_task(f"  {name}", total=None, note="")
+                note = f"{event.job.slices} slices"
+                running[event.job.output] = progress.add_task(f"  {name}", total=None, note=note)
             elif event.kind == "finished" and event.record is not None:
                 task = running.pop(event.record.output, None)
                 if task is not None:
@@ -387,7 +391,9 @@ def _bars() -> Iterator[Callable[[Event], None]]:
                 progress.update(
                     overall,
                     completed=totals.slices,
-                    note=f"{speed:.1f} slices/s, {totals.failed} failed",
+                    note=f"{totals.slices}/{totals.slices_todo} slices, {speed:.1f} slices/s, "
+                    f"{totals.encoded + totals.failed}/{totals.todo} series, "
+                    f"{totals.failed} failed",
                 )
 
         try:
