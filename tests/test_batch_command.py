@@ -123,8 +123,28 @@ def test_second_ctrl_c_stops_at_once(tmp_path):
     assert process.wait() == 130
     process.stderr.close()
     assert "Traceback" not in rest
+    assert rest.endswith("ssimrdo: stopped; what is done is kept, the same command goes on\n")
     assert not list(out.rglob(".*.partial"))
     assert len(videos(out)) < 8
+
+
+def test_ctrl_c_reaches_workers_that_are_starting(tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_tree(root, "a", "b")
+    process = subprocess.Popen(
+        [*SSIMRDO, "batch", root, "-o", out, "--json-log"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert json.loads(process.stderr.readline())["event"] == "search"
+    time.sleep(0.3)
+    # As a terminal does: to all processes.
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    process.stderr.close()
+    assert all(line.startswith("{") for line in rest.splitlines())
 
 
 def test_bars_on_a_terminal(tmp_path):

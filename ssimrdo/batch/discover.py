@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -142,7 +143,12 @@ def _in_order(
         if not waiting:
             return
         (folder, is_leaf, names, is_last), future = waiting.pop(0)
-        for name, found in zip(names, future.result(), strict=True):
+        try:
+            found_here = future.result()
+        except BrokenProcessPool:
+            # A worker died while it had nothing to do, which ends all others.
+            found_here = executor.submit(read_memberships, (folder, names)).result()
+        for name, found in zip(names, found_here, strict=True):
             if found is not None:
                 findings[name] = found
         if is_last:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any, Protocol, TypeVar
 
 import ssimrdo
@@ -109,12 +110,16 @@ class LocalExecutor:
 
     def submit(self, function: Callable[[A], R], argument: A) -> Future[R]:
         """Run a function of one argument in the next process that is free."""
-        if not self._pool.active:
-            # All processes died at a time; calls that were running know already.
-            self._pool.stop()
-            self._pool.join()
-            self._pool = self._new_pool()
-        future: Future[R] = self._pool.schedule(function, args=(argument,), timeout=self._timeout_s)
+        # The pool starts where it is first asked for anything.
+        with _ctrl_c_kept_from_workers():
+            if not self._pool.active:
+                # All processes died at a time; calls that were running know already.
+                self._pool.stop()
+                self._pool.join()
+                self._pool = self._new_pool()
+            future: Future[R] = self._pool.schedule(
+                function, args=(argument,), timeout=self._timeout_s
+            )
         return future
 
     def close(self) -> None:
@@ -293,11 +298,24 @@ def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"exit status {code}"
     try:
-        from signal import Signals
-
-        return Signals(-code).name
+        return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+@contextmanager
+def _ctrl_c_kept_from_workers() -> Iterator[None]:
+    """Block SIGINT for what starts in this block: threads, and the processes that they start.
+
+    A terminal sends it to all processes; a worker that is just starting would die of it.
+    """
+    # Starting this later would unblock the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _watch_parent() -> None:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -371,8 +372,7 @@ def _outcome(job: Job, future: Future[Record]) -> Record:
 
 
 def _lost_with_others(future: Future[Record]) -> bool:
-    error = None if future.cancelled() else future.exception()
-    return type(error).__name__ == "BrokenProcessPool"
+    return not future.cancelled() and isinstance(future.exception(), BrokenProcessPool)
 
 
 def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContextManager[Executor]:

@@ -141,10 +141,14 @@ def batch(
         plan, speed = batches.dry_run(root or None, output, settings, manifest=manifest)
         _print_plan(plan, speed, settings.workers, as_json)
         return 0
-    with _stop_at_ctrl_c() as stop, _listener(json_log) as listener:
-        result = batches.run(
-            root or None, output, settings, manifest=manifest, listener=listener, stop=stop
-        )
+    try:
+        with _stop_at_ctrl_c() as stop, _listener(json_log) as listener:
+            result = batches.run(
+                root or None, output, settings, manifest=manifest, listener=listener, stop=stop
+            )
+    except KeyboardInterrupt:
+        click.echo("ssimrdo: stopped; what is done is kept, the same command goes on", err=True)
+        return EXIT_INTERRUPTED
     click.echo(json.dumps(dataclasses.asdict(result)) if as_json else _text(result))
     if result.interrupted and stop.is_set():
         return EXIT_INTERRUPTED
