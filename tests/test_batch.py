@@ -352,12 +352,14 @@ def test_batch_waits_for_jobs_that_outlive_a_killed_one(out):
         pass
 
 
-def test_files_of_others_are_not_replaced(root, out, executor):
+@pytest.mark.parametrize("name", ["b.mp4", "b.json"])
+def test_files_of_others_are_not_replaced(root, out, executor, name):
     out.mkdir()
-    (out / "b.mp4").write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"b\.mp4: exists and is of no batch"):
+    (out / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=f"{name}: exists and is of no batch"):
         run(root, out, executor=executor)
-    assert (out / "b.mp4").read_bytes() == b"mine"
+    assert (out / name).read_bytes() == b"mine"
+    assert not videos(out).keys() - {name}
 
 
 def test_output_below_the_root_only_when_asked(root, executor):

@@ -106,6 +106,12 @@ def test_root_that_is_a_series_is_named_after_its_folder(tmp_path):
     assert list(outputs(tmp_path / "ct")) == ["ct.mp4"]
 
 
+def test_root_that_is_a_file_is_that_slice_alone(tmp_path):
+    path, _ = write_series(tmp_path / "ct", VOLUME)
+    (job,) = outputs(path).values()
+    assert (job.output, job.files) == ("ct.mp4", (path.name,))
+
+
 def test_folder_with_several_series_gives_an_output_each(tmp_path):
     for number in (1, 2):
         for path in write_series(tmp_path / "new", VOLUME, SeriesInstanceUID=f"1.2.{number}"):

@@ -16,6 +16,7 @@ from ssimrdo.batch.names import Names, from_template, hashed
 from ssimrdo.batch.record import Journal, Record
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.dicom.header import printable
+from ssimrdo.encoding.output import sidecar_path
 from ssimrdo.errors import InputError
 
 Why = Literal["new", "options changed", "input changed", "failed before"]
@@ -156,15 +157,21 @@ def make_plan(jobs: Iterable[Job], journal: Journal | None, *, retry_failed: boo
             same = sidecar[state.KEY]["options"] == options
             why = "input changed" if same else "options changed"
         else:
-            if not journal and storage.exists(job.out_root, job.output):
-                raise InputError(
-                    f"{storage.join(job.out_root, job.output)}: exists and is of no batch: "
-                    "choose another folder"
-                )
+            if not journal:
+                _check_free(job)
             why = "new"
         slices = job.slices or stamp.files
         todo.append(Todo(replace(job, slices=slices), why, stamp.bytes))
     return Plan(tuple(todo), tuple(kept), done, failed)
+
+
+def _check_free(job: Job) -> None:
+    for name in (job.output, str(sidecar_path(Path(job.output)))):
+        if storage.exists(job.out_root, name):
+            raise InputError(
+                f"{storage.join(job.out_root, name)}: exists and is of no batch: "
+                "choose another folder"
+            )
 
 
 def _has_failed(before: Record | None, options: str, inputs: str) -> bool:

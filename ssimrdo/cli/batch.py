@@ -112,7 +112,8 @@ def batch(
 
     The same command again does what is missing or has changed. Results are in results.csv,
     results.jsonl and report.html. Ctrl-C finishes the series that are being encoded, a second
-    one stops at once. Exit status 3: some series failed.
+    one stops at once. Each series is encoded with one thread unless --threads gives more, so that
+    outputs are the same on any machine. Exit status 3: some series failed.
     """
     if status_of is not None:
         if root != "status":

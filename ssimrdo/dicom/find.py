@@ -128,7 +128,7 @@ def list_files(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each folder with the names of its files and whether it has no folders in it.
+    """Yield each folder with the names of its files and whether that is all it holds.
 
     Subfolders that cannot be listed count as files, of one more entry for their parent.
 
@@ -139,7 +139,7 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], bool]]:
     """
     try:
         if root.is_file():
-            yield str(root.parent), [root.name], True
+            yield str(root.parent), [root.name], False
             return
         os.scandir(root).close()
     except FileNotFoundError:
