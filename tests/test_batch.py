@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 
+import fsspec
 import pytest
 from batch_series import videos, write_tree
 from dicom_files import CANARY
@@ -28,6 +29,7 @@ from ssimrdo.batch import (
     runner,
     state,
 )
+from ssimrdo.batch.executors import InProcess
 from ssimrdo.batch.job import Job, run_job
 from ssimrdo.batch.record import Journal, Record
 from ssimrdo.encoding import EncodeSettings, encode
@@ -512,6 +514,21 @@ def test_urls(root, out, executor):
     before = states(elsewhere)
     assert counts(run(f"file://{root}", f"file://{elsewhere}", executor=executor)) == (0, 0, 3, 0)
     assert states(elsewhere) == before
+
+
+def test_store_without_folders(root, out, executor):
+    run(root, out, executor=executor)
+    store = fsspec.filesystem("memory")
+    store.put(f"{root}/", "/bucket/in/", recursive=True)
+    places = "memory://bucket/in", "memory://bucket/out"
+    # What is in memory is seen by this process alone.
+    plan, _ = dry_run(*places, executor=InProcess())
+    assert plan.jobs == 3
+    assert counts(run(*places, executor=InProcess())) == (3, 0, 0, 0)
+    for name, content in videos(out).items():
+        assert store.cat(f"/bucket/out/{name}") == content
+    assert counts(run(*places, executor=InProcess())) == (0, 0, 3, 0)
+    assert len(list(read_results(places[1]))) == 3
 
 
 def test_unknown_kind_of_url(root, executor):

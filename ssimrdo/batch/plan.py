@@ -201,7 +201,8 @@ def _output_name(found: Found, relative: str, index: int, template: str | None) 
 def _relative(place: str, root: str) -> str:
     """Return a place below a root, POSIX style; the last folder's name for the root itself."""
     if storage.is_url(place):
-        place, root = (text.partition("://")[2] for text in (place, root))
+        # Some file systems give paths with a slash in front and some without.
+        place, root = (text.partition("://")[2].strip("/") for text in (place, root))
     relative = os.path.relpath(place, root)
     if relative == "." or relative.startswith(".."):
         return Path(place).name or "series"
