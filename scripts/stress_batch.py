@@ -56,7 +56,7 @@ class Size:
     tasks: int = 2000
 
 
-QUICK = Size(series=60, kills=5, encodes=12, repeats=1, jobs=1000, files=1000, tasks=200)
+QUICK = Size(series=60, kills=5, encodes=6, repeats=1, jobs=1000, files=1000, tasks=200)
 
 
 @dataclass(frozen=True)
