@@ -24,6 +24,8 @@ struct ssimrdo_encoder {
     size_t n_macroblocks;
     void *chroma;
     float *offsets;
+    size_t n_variants;
+    x264_param_t *params; /* by variant, the encoder's own first; NULL without variants */
     pthread_mutex_t log_lock;
     size_t log_first;
     size_t log_count;
@@ -129,6 +131,22 @@ static int allocate(ssimrdo_encoder *encoder, const ssimrdo_config *config)
     return SSIMRDO_OK;
 }
 
+static int parse(x264_param_t *param, const char **names, const char **values, size_t n_options,
+                 size_t *bad_option)
+{
+    for (size_t i = 0; i < n_options; i++) {
+        int error = x264_param_parse(param, names[i], values[i]);
+        if (error) {
+            *bad_option += i;
+            if (error == X264_PARAM_ALLOC_FAILED)
+                return SSIMRDO_OUT_OF_MEMORY;
+            return error == X264_PARAM_BAD_NAME ? SSIMRDO_BAD_OPTION_NAME
+                                                : SSIMRDO_BAD_OPTION_VALUE;
+        }
+    }
+    return SSIMRDO_OK;
+}
+
 static int configure(ssimrdo_encoder *encoder, const ssimrdo_config *config, x264_param_t *param,
                      size_t *bad_option)
 {
@@ -149,20 +167,35 @@ static int configure(ssimrdo_encoder *encoder, const ssimrdo_config *config, x26
     if (config->repeatable && (config->width + 15) / 16 % 16)
         param->cpu &= ~X264_CPU_AVX512;
 #endif
-    for (size_t i = 0; i < config->n_options; i++) {
-        int error = x264_param_parse(param, config->names[i], config->values[i]);
-        if (error) {
-            *bad_option = i;
-            if (error == X264_PARAM_ALLOC_FAILED)
-                return SSIMRDO_OUT_OF_MEMORY;
-            return error == X264_PARAM_BAD_NAME ? SSIMRDO_BAD_OPTION_NAME
-                                                : SSIMRDO_BAD_OPTION_VALUE;
-        }
-    }
+    int status = parse(param, config->names, config->values, config->n_options, bad_option);
+    if (status != SSIMRDO_OK)
+        return status;
     if (config->fast_first_pass)
         x264_param_apply_fastfirstpass(param);
     if (x264_param_apply_profile(param, config->profile) < 0)
         return SSIMRDO_BAD_PROFILE;
+    return SSIMRDO_OK;
+}
+
+/* Every frame names the parameters that hold from it on, so the encoder's own are kept as well. */
+static int configure_variants(ssimrdo_encoder *encoder, const ssimrdo_config *config,
+                              size_t *bad_option)
+{
+    encoder->params = calloc(config->n_variants + 1, sizeof *encoder->params);
+    if (!encoder->params)
+        return SSIMRDO_OUT_OF_MEMORY;
+    encoder->n_variants = config->n_variants;
+    x264_encoder_parameters(encoder->x264, &encoder->params[0]);
+    size_t first = 0;
+    for (size_t i = 0; i < config->n_variants; i++) {
+        encoder->params[i + 1] = encoder->params[0];
+        *bad_option = config->n_options + first;
+        int status = parse(&encoder->params[i + 1], config->variant_names + first,
+                           config->variant_values + first, config->variant_lengths[i], bad_option);
+        if (status != SSIMRDO_OK)
+            return status;
+        first += config->variant_lengths[i];
+    }
     return SSIMRDO_OK;
 }
 
@@ -187,6 +220,7 @@ int ssimrdo_encoder_open(ssimrdo_encoder *encoder, const ssimrdo_config *config,
         return status;
 
     x264_param_t param;
+    *bad_option = 0;
     if (x264_param_default_preset(&param, config->preset, config->tune) < 0)
         return SSIMRDO_BAD_PRESET;
     status = configure(encoder, config, &param, bad_option);
@@ -194,6 +228,8 @@ int ssimrdo_encoder_open(ssimrdo_encoder *encoder, const ssimrdo_config *config,
         encoder->x264 = x264_encoder_open(&param);
         if (!encoder->x264)
             status = SSIMRDO_OPEN_FAILED;
+        else if (config->n_variants > 0)
+            status = configure_variants(encoder, config, bad_option);
     }
     x264_param_cleanup(&param);
     return status;
@@ -246,8 +282,8 @@ static void set_picture(const ssimrdo_encoder *encoder, x264_picture_t *picture,
 }
 
 int ssimrdo_encoder_encode(ssimrdo_encoder *encoder, const void *luma, size_t luma_bytes,
-                           const float *offsets, size_t n_offsets, int64_t pts,
-                           void *reconstruction, size_t reconstruction_bytes,
+                           const float *offsets, size_t n_offsets, int64_t pts, int type,
+                           size_t variant, void *reconstruction, size_t reconstruction_bytes,
                            ssimrdo_packet *packet)
 {
     memset(packet, 0, sizeof *packet);
@@ -256,7 +292,7 @@ int ssimrdo_encoder_encode(ssimrdo_encoder *encoder, const void *luma, size_t lu
     size_t frame_bytes = (size_t)encoder->width * (size_t)encoder->height *
                          (size_t)encoder->bytes_per_sample;
     if ((luma && luma_bytes != frame_bytes) ||
-        (offsets && n_offsets != encoder->n_macroblocks) ||
+        (offsets && n_offsets != encoder->n_macroblocks) || variant > encoder->n_variants ||
         (reconstruction && reconstruction_bytes != frame_bytes))
         return SSIMRDO_BAD_SIZE;
 
@@ -265,6 +301,9 @@ int ssimrdo_encoder_encode(ssimrdo_encoder *encoder, const void *luma, size_t lu
     int n_nals = 0;
     if (luma) {
         set_picture(encoder, &in, luma, pts);
+        in.i_type = type;
+        if (encoder->params)
+            in.param = &encoder->params[variant];
         if (offsets) {
             memcpy(encoder->offsets, offsets, n_offsets * sizeof *offsets);
             in.prop.quant_offsets = encoder->offsets;
@@ -305,6 +344,7 @@ void ssimrdo_encoder_free(ssimrdo_encoder *encoder)
     ssimrdo_encoder_close(encoder);
     free(encoder->chroma);
     free(encoder->offsets);
+    free(encoder->params);
     pthread_mutex_destroy(&encoder->log_lock);
     free(encoder);
 }

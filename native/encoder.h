@@ -24,6 +24,12 @@ typedef struct ssimrdo_config {
     const char **names;      /* x264_param_parse names, applied in order */
     const char **values;     /* their values */
     size_t n_options;
+    /* Variants hold options on top of those, for single frames. Their names and values stand one
+     * variant after another; variant_lengths says how many each has. */
+    const char **variant_names;
+    const char **variant_values;
+    const size_t *variant_lengths;
+    size_t n_variants;
 } ssimrdo_config;
 
 typedef struct ssimrdo_packet {
@@ -58,7 +64,8 @@ const char *ssimrdo_x264_version(void);
 /* Allocate an encoder that is not open yet; NULL when memory is short. */
 ssimrdo_encoder *ssimrdo_encoder_new(void);
 
-/* Open it. On SSIMRDO_BAD_OPTION_*, *bad_option is the index of the option. */
+/* Open it. On SSIMRDO_BAD_OPTION_*, *bad_option is the index of the option; those of variants are
+ * counted on from n_options. */
 int ssimrdo_encoder_open(ssimrdo_encoder *encoder, const ssimrdo_config *config,
                          size_t *bad_option);
 
@@ -72,12 +79,14 @@ int ssimrdo_encoder_headers(ssimrdo_encoder *encoder, ssimrdo_packet *headers);
  * offsets         one quantizer offset per macroblock in raster order, or NULL
  * n_offsets       length of offsets
  * pts             frames
+ * type            X264_TYPE_*; 0 leaves the choice to x264
+ * variant         which variant's options hold for this frame, from 1 on; 0 for none
  * reconstruction  receives the luma that a decoder will show for packet->pts, or NULL
  * reconstruction_bytes  size of reconstruction
  */
 int ssimrdo_encoder_encode(ssimrdo_encoder *encoder, const void *luma, size_t luma_bytes,
-                           const float *offsets, size_t n_offsets, int64_t pts,
-                           void *reconstruction, size_t reconstruction_bytes,
+                           const float *offsets, size_t n_offsets, int64_t pts, int type,
+                           size_t variant, void *reconstruction, size_t reconstruction_bytes,
                            ssimrdo_packet *packet);
 
 /* Frames that went in and have not come out. */

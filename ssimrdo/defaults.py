@@ -27,3 +27,7 @@ PRESETS: Final = (
     "placebo",
 )
 """x264's presets, fastest first."""
+
+EFFORT: Final = "default"
+EFFORTS: Final = ("fast", "default", "high", "max")
+"""Rungs of :data:`ssimrdo.encoding.effort.EFFORTS`, fastest first."""

@@ -89,8 +89,15 @@ def test_text_for_people(ssimrdo, series, tmp_path):
     [
         ([], {}),
         (["--crf", "30"], {"crf": 30}),
-        (["--qp", "30", "--rdo", "off"], {"qp": 30, "rdo": "off"}),
-        (["--bitrate", "150.4", "--preset", "fast"], {"bitrate_kbps": 150.4, "preset": "fast"}),
+        (
+            ["--qp", "30", "--rdo", "off"],
+            {"qp": 30, "rdo": "off", "effort": None, "preset": "medium"},
+        ),
+        (
+            ["--bitrate", "150.4", "--preset", "fast"],
+            {"bitrate_kbps": 150.4, "effort": None, "preset": "fast"},
+        ),
+        (["--effort", "fast"], {"effort": "fast"}),
         (["--rdo-strength", "1.5", "--bit-depth", "10"], {"rdo_strength": 1.5, "bit_depth": 10}),
         (["--threads", "1", "--x264-params", "bframes=1:no-cabac"], {"threads": 1}),
         (["--fps", "12.5", "--window", "-40/350.5"], {"fps": "25/2"}),

@@ -154,7 +154,7 @@ def test_the_test_encoder_is_what_encode_writes(series, full, tmp_path):
         written = encode(
             series,
             tmp_path / f"{strength}.mkv",
-            EncodeSettings(crf=23, preset="ultrafast", window=SOFT, rdo_strength=strength),
+            EncodeSettings(crf=23, window=SOFT, rdo_strength=strength),
         )
         point = one["curves"][test][1]
         assert point["quality"]["ssim"]["mean"] == pytest.approx(written.ssim.mean, abs=1e-9)
@@ -251,16 +251,17 @@ def test_second_run_encodes_only_what_is_new(series, tmp_path, caplog):
     assert made == [f"chest: jpeg2000 at {point}" for point in (43.24, 39.64, 36.04, 32.44)]
     _, made = run([series], caplog, **options, points=(18, 23, 28, 33, 38))
     assert sorted(made) == ["chest: ssim at 38", "chest: x264 at 38"]
-    for changed in (
-        {"slices": 4},
-        {"window": Window(50, 400)},
-        {"fps": Fraction(30)},
-        {"bit_depth": 10},
-        {"preset": "superfast"},
-        {"threads": 1},
+    for changed, encodes in (
+        ({"slices": 4}, 8),
+        ({"window": Window(50, 400)}, 8),
+        ({"fps": Fraction(30)}, 8),
+        ({"bit_depth": 10}, 8),
+        ({"threads": 1}, 8),
+        # The anchor's; ours has an effort.
+        ({"preset": "superfast"}, 4),
     ):
         _, made = run([series], caplog, **{**options, **changed})
-        assert len(made) == 8, changed
+        assert len(made) == encodes, changed
 
 
 def test_times_of_several_runs_are_marked(series, tmp_path, caplog):

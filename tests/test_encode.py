@@ -24,7 +24,7 @@ from video_files import (
     windowed,
 )
 
-import ssimrdo.encoding.pipeline
+import ssimrdo.encoding.parameters
 from ssimrdo import EncodeResult, EncodeSettings, InputError, Window, encode
 from ssimrdo.rdo import quantizer_offsets
 
@@ -148,7 +148,7 @@ def test_both_passes_take_the_same_offsets(series, tmp_path, monkeypatch):
         seen.append(offsets)
         return offsets
 
-    monkeypatch.setattr(ssimrdo.encoding.pipeline, "quantizer_offsets", recorded)
+    monkeypatch.setattr(ssimrdo.encoding.parameters, "quantizer_offsets", recorded)
     encode(series, tmp_path / "out.mp4", EncodeSettings(bitrate_kbps=200))
     assert len(seen) == 2 * SLICES
     np.testing.assert_array_equal(seen[:SLICES], seen[SLICES:])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ssimrdo.encoding import EncodeSettings
+from ssimrdo.encoding.effort import frame_plan
 from ssimrdo.encoding.parameters import encoder_parameters
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.rdo import quantizer_offsets
@@ -80,7 +81,7 @@ def found_frame_qp(qps, offsets, **options):
 
 def settings_for(mode, **more):
     rate = {"crf": {"crf": 20}, "qp": {"qp": 20}, "bitrate": {"bitrate_kbps": 1500}}[mode]
-    return EncodeSettings(**rate, threads=1, **more)
+    return EncodeSettings(**rate, threads=1, preset="medium", **more)
 
 
 def two_pass(settings, frames, offsets, folder):
@@ -301,3 +302,45 @@ def test_a_thousand_opens_leak_nothing():
     before = cycle(50)
     # One leaked encoder of this size would hold some 400 kB, one leaked frame 4 kB.
     assert cycle(1000) - before < 2000
+
+
+def test_frame_types_are_as_asked_and_variants_hold_for_their_frames(tmp_path):
+    """Search that differs in frames nothing refers to changes those frames alone."""
+    parameters = EncoderParameters(
+        SIZE[1], SIZE[0], options=(("b-adapt", "0"), ("crf", "35")), variants=((("subme", "1"),),)
+    )
+    frames = noise_frames(22)
+    types = [frame_plan(index)[0] for index in range(len(frames))]
+
+    def run(variants):
+        packets = []
+        with Encoder(parameters) as encoder:
+            for pts, (luma, kind) in enumerate(zip(frames, types, strict=True)):
+                variant = int(kind in variants)
+                packets.append(encoder.encode(luma, pts=pts, frame_type=kind, variant=variant))
+            packets += encoder.flush()
+        return {packet.pts: packet for packet in packets if packet is not None}
+
+    plain, light_b, light = run(()), run(("B",)), run(("P", "BREF", "B", "IDR"))
+    assert [plain[pts].frame_type for pts in range(21)] == types[:21]
+    assert plain[21].frame_type == "P"
+    changed = {pts for pts in plain if plain[pts].data != light_b[pts].data}
+    assert changed and {types[pts] for pts in changed} == {"B"}
+    changed = {types[pts] for pts in plain if plain[pts].data != light[pts].data}
+    assert "P" in changed
+    again = run(())
+    assert all(again[pts].data == plain[pts].data for pts in plain)
+
+
+def test_variants_and_frame_types_are_checked():
+    options = (("psy", "0"),)
+    with pytest.raises(InputError, match="no-such"):
+        Encoder(EncoderParameters(64, 64, options=options, variants=(options, (("no-such", "1"),))))
+    with pytest.raises(InputError, match="'x' as the value of 'subme'"):
+        Encoder(EncoderParameters(64, 64, options=options, variants=((("subme", "x"),),)))
+    luma = np.zeros((64, 64), np.uint8)
+    with Encoder(EncoderParameters(64, 64)) as encoder:
+        with pytest.raises(ValueError, match="frame type"):
+            encoder.encode(luma, pts=0, frame_type="X")
+        with pytest.raises(EncoderError):
+            encoder.encode(luma, pts=0, variant=1)

@@ -61,7 +61,7 @@ Examples:
     default=defaults.PRESET,
     show_default=True,
     metavar="NAME",
-    help="Preset of ssimrdo, x264 and x265.",
+    help="Preset of x264 and x265.",
 )
 @click.option(
     "--anchor",
@@ -80,8 +80,8 @@ Examples:
     default=("ssim",),
     show_default=True,
     metavar="RDO[,NAME=VALUE]",
-    help="Variant of ssimrdo: ssim, off, or such as ssim,strength=0.3 or ssim,preset=slow or "
-    "ssim,bframes=2; repeatable.",
+    help="Variant of ssimrdo: ssim, off, or such as ssim,effort=max or ssim,preset=slow or "
+    "ssim,strength=0.3; repeatable.",
 )
 @click.option(
     "--metric",

@@ -60,11 +60,15 @@ _ENCODE_OPTIONS = (
         "--bitrate", type=float, metavar="KBPS", help="Mean bit rate in kbit/s, in two passes."
     ),
     click.option(
+        "--effort",
+        metavar="|".join(defaults.EFFORTS),
+        help=f"How thoroughly to search for a smaller file. [default: {defaults.EFFORT}]",
+    ),
+    click.option(
         "--preset",
-        default=defaults.PRESET,
-        show_default=True,
         metavar="NAME",
-        help=f"x264's preset, from {defaults.PRESETS[0]} to {defaults.PRESETS[-1]}.",
+        help="x264's own search in place of an effort: its preset, from "
+        f"{defaults.PRESETS[0]} to {defaults.PRESETS[-1]}.",
     ),
     click.option(
         "--rdo",
@@ -88,7 +92,7 @@ _ENCODE_OPTIONS = (
         "--x264-params",
         default="",
         metavar="K=V:K=V",
-        help="More of x264's parameters; they win over the preset and --rdo.",
+        help="More of x264's parameters; they win over all others.",
     ),
 )
 
@@ -105,7 +109,8 @@ def encode_settings(
     crf: float | None,
     qp: int | None,
     bitrate: float | None,
-    preset: str,
+    effort: str | None,
+    preset: str | None,
     rdo: str,
     rdo_strength: float,
     window: str,
@@ -128,6 +133,7 @@ def encode_settings(
         crf=crf,
         qp=qp,
         bitrate_kbps=bitrate,
+        effort=effort,
         preset=preset,
         rdo=rdo,  # type: ignore[arg-type]
         rdo_strength=rdo_strength,

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.x264 import EncoderParameters
+import numpy as np
+from numpy.typing import NDArray
 
-Options = tuple[tuple[str, str], ...]
+from ssimrdo.encoding.effort import EFFORTS, Effort, frame_plan
+from ssimrdo.encoding.settings import EncodeSettings, spelled_out
+from ssimrdo.rdo import quantizer_offsets
+from ssimrdo.x264 import EncoderParameters, Options
+
+_FRAME_STRUCTURE = frozenset(
+    {
+        "b-adapt",
+        "b-pyramid",
+        "bframes",
+        "bluray-compat",
+        "intra-refresh",
+        "keyint",
+        "min-keyint",
+        "open-gop",
+        "scenecut",
+    }
+)
+"""With one of these the types of frames are x264's choice."""
+
+_ALIASES = {"analyse": "partitions", "me-range": "merange", "subq": "subme", "frameref": "ref"}
 
 
 def rate_options(settings: EncodeSettings) -> Options:
@@ -39,6 +60,64 @@ def rdo_options(settings: EncodeSettings) -> Options:
     return (("psy", "0"), ("aq-mode", "1"), ("aq-strength", "0.00001"))
 
 
+def effort_of(settings: EncodeSettings) -> Effort:
+    """Return the search that settings ask for; a preset is a rung that changes nothing."""
+    if settings.effort is not None:
+        return EFFORTS[settings.effort]
+    assert settings.preset is not None, "settings have one of the two"
+    return Effort(settings.preset, ())
+
+
+class FrameControls(NamedTuple):
+    """What x264 is told about one frame: arguments of :meth:`ssimrdo.x264.Encoder.encode`."""
+
+    offsets: NDArray[np.float32] | None
+    frame_type: str | None
+    variant: int
+
+
+def frame_controls(settings: EncodeSettings, luma: NDArray[Any], index: int) -> FrameControls:
+    """Return the quantizer offsets of a frame, its type and how thoroughly to search in it.
+
+    Parameters
+    ----------
+    settings : EncodeSettings
+        The user's settings.
+    luma : ndarray of shape (rows, columns)
+        The frame as x264 gets it.
+    index : int
+        Place in presentation order, from 0 on.
+    """
+    offsets = None
+    if settings.rdo == "ssim":
+        offsets = quantizer_offsets(
+            luma, bit_depth=settings.bit_depth, strength=settings.rdo_strength
+        )
+    if not _has_plan(effort_of(settings), settings):
+        return FrameControls(offsets, None, 0)
+    return FrameControls(offsets, *frame_plan(index))
+
+
+def _has_plan(effort: Effort, settings: EncodeSettings) -> bool:
+    return bool(effort.referenced or effort.disposable) and not _named(settings) & _FRAME_STRUCTURE
+
+
+def _named(settings: EncodeSettings) -> set[str]:
+    """Return the parameters that the user has set."""
+    names = [spelled_out(name) for name, _ in settings.x264_params]
+    return {_ALIASES.get(name, name) for name in names}
+
+
+def _variants(effort: Effort, settings: EncodeSettings) -> tuple[Options, ...]:
+    if not _has_plan(effort, settings):
+        return ()
+    named = _named(settings)
+    return tuple(
+        tuple((name, value) for name, value in options if name not in named)
+        for options in (effort.referenced, effort.disposable)
+    )
+
+
 def encoder_parameters(
     settings: EncodeSettings,
     *,
@@ -49,7 +128,7 @@ def encoder_parameters(
     stats: Path | None = None,
     first_pass: bool = False,
 ) -> EncoderParameters:
-    """Return what to open x264 with.
+    """Return what to open x264 with; each frame takes its own part from :func:`frame_controls`.
 
     Parameters
     ----------
@@ -66,7 +145,9 @@ def encoder_parameters(
     first_pass : bool
         Whether this is the first of two passes.
     """
+    effort = effort_of(settings)
     options: list[tuple[str, str]] = [
+        *effort.options,
         ("fps", f"{settings.fps.numerator}/{settings.fps.denominator}"),
         ("fullrange", "on"),
         ("threads", str(settings.threads) if settings.threads else "auto"),
@@ -83,10 +164,11 @@ def encoder_parameters(
         width=width,
         height=height,
         bit_depth=settings.bit_depth,
-        preset=settings.preset,
+        preset=effort.preset,
         options=(*options, *settings.x264_params),
+        variants=_variants(effort, settings),
         repeat_headers=raw_stream,
         repeatable=settings.rdo == "ssim",
         # As the x264 program does: its placebo preset keeps the full first pass.
-        fast_first_pass=first_pass and settings.preset != "placebo",
+        fast_first_pass=first_pass and effort.preset != "placebo",
     )

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, open_series
 from ssimrdo.dicom.frames import check_size, choose_window, even, luma_frames, pad_to_even
 from ssimrdo.encoding.output import atomic_output, check_not_input, check_writable, container_of
-from ssimrdo.encoding.parameters import encoder_parameters
+from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
 from ssimrdo.encoding.result import EncodeResult, Seconds, Summary, WindowUsed, X264Info
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import BadSliceError, EncoderError, InputError, VerificationError
-from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.rdo.warmup import load_kernels
 from ssimrdo.ssim import SliceQuality, slice_quality
 from ssimrdo.video import decoded_luma, packet_writer, sei_units, x264_settings
@@ -290,15 +289,11 @@ def _packets(
         if luma is None:
             break
         padded = pad_to_even(luma)
-        offsets = None
-        if settings.rdo == "ssim":
-            with clock.measure("analyse"):
-                offsets = quantizer_offsets(
-                    padded, bit_depth=settings.bit_depth, strength=settings.rdo_strength
-                )
+        with clock.measure("analyse"):
+            controls = frame_controls(settings, padded, count)
         sources[count] = luma
         with clock.measure("encode"):
-            packet = encoder.encode(padded, offsets, pts=count)
+            packet = encoder.encode(padded, pts=count, **controls._asdict())
         count += 1
         report()
         if packet is not None:

@@ -68,8 +68,12 @@ class EncodeSettings:
         Constant quantizer of P-frames, 1 to 51, in place of ``crf``.
     bitrate_kbps : float, optional
         Mean bit rate, reached in two passes, in place of ``crf``.
-    preset : str
-        One of :data:`ssimrdo.defaults.PRESETS`.
+    effort : str, optional
+        How thoroughly x264 searches: one of :data:`ssimrdo.defaults.EFFORTS`, ``"default"``
+        unless a preset is given. It needs ``rdo="ssim"``.
+    preset : str, optional
+        x264's own search instead: one of :data:`ssimrdo.defaults.PRESETS`, ``"medium"`` with
+        ``rdo="off"``.
     rdo : {"ssim", "off"}
         ``"ssim"`` steers x264 with quantizer offsets from the SSIM model and turns its
         psychovisual switches off; ``"off"`` is x264 with the same settings.
@@ -95,7 +99,8 @@ class EncodeSettings:
     crf: float | None = None
     qp: int | None = None
     bitrate_kbps: float | None = None
-    preset: str = defaults.PRESET
+    effort: str | None = None
+    preset: str | None = None
     rdo: Literal["ssim", "off"] = "ssim"
     rdo_strength: float = defaults.RDO_STRENGTH
     window: Window | None = None
@@ -114,7 +119,7 @@ class EncodeSettings:
         _check_range("--rdo-strength", self.rdo_strength, 0, MAX_STRENGTH)
         _check_range("--threads", self.threads, 0, MAX_THREADS)
         _check_range("--fps", self.fps, Fraction(1, 100), 1000)
-        _check_choice("--preset", self.preset, defaults.PRESETS)
+        _check_search(self)
         _check_choice("--rdo", self.rdo, ("ssim", "off"))
         _check_choice("--bit-depth", self.bit_depth, (8, 10))
         _check_x264_params(self)
@@ -181,6 +186,22 @@ def _check_rate(settings: EncodeSettings) -> None:
         _check_range("--crf", settings.crf, 0, MAX_QP)
 
 
+def _check_search(settings: EncodeSettings) -> None:
+    if settings.preset is None and settings.effort is None:
+        name, value = (
+            ("effort", defaults.EFFORT) if settings.rdo == "ssim" else ("preset", defaults.PRESET)
+        )
+        object.__setattr__(settings, name, value)
+    if settings.preset is not None and settings.effort is not None:
+        raise InputError("--effort and --preset exclude each other: give one")
+    if settings.effort is not None and settings.rdo != "ssim":
+        raise InputError("--effort goes with --rdo ssim: give --preset with --rdo off")
+    if settings.effort is not None:
+        _check_choice("--effort", settings.effort, defaults.EFFORTS)
+    if settings.preset is not None:
+        _check_choice("--preset", settings.preset, defaults.PRESETS)
+
+
 def _check_range(
     name: str, value: float | Fraction, low: float | Fraction, high: float | Fraction
 ) -> None:
@@ -195,7 +216,7 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
 
 def _check_x264_params(settings: EncodeSettings) -> None:
     for name, value in settings.x264_params:
-        key = _spelled_out(name)
+        key = spelled_out(name)
         if "\0" in name + value:
             raise InputError(f"--x264-params: {name} has a NUL character")
         if key in _OWN_OPTIONS:
@@ -207,7 +228,7 @@ def _check_x264_params(settings: EncodeSettings) -> None:
             )
 
 
-def _spelled_out(name: str) -> str:
+def spelled_out(name: str) -> str:
     """Return a parameter's name as x264 looks it up: with hyphens, without a negation."""
     key = name.replace("_", "-")
     return key[2:].removeprefix("-") if key.startswith("no") else key

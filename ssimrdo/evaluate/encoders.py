@@ -40,12 +40,11 @@ from numpy.typing import NDArray
 
 import ssimrdo
 from ssimrdo import defaults
-from ssimrdo.encoding.parameters import encoder_parameters
+from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.evaluate.cache import code_digest
 from ssimrdo.evaluate.clip import Clip
-from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.video import packet_writer
 from ssimrdo.x264 import Encoder, EncoderParameters, Packet, x264_build
 
@@ -187,9 +186,10 @@ def make_anchor(name: str, rate: Rate, role: Role = "anchor") -> Contender:
 
 
 def make_test(text: str, rate: Rate) -> Contender:
-    """Return the variant of ssimrdo that ``ssim``, ``off`` or ``ssim,strength=0.3`` describes.
+    """Return the variant of ssimrdo that ``ssim``, ``off`` or ``ssim,effort=max`` describes.
 
-    Besides ``strength`` and ``preset`` any parameter of x264 may follow.
+    ``effort``, ``preset`` and ``strength`` mean what they do in an encode, and any parameter of
+    x264 may follow. ``ssim`` is an encode's default and ``off`` takes the comparison's preset.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def make_test(text: str, rate: Rate) -> Contender:
     if rdo not in ("ssim", "off") or not all(name.strip() and sep for name, sep, _ in pairs):
         raise InputError(
             f"--test {text!r} is unknown: use ssim or off, then name=value after commas, "
-            "such as ssim,strength=0.3"
+            "such as ssim,effort=max"
         )
     if len(values) < len(pairs):
         raise InputError(f"--test {text!r} gives a name twice")
@@ -214,19 +214,25 @@ def make_test(text: str, rate: Rate) -> Contender:
             strength = float(values.pop("strength"))
         except ValueError:
             raise InputError(f"--test {text!r}: the strength is no number") from None
-    preset = values.pop("preset", rate.preset)
+    effort, preset = values.pop("effort", None), values.pop("preset", None)
+    if rdo == "off" and preset is None:
+        preset = rate.preset
     make = partial(
         _x264_settings,
         rate,
+        effort=effort,
         preset=preset,
         rdo=rdo,
         rdo_strength=strength,
         x264_params=tuple(values.items()),
     )
-    words = f"ssimrdo rdo={rdo} rdo-strength={strength:g}" if rdo == "ssim" else "ssimrdo rdo=off"
+    settings = make(rate.points[0])
+    search = f"effort={settings.effort}" if settings.effort else f"preset={settings.preset}"
+    steer = f"rdo={rdo} rdo-strength={strength:g}" if rdo == "ssim" else "rdo=off"
     extra = "".join(f" {name}={value}" for name, value in values.items())
-    shown = f" (strength {strength:g})" if rdo == "ssim" else ""
-    label = f"ssimrdo {rdo}{shown} {preset}{extra}"
+    shown = f" strength {strength:g}" if strength != defaults.RDO_STRENGTH else ""
+    label = f"ssimrdo {'' if rdo == 'ssim' else 'off '}{search}{shown}{extra}"
+    words = f"ssimrdo {steer} {search}"
     contender = _x264_contender(text, "test", rate, make, label, f"{words}; ")
     return replace(contender, strength=strength if rdo == "ssim" else None)
 
@@ -270,6 +276,8 @@ def _x264_contender(
     if rate.mode == "qp" and ("qp", str(int(rate.points[0]))) not in parameters.options:
         # With quantizer offsets a constant QP is asked for as a CRF.
         words = ["crf=POINT" if word.startswith("crf=") else word for word in words]
+    for kind, variant in zip(("BREF", "B"), parameters.variants, strict=False):
+        words.append(f"({kind}: {' '.join(f'{option}={value}' for option, value in variant)})")
     passes = ", two passes" if rate.mode == "bitrate" else ""
     build = f"x264 {x264_build()}, ssimrdo {ssimrdo.__version__} ({code_digest(*_OWN_CODE)})"
     return Contender(
@@ -334,12 +342,8 @@ def _run_x264(
 
 def _x264_packets(encoder: Encoder, settings: EncodeSettings, clip: Clip) -> Iterator[Packet]:
     for index, luma in enumerate(clip.luma()):
-        offsets = None
-        if settings.rdo == "ssim":
-            offsets = quantizer_offsets(
-                luma, bit_depth=settings.bit_depth, strength=settings.rdo_strength
-            )
-        packet = encoder.encode(luma, offsets, pts=index)
+        controls = frame_controls(settings, luma, index)
+        packet = encoder.encode(luma, pts=index, **controls._asdict())
         if packet is not None:
             yield packet
     yield from encoder.flush()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ logger = logging.getLogger("ssimrdo.x264")
 
 MACROBLOCK = 16
 """Side of a macroblock in luma samples."""
+
+Options: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and values as ``x264_param_parse`` takes them."""
 
 _LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 _LOG_TEXT_BYTES = 1024
@@ -41,7 +44,10 @@ class EncoderParameters:
     tune : str, optional
         One of x264's tunings.
     options : tuple of (str, str)
-        Names and values as ``x264_param_parse`` takes them, applied in order after the preset.
+        x264's options, applied in order after the preset; see :data:`Options`.
+    variants : tuple of options
+        Options on top of those, for single frames; see :meth:`Encoder.encode`. x264 takes new
+        values of search, decision and deblocking options only.
     repeat_headers : bool
         Write the parameter sets before every keyframe, as a raw ``.h264`` stream needs;
         a container keeps them apart.
@@ -57,7 +63,8 @@ class EncoderParameters:
     bit_depth: int = 8
     preset: str = "medium"
     tune: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
+    options: Options = ()
+    variants: tuple[Options, ...] = ()
     repeat_headers: bool = True
     repeatable: bool = True
     fast_first_pass: bool = False
@@ -125,16 +132,22 @@ class Encoder:
         self._open(parameters)
 
     def _open(self, parameters: EncoderParameters) -> None:
-        names = [ffi.new("char[]", name.encode()) for name, _ in parameters.options]
-        values = [ffi.new("char[]", value.encode()) for _, value in parameters.options]
+        names, values = _c_strings(parameters.options)
+        of_variants = tuple(option for options in parameters.variants for option in options)
+        variant_names, variant_values = _c_strings(of_variants)
         texts = {
             "preset": ffi.new("char[]", parameters.preset.encode()),
             "profile": ffi.new("char[]", b"high" if parameters.bit_depth == 8 else b"high10"),
         }
         if parameters.tune is not None:
             texts["tune"] = ffi.new("char[]", parameters.tune.encode())
-        name_array = ffi.new("const char *[]", names)
-        value_array = ffi.new("const char *[]", values)
+        arrays = {
+            "names": ffi.new("const char *[]", names),
+            "values": ffi.new("const char *[]", values),
+            "variant_names": ffi.new("const char *[]", variant_names),
+            "variant_values": ffi.new("const char *[]", variant_values),
+            "variant_lengths": ffi.new("size_t[]", [len(each) for each in parameters.variants]),
+        }
         config = ffi.new(
             "ssimrdo_config *",
             {
@@ -144,9 +157,9 @@ class Encoder:
                 "repeat_headers": parameters.repeat_headers,
                 "repeatable": parameters.repeatable,
                 "fast_first_pass": parameters.fast_first_pass,
-                "names": name_array,
-                "values": value_array,
                 "n_options": len(names),
+                "n_variants": len(parameters.variants),
+                **arrays,
                 **texts,
             },
         )
@@ -179,7 +192,13 @@ class Encoder:
             return bytes(ffi.buffer(packet.data, packet.size))
 
     def encode(
-        self, luma: NDArray[Any], offsets: NDArray[np.float32] | None = None, *, pts: int
+        self,
+        luma: NDArray[Any],
+        offsets: NDArray[np.float32] | None = None,
+        *,
+        pts: int,
+        frame_type: str | None = None,
+        variant: int = 0,
     ) -> Packet | None:
         """Hand one frame to x264 and return the packet that comes out, if one does.
 
@@ -191,6 +210,11 @@ class Encoder:
             Quantizer offset per macroblock, in QP steps.
         pts : int
             Presentation time in frames, larger than the one before.
+        frame_type : str, optional
+            ``IDR``, ``I``, ``P``, ``BREF`` or ``B``; x264's own choice when None. The last frame
+            is never a B.
+        variant : int
+            Which of the encoder's variants holds for this frame, from 1 on; 0 for none.
 
         Raises
         ------
@@ -205,7 +229,9 @@ class Encoder:
             )
         luma_buffer = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(luma))
         if offsets is None:
-            return self._encode(luma_buffer, len(luma_buffer), ffi.NULL, 0, pts)
+            return self._encode(
+                luma_buffer, len(luma_buffer), ffi.NULL, 0, pts, frame_type, variant
+            )
         if offsets.shape != self._macroblocks or offsets.dtype != np.float32:
             raise ValueError(
                 f"offsets are {offsets.shape} {offsets.dtype}, "
@@ -214,7 +240,15 @@ class Encoder:
         if not np.isfinite(offsets).all():
             raise ValueError("offsets must be finite")
         offset_buffer = ffi.from_buffer("float[]", np.ascontiguousarray(offsets))
-        return self._encode(luma_buffer, len(luma_buffer), offset_buffer, len(offset_buffer), pts)
+        return self._encode(
+            luma_buffer,
+            len(luma_buffer),
+            offset_buffer,
+            len(offset_buffer),
+            pts,
+            frame_type,
+            variant,
+        )
 
     def flush(self) -> Iterator[Packet]:
         """Yield the packets that x264 still holds, in decoding order.
@@ -254,7 +288,14 @@ class Encoder:
             return int(lib.ssimrdo_encoder_delayed(self._checked_handle()))
 
     def _encode(
-        self, luma: Any, luma_bytes: int, offsets: Any, n_offsets: int, pts: int
+        self,
+        luma: Any,
+        luma_bytes: int,
+        offsets: Any,
+        n_offsets: int,
+        pts: int,
+        frame_type: str | None = None,
+        variant: int = 0,
     ) -> Packet | None:
         reconstruction = np.empty(self._shape, self._dtype)
         packet = ffi.new("ssimrdo_packet *")
@@ -266,6 +307,8 @@ class Encoder:
                 offsets,
                 n_offsets,
                 pts,
+                _type_number(frame_type),
+                variant,
                 ffi.from_buffer("uint8_t[]", reconstruction, require_writable=True),
                 reconstruction.nbytes,
                 packet,
@@ -305,9 +348,26 @@ class Encoder:
         return messages
 
 
+def _c_strings(options: Options) -> tuple[list[Any], list[Any]]:
+    names = [ffi.new("char[]", name.encode()) for name, _ in options]
+    values = [ffi.new("char[]", value.encode()) for _, value in options]
+    return names, values
+
+
+def _type_number(frame_type: str | None) -> int:
+    for number, name in _FRAME_TYPES.items():
+        if name == frame_type:
+            return number
+    if frame_type is not None:
+        raise ValueError(f"unknown frame type {frame_type!r}")
+    return 0
+
+
 def _log(messages: list[tuple[int, str]]) -> None:
     for level, message in messages:
-        logger.log(level, "%s", message)
+        # The end of a series cuts the last mini-GOP short, which is as it should be.
+        expected = message.startswith("forced frame type")
+        logger.log(logging.DEBUG if expected else level, "%s", message)
 
 
 def _errors(messages: list[tuple[int, str]]) -> str:
@@ -331,7 +391,8 @@ def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str
         )
     if status == lib.SSIMRDO_BAD_TUNE:
         return f"unknown x264 tuning {parameters.tune!r}"
-    name, value = parameters.options[bad_option]
+    every = sum(parameters.variants, parameters.options)
+    name, value = every[bad_option]
     if status == lib.SSIMRDO_BAD_OPTION_NAME:
         return f"x264 has no parameter {name!r}: see 'x264 --fullhelp' for the names"
     return f"x264 cannot read {value!r} as the value of {name!r}"

@@ -1,0 +1,123 @@
+"""The ladder of efforts: how thoroughly x264 searches, and in which frames.
+
+CT is not video: a slice moves little, but its noise makes motion search miss the best match, and
+half of the slices are referred to by none. Search therefore goes by frame type. Groups of pictures
+have a fixed pattern, ``P b R b P``, which x264's own decision arrives at on CT as well; P- and
+I-frames, on which all others rest, get the rung's full search, the B-frames that are referred to
+(R) less and the others (b) the least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from ssimrdo.x264 import Options
+
+KEYFRAME_INTERVAL: Final = 250
+"""x264's default."""
+
+MINI_GOP: Final = ("B", "BREF", "B", "P")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One rung: a preset and what is changed in it.
+
+    Parameters
+    ----------
+    preset : str
+        x264's preset the options start from.
+    options : tuple of (str, str)
+        Options of the encoder; P- and I-frames get no others.
+    referenced : tuple of (str, str)
+        On top, for B-frames that others refer to.
+    disposable : tuple of (str, str)
+        On top, for the other B-frames.
+    """
+
+    preset: str
+    options: Options
+    referenced: Options = ()
+    disposable: Options = ()
+
+
+_CT: Final[Options] = (
+    # The pattern of the mini-GOP is given; a scene cut does not occur in a series.
+    ("b-adapt", "0"),
+    ("bframes", "3"),
+    ("b-pyramid", "normal"),
+    ("scenecut", "0"),
+    # There is no chroma to search in.
+    ("chroma-me", "0"),
+    # The stock filter smooths noise away that SSIM asks for.
+    ("deblock", "-1:-1"),
+    ("qcomp", "0.5"),
+)
+
+EFFORTS: Final = MappingProxyType(
+    {
+        "fast": Effort("medium", _CT, disposable=(("subme", "6"),)),
+        "default": Effort(
+            "medium",
+            (
+                *_CT,
+                ("trellis", "2"),
+                ("subme", "10"),
+                ("me", "umh"),
+                ("partitions", "all"),
+            ),
+            referenced=(("subme", "7"), ("me", "hex")),
+            disposable=(("subme", "7"), ("me", "hex"), ("trellis", "1")),
+        ),
+        "high": Effort(
+            "medium",
+            (
+                *_CT,
+                ("trellis", "2"),
+                ("subme", "10"),
+                ("me", "esa"),
+                ("partitions", "all"),
+            ),
+            referenced=(("me", "umh"),),
+            disposable=(("subme", "7"), ("me", "umh")),
+        ),
+        "max": Effort(
+            "medium",
+            (
+                *_CT,
+                ("trellis", "2"),
+                ("subme", "10"),
+                ("me", "esa"),
+                ("merange", "24"),
+                ("partitions", "all"),
+                ("ref", "5"),
+                ("direct", "auto"),
+            ),
+        ),
+    }
+)
+"""Rungs by name, fastest first; docs/method.md has the measurements behind them."""
+
+
+def frame_plan(index: int) -> tuple[str, int]:
+    """Return the type of the frame at a place in presentation order, and its variant.
+
+    Parameters
+    ----------
+    index : int
+        From 0 on.
+
+    Returns
+    -------
+    frame_type : str
+        As :meth:`ssimrdo.x264.Encoder.encode` takes it.
+    variant : int
+        0 for I and P, 1 for B-frames that others refer to, 2 for the other B-frames.
+    """
+    place = index % KEYFRAME_INTERVAL
+    if place == 0:
+        return "IDR", 0
+    frame_type = MINI_GOP[(place - 1) % len(MINI_GOP)]
+    return frame_type, {"P": 0, "BREF": 1, "B": 2}[frame_type]
