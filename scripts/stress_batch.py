@@ -251,20 +251,19 @@ def seconds_between_series(events: list[dict[str, Any]], jobs: int) -> float:
 
 
 def throughput(folder: Path, size: Size) -> Iterator[Line]:
-    """Compare two jobs with one, in turns."""
+    """Compare two jobs with one, in turns; the least disturbed run of each counts."""
     write_copies(folder / "in", size.encodes)
-    ratios, per_series = [], []
+    best = dict.fromkeys((1, 2), float("inf"))
     for repeat in range(size.repeats):
-        seconds = {}
-        for jobs in (1, 2):
+        for jobs in best:
             out = folder / f"out{repeat}{jobs}"
             events = finish(start(folder / "in", out, "--jobs", str(jobs)))
-            seconds[jobs] = seconds_between_series(events, jobs)
-        ratios.append(seconds[1] / seconds[2])
-        per_series.append(seconds[1])
-        note(f"throughput: {seconds[1]:.3f} and {seconds[2]:.3f} s per series")
-    ratio = statistics.median(ratios)
-    yield Line("slices per second, one job", f"{24 / statistics.median(per_series):.1f}")
+            seconds = seconds_between_series(events, jobs)
+            best[jobs] = min(best[jobs], seconds)
+            note(f"throughput: {seconds:.3f} s per series with {jobs} jobs")
+    # What else runs on the machine only ever makes an encode slower.
+    ratio = best[1] / best[2]
+    yield Line("slices per second, one job", f"{24 / best[1]:.1f}")
     yield Line("throughput of two jobs over one", f"{ratio:.2f}", ">= 1.8", ratio >= 1.8)
 
 

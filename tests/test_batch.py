@@ -246,7 +246,7 @@ def run_function(root, out, function, **settings):
     out.mkdir()
     try:
         with Journal(out / "results.jsonl") as journal:
-            jobs = runner.find_jobs(str(root), str(out), settings, executor, None)
+            jobs = runner.find_jobs(str(root), str(out), settings, executor)
             totals, is_whole = runner.run_jobs(
                 jobs,
                 executor,
@@ -487,8 +487,10 @@ def test_no_series_is_an_error(tmp_path, out, executor):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no CT series below it"):
         run(tmp_path / "empty", out, executor=executor)
+    shutil.rmtree(out)
     with pytest.raises(InputError, match="no such file or folder"):
         run(tmp_path / "missing", out, executor=executor)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def slow_first(job: Job) -> Record:
 
 def run_function(root, out, function, executor, journal):
     settings = BatchSettings()
-    jobs = runner.find_jobs(str(root), str(out), settings, executor, None)
+    jobs = runner.find_jobs(str(root), str(out), settings, executor)
     nothing, never = runner.Totals(), threading.Event()
     return runner.run_jobs(
         jobs, executor, journal, nothing, tell=lambda _: None, stop=never, function=function

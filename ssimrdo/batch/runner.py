@@ -19,7 +19,7 @@ from ssimrdo.batch import lock, storage
 from ssimrdo.batch.discover import discover
 from ssimrdo.batch.executors import GRACE_S, Executor, explain, open_executor
 from ssimrdo.batch.job import Job, failure, run_job
-from ssimrdo.batch.manifest import read_manifest
+from ssimrdo.batch.manifest import Entry, read_manifest
 from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
 from ssimrdo.batch.record import JOURNAL_NAME, REPORT_NAME, TABLE_NAME, Journal, Record, write_table
 from ssimrdo.batch.settings import BatchSettings
@@ -182,40 +182,41 @@ def run(
     out_root = _absolute(output)
     source = None if root is None else _absolute(root)
     _check_places(source, out_root, manifest, settings)
+    entries = _entries(manifest, source, settings)
     with (
+        _executor(settings, executor) as workers,
         storage.local_folder(out_root, (JOURNAL_NAME, TABLE_NAME, REPORT_NAME)) as folder,
         lock.exclusive(out_root),
         Journal(folder / JOURNAL_NAME) as journal,
     ):
         tell(Event("search", Totals()))
-        with _executor(settings, executor) as workers:
-            jobs = find_jobs(source, out_root, settings, workers, manifest)
-            plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
-            for record in plan.kept:
-                journal.append(record)
-            _remove_partials(out_root, jobs)
-            totals = Totals(
-                todo=len(plan.todo),
-                done_before=plan.done,
-                failed_before=plan.failed,
-                slices_todo=plan.slices,
+        jobs = find_jobs(source, out_root, settings, workers, entries)
+        plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
+        for record in plan.kept:
+            journal.append(record)
+        _remove_partials(out_root, jobs)
+        totals = Totals(
+            todo=len(plan.todo),
+            done_before=plan.done,
+            failed_before=plan.failed,
+            slices_todo=plan.slices,
+        )
+        tell(Event("planned", totals))
+        try:
+            totals, is_whole = run_jobs(
+                (todo.job for todo in plan.todo),
+                workers,
+                journal,
+                totals,
+                tell=tell,
+                stop=stop,
+                fail_fast=settings.fail_fast,
             )
-            tell(Event("planned", totals))
-            try:
-                totals, is_whole = run_jobs(
-                    (todo.job for todo in plan.todo),
-                    workers,
-                    journal,
-                    totals,
-                    tell=tell,
-                    stop=stop,
-                    fail_fast=settings.fail_fast,
-                )
-            except BaseException:
-                # Nothing may be written any more when this looks for leftovers.
-                workers.stop()
-                _remove_partials(out_root, jobs)
-                raise
+        except BaseException:
+            # Nothing may be written any more when this looks for leftovers.
+            workers.stop()
+            _remove_partials(out_root, jobs)
+            raise
         _write_results(journal, folder, out_root)
     return BatchResult(str(output), totals, not is_whole, time.monotonic() - started)
 
@@ -239,8 +240,9 @@ def dry_run(
     out_root = _absolute(output)
     source = None if root is None else _absolute(root)
     _check_places(source, out_root, manifest, settings)
-    with _fetched_journal(out_root) as journal, _executor(settings, executor) as workers:
-        jobs = find_jobs(source, out_root, settings, workers, manifest)
+    entries = _entries(manifest, source, settings)
+    with _executor(settings, executor) as workers, _fetched_journal(out_root) as journal:
+        jobs = find_jobs(source, out_root, settings, workers, entries)
         plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
         return plan, None if journal is None else _speed(journal)
 
@@ -269,23 +271,16 @@ def find_jobs(
     out_root: str,
     settings: BatchSettings,
     executor: Executor,
-    manifest: Path | str | None,
+    entries: list[Entry] | None = None,
 ) -> list[Job]:
-    """Return the jobs of a manifest, or of all series below a folder.
+    """Return the jobs of a manifest's entries, or of all series below a folder.
 
     Raises
     ------
     InputError
-        If there is none, or the folder or the manifest cannot be used.
+        If there is none, or the folder cannot be used.
     """
-    if manifest is not None:
-        entries = read_manifest(
-            Path(manifest),
-            settings.encode,
-            suffix=settings.suffix,
-            skip_bad=settings.skip_bad,
-            root=source,
-        )
+    if entries is not None:
         return list(jobs_of_manifest(entries, out_root, settings))
     assert source is not None
     founds = discover(source, executor, leave_out=storage.local_path(out_root))
@@ -393,6 +388,20 @@ def _write_results(journal: Journal, folder: Path, out_root: str) -> None:
         logger.warning("%s is left out: %s", REPORT_NAME, error)
 
 
+def _entries(
+    manifest: Path | str | None, source: str | None, settings: BatchSettings
+) -> list[Entry] | None:
+    if manifest is None:
+        return None
+    return read_manifest(
+        Path(manifest),
+        settings.encode,
+        suffix=settings.suffix,
+        skip_bad=settings.skip_bad,
+        root=source,
+    )
+
+
 def _remove_partials(out_root: str, jobs: Iterable[Job]) -> None:
     """Remove what killed jobs have left beside their outputs."""
     root = storage.local_path(out_root)
@@ -413,7 +422,11 @@ def _check_places(
             storage.check(place)
     if source is None and manifest is None:
         raise InputError("give a folder to search, or a manifest")
-    if source is None or manifest is not None or settings.inside_root:
+    if source is None or manifest is not None:
+        return
+    # A root that cannot be listed is told before anything is made or started.
+    next(storage.folders(source), None)
+    if settings.inside_root:
         return
     root, output = storage.local_path(source), storage.local_path(out_root)
     if root is not None and output is not None and output.resolve().is_relative_to(root.resolve()):
