@@ -106,18 +106,23 @@ def test_worker_killed_mid_job_and_third_joining_give_the_same_outputs(tmp_path)
         def kill_one():
             begun = out / "begun"
             while not begun.exists() or not begun.read_text():
-                time.sleep(0.02)
+                if finished.wait(0.02):
+                    return
             victim = int(begun.read_text())
             assert victim in [worker.pid for worker in workers]
             os.kill(victim, signal.SIGKILL)
             dask.add_worker("--no-nanny")
 
+        finished = threading.Event()
         killer = threading.Thread(target=kill_one)
         killer.start()
-        with Journal(out / "results.jsonl") as journal:
-            totals, is_whole = run_function(root, out, slow_first, executor, journal)
-            records = list(journal.records())
-        killer.join()
+        try:
+            with Journal(out / "results.jsonl") as journal:
+                totals, is_whole = run_function(root, out, slow_first, executor, journal)
+                records = list(journal.records())
+        finally:
+            finished.set()
+            killer.join()
         executor.close()
         assert (totals.encoded, totals.failed, is_whole) == (6, 0, True)
         assert videos(out) == videos(local)
