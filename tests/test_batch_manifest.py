@@ -60,6 +60,24 @@ def test_kinds_say_the_same(tmp_path, name):
     assert second.settings.x264_params == (("ref", "2"), ("me", "umh"))
 
 
+@pytest.mark.parametrize(
+    ("defaults", "column", "value", "expected"),
+    [
+        ({}, "preset", "slow", {"preset": "slow"}),
+        ({"preset": "slow"}, "effort", "high", {"effort": "high"}),
+        ({"effort": "high"}, "rdo", "off", {"rdo": "off"}),
+        ({"preset": "slow"}, "rdo", "off", {"rdo": "off", "preset": "slow"}),
+        ({"crf": 20}, "qp", "30", {"qp": 30}),
+        ({"qp": 20}, "bitrate", "300", {"bitrate_kbps": 300}),
+        ({"effort": "high"}, "crf", "30", {"effort": "high", "crf": 30}),
+    ],
+)
+def test_value_takes_the_place_of_those_it_excludes(tmp_path, defaults, column, value, expected):
+    text = f"series,{column}\na,{value}\n"
+    (entry,) = read(tmp_path / "j.csv", text, defaults=EncodeSettings(**defaults))
+    assert entry.settings == EncodeSettings(**expected)
+
+
 def test_paths_are_relative_to_the_root_and_urls_stay(tmp_path):
     first, second = read(tmp_path / "j.csv", "series\na\ns3://bucket/b\n", root="/data")
     assert first.series == "/data/a"
@@ -75,6 +93,8 @@ def test_paths_are_relative_to_the_root_and_urls_stay(tmp_path):
         ("j.csv", "series,crf\na,99\n", "line 2, column crf: --crf 99.0 is out of range"),
         ("j.csv", "series,qp\na,2.5\n", "line 2, column qp: '2.5' is no whole number"),
         ("j.csv", "series,crf,qp\na,20,20\n", "line 2, column crf: --crf, --qp and --bitrate"),
+        ("j.csv", "series,effort\na,much\n", "line 2, column effort: --effort 'much' is unknown"),
+        ("j.csv", "series,effort,rdo\na,high,off\n", "line 2, column effort"),
         ("j.csv", "series,bit_depth\na,9\n", "line 2, column bit_depth"),
         ("j.csv", "series,rdo_strength\na,9\n", "line 2, column rdo_strength"),
         ("j.csv", "series,skip_bad\na,perhaps\n", "line 2, column skip_bad: 'perhaps' is neither"),

@@ -196,10 +196,13 @@ def _entry(
 
 
 def _settings(place: str, defaults: EncodeSettings, values: dict[str, Any]) -> EncodeSettings:
-    rates = ("crf", "qp", "bitrate")
     changes = dict(values)
-    if any(name in values for name in rates):
-        changes = {**dict.fromkeys(rates), **values}
+    for names in (("crf", "qp", "bitrate"), ("effort", "preset")):
+        # Those of a group exclude each other: one of a line takes the place of all.
+        if any(name in values for name in names):
+            changes = {**dict.fromkeys(names), **changes}
+    if values.get("rdo", "ssim") != "ssim":
+        changes = {"effort": None, **changes}
     if "bitrate" in changes:
         changes["bitrate_kbps"] = changes.pop("bitrate")
     try:
@@ -265,6 +268,7 @@ _COLUMNS: dict[str, Callable[[Any], Any]] = {
     "crf": _number,
     "qp": _integer,
     "bitrate": _number,
+    "effort": _text,
     "preset": _text,
     "rdo": _text,
     "rdo_strength": _number,
