@@ -7,6 +7,12 @@ from typing import Final
 CRF: Final = 23.0
 """x264's constant rate factor where no rate is asked for."""
 
+MIN_SSIM: Final = 0.95
+"""The SSIM to keep where only its target is given."""
+
+TARGETS: Final = ("worst", "mean", "p5")
+"""Over slices: the lowest SSIM, the mean, the 5th percentile; the first one by default."""
+
 RDO_STRENGTH: Final = 0.7
 """Share s of the theoretical QP offset that pays: distortion saturates and propagates."""
 

@@ -19,7 +19,7 @@ from ssimrdo.cli.options import (
 from ssimrdo.cli.progress import slice_progress
 
 if TYPE_CHECKING:
-    from ssimrdo.encoding import EncodeResult
+    from ssimrdo.encoding import EncodeResult, SearchInfo
 
 
 @click.command(
@@ -84,6 +84,18 @@ def _text(result: EncodeResult) -> str:
         f"  time      {result.seconds.total:.1f} s, "
         f"{result.frames / result.seconds.total:.1f} slices/s",
     ]
+    if result.search:
+        lines.append(f"  search    {_found(result.search)}")
     if result.skipped:
         lines.append(f"  left out  {len(result.skipped)} files; --json lists them")
     return "\n".join(lines)
+
+
+def _found(search: SearchInfo) -> str:
+    encodes = f"{search.encodes} encodes"
+    if not search.raised_slices:
+        return f"CRF {search.crf:g} for all slices, {encodes}"
+    return (
+        f"CRF {search.crf:g} with {search.raised_slices} slices raised: {search.saved_percent:.1f} "
+        f"% less than CRF {search.plain_crf:g} for all, {encodes}"
+    )

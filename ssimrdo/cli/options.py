@@ -60,6 +60,19 @@ _ENCODE_OPTIONS = (
         "--bitrate", type=float, metavar="KBPS", help="Mean bit rate in kbit/s, in two passes."
     ),
     click.option(
+        "--min-ssim",
+        type=float,
+        metavar="S",
+        help="Find the smallest file whose slices keep this SSIM. "
+        f"[default with --target: {defaults.MIN_SSIM:g}]",
+    ),
+    click.option(
+        "--target",
+        metavar="|".join(defaults.TARGETS),
+        help="Which SSIM --min-ssim is about: the worst slice's, the mean or the 5th percentile. "
+        f"[default: {defaults.TARGETS[0]}]",
+    ),
+    click.option(
         "--effort",
         metavar="|".join(defaults.EFFORTS),
         help=f"How thoroughly to search for a smaller file. [default: {defaults.EFFORT}]",
@@ -109,6 +122,8 @@ def encode_settings(
     crf: float | None,
     qp: int | None,
     bitrate: float | None,
+    min_ssim: float | None,
+    target: str | None,
     effort: str | None,
     preset: str | None,
     rdo: str,
@@ -133,6 +148,8 @@ def encode_settings(
         crf=crf,
         qp=qp,
         bitrate_kbps=bitrate,
+        min_ssim=min_ssim,
+        target=target,
         effort=effort,
         preset=preset,
         rdo=rdo,  # type: ignore[arg-type]

@@ -12,18 +12,20 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, open_series
 from ssimrdo.dicom.frames import check_size, choose_window, even, luma_frames, pad_to_even
 from ssimrdo.encoding.output import atomic_output, check_not_input, check_writable, container_of
 from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
-from ssimrdo.encoding.result import EncodeResult, Seconds, Summary, WindowUsed, X264Info
+from ssimrdo.encoding.result import EncodeResult, SearchInfo, Seconds, Summary, WindowUsed, X264Info
+from ssimrdo.encoding.search import Trial, find_smallest, quality
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import BadSliceError, EncoderError, InputError, VerificationError
 from ssimrdo.rdo.warmup import load_kernels
@@ -38,7 +40,12 @@ MAX_PENDING = 8
 """Slices that may wait to be measured; it bounds the memory they hold."""
 
 Progress = Callable[[int, int], None]
-"""Called with the number of slices done and the total; two passes count each slice twice."""
+"""Called with the number of slices done and the total, in which each encode counts each slice;
+while an SSIM is being searched for, the total is an upper bound."""
+
+
+Offsets = NDArray[np.float64] | None
+"""What is added to all quantizer offsets of each slice."""
 
 
 def encode(
@@ -110,10 +117,10 @@ def encode(
         job = _plan(found, settings, container, skip_bad)
         load_kernels(settings.bit_depth)
     with atomic_output(output, overwrite=overwrite) as (temporary, sidecar):
-        measured = _encode_to(temporary, job, clock, progress)
+        measured, search = _encode_to(temporary, job, clock, progress)
         with clock.measure("verify"):
             _verify(temporary, job, measured)
-        result = _result(output, temporary, job, measured, skipped, clock, started)
+        result = _result(output, temporary, job, measured, search, skipped, clock, started)
         _write_sidecar(sidecar, result, settings, note or {})
     return result
 
@@ -126,7 +133,6 @@ class _Job:
     settings: EncodeSettings
     container: str
     window: Window
-    parameters: Callable[[Path | None, bool], EncoderParameters]
     skip_bad: bool
 
 
@@ -158,20 +164,22 @@ class _Clock:
 
 def _plan(series: Series, settings: EncodeSettings, container: str, skip_bad: bool) -> _Job:
     check_size(series, series.slices[0].path)
-
-    def parameters(stats: Path | None, first_pass: bool) -> EncoderParameters:
-        return encoder_parameters(
-            settings,
-            width=even(series.columns),
-            height=even(series.rows),
-            sample_aspect_ratio=_sample_aspect_ratio(series),
-            raw_stream=container == "h264",
-            stats=stats,
-            first_pass=first_pass,
-        )
-
     window = choose_window(series, settings.window)
-    return _Job(series, settings, container, window, parameters, skip_bad)
+    return _Job(series, settings, container, window, skip_bad)
+
+
+def _parameters(
+    job: _Job, stats: Path | None = None, *, first_pass: bool = False
+) -> EncoderParameters:
+    return encoder_parameters(
+        job.settings,
+        width=even(job.series.columns),
+        height=even(job.series.rows),
+        sample_aspect_ratio=_sample_aspect_ratio(job.series),
+        raw_stream=job.container == "h264",
+        stats=stats,
+        first_pass=first_pass,
+    )
 
 
 def _sample_aspect_ratio(series: Series) -> Fraction:
@@ -189,32 +197,91 @@ def _sample_aspect_ratio(series: Series) -> Fraction:
     return ratio
 
 
-def _encode_to(path: Path, job: _Job, clock: _Clock, progress: Progress | None) -> _Measured:
-    two_passes = job.settings.bitrate_kbps is not None
-    report = _reporter(progress, len(job.series.slices), 2 if two_passes else 1)
-    if not two_passes:
-        return _encode_pass(path, job, job.parameters(None, False), clock, report)
+def _encode_to(
+    path: Path, job: _Job, clock: _Clock, progress: Progress | None
+) -> tuple[_Measured, SearchInfo | None]:
+    report = _Reporter(progress, len(job.series.slices))
+    if job.settings.min_ssim is not None:
+        return _search_to(path, job, job.settings.min_ssim, clock, report)
+    if job.settings.bitrate_kbps is not None:
+        return _encode_twice(path, job, clock, report), None
+    report.expect(1)
+    return _encode_pass(path, job, _parameters(job), clock, report), None
+
+
+def _encode_twice(path: Path, job: _Job, clock: _Clock, report: _Reporter) -> _Measured:
     # Named before it is made, so that no signal finds a folder that nobody removes.
     folder = Path(tempfile.gettempdir(), f"ssimrdo-{secrets.token_hex(8)}")
+    report.expect(2)
     try:
         folder.mkdir(mode=0o700)
         stats = folder / "x264_2pass.log"
-        _encode_pass(None, job, job.parameters(stats, True), clock, report)
-        return _encode_pass(path, job, job.parameters(stats, False), clock, report)
+        first = _parameters(job, stats, first_pass=True)
+        _encode_pass(None, job, first, clock, report, measuring=False)
+        return _encode_pass(path, job, _parameters(job, stats), clock, report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reporter(progress: Progress | None, slices: int, passes: int) -> Callable[[], None]:
-    done = 0
+def _search_to(
+    path: Path, job: _Job, min_ssim: float, clock: _Clock, report: _Reporter
+) -> tuple[_Measured, SearchInfo]:
+    """Search without writing, then write the best encode, which must come out the same."""
+    target = job.settings.target
+    assert target is not None, "settings have both or none"
 
-    def report() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, slices * passes)
+    def encode_at(crf: float, offsets: Offsets, to: Path | None) -> _Measured:
+        settings = replace(job.settings, crf=crf, min_ssim=None, target=None)
+        there = replace(job, settings=settings)
+        return _encode_pass(to, there, _parameters(there), clock, report, slice_offsets=offsets)
 
-    return report
+    def trial(crf: float, offsets: Offsets, encodes_left: int) -> Trial:
+        report.expect(encodes_left + 1)
+        measured = encode_at(crf, offsets, None)
+        return Trial(crf, offsets, _ssim(measured), measured.payload_bytes)
+
+    found = find_smallest(trial, min_ssim, target)
+    best, plain = found.best, found.plain
+    report.expect(1)
+    measured = encode_at(best.crf, best.offsets, path)
+    if measured.payload_bytes != best.payload_bytes or (_ssim(measured) != best.ssim).any():
+        raise VerificationError("x264 did not encode the same slices to the same bytes again")
+    return measured, SearchInfo(
+        min_ssim=min_ssim,
+        ssim=quality(best.ssim, target),
+        target=target,
+        crf=best.crf,
+        raised_slices=best.raised,
+        encodes=found.encodes + 1,
+        payload_bytes=best.payload_bytes,
+        plain_crf=plain.crf,
+        plain_payload_bytes=plain.payload_bytes,
+        saved_percent=100 * (1 - best.payload_bytes / plain.payload_bytes),
+    )
+
+
+def _ssim(measured: _Measured) -> NDArray[np.float64]:
+    """Return SSIM per slice in presentation order."""
+    return np.array([measured.qualities[index].ssim for index in range(len(measured.qualities))])
+
+
+class _Reporter:
+    """Counts slices over all encodes."""
+
+    def __init__(self, progress: Progress | None, slices: int) -> None:
+        self._progress = progress
+        self._slices = slices
+        self._done = 0
+        self._total = 0
+
+    def expect(self, encodes: int) -> None:
+        """Set how many encodes are still to come, at most."""
+        self._total = self._done + encodes * self._slices
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _encode_pass(
@@ -223,15 +290,18 @@ def _encode_pass(
     parameters: EncoderParameters,
     clock: _Clock,
     report: Callable[[], None],
+    *,
+    measuring: bool = True,
+    slice_offsets: Offsets = None,
 ) -> _Measured:
-    """Run one pass; without a path its packets are dropped and nothing is measured."""
+    """Run one pass; without a path its packets are dropped."""
     measured = _Measured()
     sources: dict[int, NDArray[Any]] = {}
     pending: deque[Future[None]] = deque()
     # Measuring lets go of the interpreter lock, so it runs beside reading and encoding.
     with ThreadPoolExecutor(max_workers=1) as measurer, _open_encoder(job, parameters) as encoder:
         measured.headers = encoder.headers()
-        if path is not None and job.container != "h264":
+        if job.container != "h264":
             measured.payload_bytes = len(sei_units(measured.headers))
         writer = (
             nullcontext(_drop)
@@ -239,10 +309,11 @@ def _encode_pass(
             else packet_writer(path, job.container, headers=measured.headers, fps=job.settings.fps)
         )
         with writer as write:
-            packets = _packets(encoder, _luma(job, measured), job, sources, clock, report)
+            luma = _luma(job, measured)
+            packets = _packets(encoder, luma, slice_offsets, job, sources, clock, report)
             for packet in packets:
                 source = sources.pop(packet.pts)
-                if path is None:
+                if not measuring:
                     continue
                 with clock.measure("encode"):
                     write(packet)
@@ -274,6 +345,7 @@ def _drop(packet: Packet) -> None:
 def _packets(
     encoder: Encoder,
     frames: Iterable[NDArray[Any]],
+    slice_offsets: Offsets,
     job: _Job,
     sources: dict[int, NDArray[Any]],
     clock: _Clock,
@@ -291,6 +363,9 @@ def _packets(
         padded = pad_to_even(luma)
         with clock.measure("analyse"):
             controls = frame_controls(settings, padded, count)
+            if slice_offsets is not None and controls.offsets is not None:
+                raised = controls.offsets + np.float32(slice_offsets[count])
+                controls = controls._replace(offsets=raised)
         sources[count] = luma
         with clock.measure("encode"):
             packet = encoder.encode(padded, pts=count, **controls._asdict())
@@ -347,6 +422,7 @@ def _result(
     temporary: Path,
     job: _Job,
     measured: _Measured,
+    search: SearchInfo | None,
     skipped: tuple[SkippedFile, ...],
     clock: _Clock,
     started: float,
@@ -373,6 +449,7 @@ def _result(
         ),
         x264=X264Info(x264_build(), x264_settings(measured.headers)),
         skipped=(*skipped, *bad),
+        search=search,
     )
 
 

@@ -58,6 +58,44 @@ class X264Info:
 
 
 @dataclass(frozen=True)
+class SearchInfo:
+    """What the search for the smallest file with an SSIM found.
+
+    Parameters
+    ----------
+    min_ssim, ssim : float
+        SSIM asked for and reached, over slices as ``target`` says.
+    target : str
+        ``worst``, ``mean`` or ``p5``.
+    crf : float
+        CRF of the file.
+    raised_slices : int
+        Slices that have a finer quantizer than the CRF gives.
+    encodes : int
+        How many encodes it took, the file's own among them.
+    payload_bytes : int
+        Size of the video without its container.
+    plain_crf : float
+        The highest CRF found that reaches ``min_ssim`` without raising any slice.
+    plain_payload_bytes : int
+        Size of the video at that CRF.
+    saved_percent : float
+        How much smaller the file's video is than that.
+    """
+
+    min_ssim: float
+    ssim: float
+    target: str
+    crf: float
+    raised_slices: int
+    encodes: int
+    payload_bytes: int
+    plain_crf: float
+    plain_payload_bytes: int
+    saved_percent: float
+
+
+@dataclass(frozen=True)
 class EncodeResult:
     """What came out of an encode.
 
@@ -87,6 +125,8 @@ class EncodeResult:
         Encoder build and settings.
     skipped : tuple of SkippedFile
         Files that were left out, with the reason.
+    search : SearchInfo, optional
+        What was found where an SSIM was asked for in place of a rate.
     """
 
     output: str
@@ -104,10 +144,14 @@ class EncodeResult:
     seconds: Seconds
     x264: X264Info
     skipped: tuple[SkippedFile, ...]
+    search: SearchInfo | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the result as JSON types."""
-        return {**dataclasses.asdict(self), "skipped": [_as_dict(file) for file in self.skipped]}
+        """Return the result as JSON types; ``search`` is there only after one."""
+        record = dataclasses.asdict(self)
+        if self.search is None:
+            del record["search"]
+        return {**record, "skipped": [_as_dict(file) for file in self.skipped]}
 
 
 def _as_dict(file: SkippedFile) -> dict[str, str]:

@@ -68,6 +68,12 @@ class EncodeSettings:
         Constant quantizer of P-frames, 1 to 51, in place of ``crf``.
     bitrate_kbps : float, optional
         Mean bit rate, reached in two passes, in place of ``crf``.
+    min_ssim : float, optional
+        Make the smallest file whose slices keep this SSIM, between 0 and 1, in place of ``crf``;
+        0.95 where only ``target`` is given. It needs ``rdo="ssim"``.
+    target : {"worst", "mean", "p5"}, optional
+        Which SSIM ``min_ssim`` is about: the worst slice's, the mean or the 5th percentile over
+        slices; ``"worst"`` where only ``min_ssim`` is given.
     effort : str, optional
         How thoroughly x264 searches: one of :data:`ssimrdo.defaults.EFFORTS`, ``"default"``
         unless a preset is given. It needs ``rdo="ssim"``.
@@ -99,6 +105,8 @@ class EncodeSettings:
     crf: float | None = None
     qp: int | None = None
     bitrate_kbps: float | None = None
+    min_ssim: float | None = None
+    target: str | None = None
     effort: str | None = None
     preset: str | None = None
     rdo: Literal["ssim", "off"] = "ssim"
@@ -110,10 +118,12 @@ class EncodeSettings:
     x264_params: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        rates = [r for r in (self.crf, self.qp, self.bitrate_kbps) if r is not None]
-        if len(rates) > 1:
-            raise InputError("--crf, --qp and --bitrate exclude each other: give one")
-        if not rates:
+        _check_min_ssim(self)
+        rates = (self.crf, self.qp, self.bitrate_kbps, self.min_ssim)
+        given = [rate for rate in rates if rate is not None]
+        if len(given) > 1:
+            raise InputError("--crf, --qp, --bitrate and --min-ssim exclude each other: give one")
+        if not given:
             object.__setattr__(self, "crf", defaults.CRF)
         _check_rate(self)
         _check_range("--rdo-strength", self.rdo_strength, 0, MAX_STRENGTH)
@@ -184,6 +194,21 @@ def _check_rate(settings: EncodeSettings) -> None:
                 f"allow: use {MIN_CRF:g} or more"
             )
         _check_range("--crf", settings.crf, 0, MAX_QP)
+
+
+def _check_min_ssim(settings: EncodeSettings) -> None:
+    if settings.min_ssim is None and settings.target is None:
+        return
+    if settings.rdo != "ssim":
+        raise InputError("--min-ssim goes with --rdo ssim")
+    if settings.min_ssim is None:
+        object.__setattr__(settings, "min_ssim", defaults.MIN_SSIM)
+    if settings.target is None:
+        object.__setattr__(settings, "target", defaults.TARGETS[0])
+    _check_choice("--target", settings.target, defaults.TARGETS)
+    assert settings.min_ssim is not None
+    if not 0 < settings.min_ssim < 1:
+        raise InputError(f"--min-ssim {settings.min_ssim:g} is out of range: between 0 and 1")
 
 
 def _check_search(settings: EncodeSettings) -> None:
