@@ -197,10 +197,14 @@ def _entry(
 
 def _settings(place: str, defaults: EncodeSettings, values: dict[str, Any]) -> EncodeSettings:
     changes = dict(values)
-    for names in (("crf", "qp", "bitrate"), ("effort", "preset")):
-        # Those of a group exclude each other: one of a line takes the place of all.
+    for names in (_RATES, ("effort", "preset")):
+        # They exclude each other: one of a line takes the place of all.
         if any(name in values for name in names):
             changes = {**dict.fromkeys(names), **changes}
+    if "target" in values and not any(name in values for name in _RATES):
+        changes = {**dict.fromkeys(_RATES), "min_ssim": defaults.min_ssim, **changes}
+    elif "min_ssim" in changes and "min_ssim" not in values:
+        changes = {"target": None, **changes}
     if values.get("rdo", "ssim") != "ssim":
         changes = {"effort": None, **changes}
     if "bitrate" in changes:
@@ -260,6 +264,8 @@ def _flag(value: Any) -> bool:
         raise _BadValueError(f"{value!r} is neither true nor false") from None
 
 
+_RATES = ("crf", "qp", "bitrate", "min_ssim")
+
 _COLUMNS: dict[str, Callable[[Any], Any]] = {
     "series": _text,
     "output": _output,
@@ -268,6 +274,8 @@ _COLUMNS: dict[str, Callable[[Any], Any]] = {
     "crf": _number,
     "qp": _integer,
     "bitrate": _number,
+    "min_ssim": _number,
+    "target": _text,
     "effort": _text,
     "preset": _text,
     "rdo": _text,
