@@ -124,6 +124,7 @@ def test_folder_with_several_series_gives_an_output_each(tmp_path):
     before = outputs(tmp_path)
     assert len(before) == 2
     assert {len(job.files) for job in before.values()} == {2}
+    assert "1.2." not in str([(job.name, job.output) for job in before.values()])
     # A series that comes later changes no name.
     write_slice(tmp_path / "all/third.dcm", PIXELS, SeriesInstanceUID="1.1.1")
     assert set(before) < set(outputs(tmp_path))

@@ -75,7 +75,9 @@ def jobs_of_found(
     names = Names(settings.suffix)
     for index, found in enumerate(founds, 1):
         relative = _relative(found.folder, root)
-        shown = relative if found.alone or found.uid is None else f"{relative} ({found.uid})"
+        # UIDs lead whoever has the archive to the patient.
+        is_told = found.alone or found.uid is None
+        shown = relative if is_told else f"{relative} ({hashed(found.uid or '')[:8]})"
         yield Job(
             series=found.folder,
             out_root=out_root,
