@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
-GUESSED_SLICES_PER_S = 50.0
+GUESSED_SLICES_PER_S = 40.0
 """Of one job with one thread at 512x512, until a batch has measured its own."""
 
 _EPILOG = """\b
