@@ -27,13 +27,18 @@ SLACK: Final = 0.05
 """Quality above the goal that is as good as none, as the CRF that it is worth."""
 
 MARGIN: Final = 0.2
-"""By how much more than estimated a slice is raised, in QP steps; encodes scatter that much."""
+"""By how much more than estimated a slice is raised, in QP steps; encodes scatter that much. It
+grows by a quarter with each encode, because one of many slices often falls short by chance."""
 
 WORTHWHILE: Final = 0.995
 """Share of the bytes that one more encode has to come below for another one to follow."""
 
 RAISED_SHARE: Final = 0.9
 """Share of the slices that are raised: the CRF of all is that which suffices for the others."""
+
+MAX_RISE: Final = 6.0
+"""The CRF of a file with raised slices is at most this far above the one that needs none; further
+apart, slices that are raised lose what those they refer to no longer have."""
 
 THEORETICAL_SLOPE: Final = math.log(2) / 3
 """Of :func:`log_error` over CRF."""
@@ -237,7 +242,7 @@ def needed_crfs(
 
 
 def corrected_offsets(
-    offsets: NDArray[Any], spare: NDArray[Any], exempt: int
+    offsets: NDArray[Any], spare: NDArray[Any], exempt: int, margin: float = MARGIN
 ) -> NDArray[np.float64]:
     """Return better offsets: finer for slices below the goal, coarser for those far above.
 
@@ -249,12 +254,15 @@ def corrected_offsets(
         By how many QP steps each slice is above the goal; negative below it.
     exempt : int
         How many of the lowest slices may stay below.
+    margin : float
+        How far above the goal slices are brought that are not half as far, in QP steps.
     """
-    finer = offsets + spare - MARGIN
-    finer[np.argsort(spare)[:exempt]] = offsets[np.argsort(spare)[:exempt]]
+    finer = offsets + spare - margin
+    lowest = np.argsort(spare)[:exempt]
+    finer[lowest] = offsets[lowest]
     # Half of what could be given back, because slices share their references.
-    coarser = np.minimum(0, offsets + (spare - 2 * MARGIN) / 2)
-    corrected = np.where(spare < 0, finer, np.where(spare > 3 * MARGIN, coarser, offsets))
+    coarser = np.minimum(0, offsets + (spare - 2 * margin) / 2)
+    corrected = np.where(spare < margin / 2, finer, np.where(spare > 3 * margin, coarser, offsets))
     return np.maximum(corrected, -MAX_CRF)
 
 
@@ -266,19 +274,26 @@ def _raise_slices(
     needed, slopes = needed_crfs(np.array([trial.crf for trial in trials]), ssim, goal)
     share = EXEMPT_SHARE[target]
     needed = np.maximum(needed, np.quantile(needed, share))
-    crf = round(min(float(np.quantile(needed, RAISED_SHARE)), MAX_CRF), 2)
+    enough = float(np.quantile(needed, RAISED_SHARE))
+    crf = round(min(enough, plain.crf + MAX_RISE, MAX_CRF), 2)
     if crf - plain.crf <= 2 * SLACK:
         return []
     offsets = np.minimum(0, needed - MARGIN - crf)
     raised: list[Trial] = []
-    smallest = plain.payload_bytes
+    smallest: float = math.inf
     while len(raised) < MAX_FLOOR_ENCODES:
         trial = encode(crf, offsets, MAX_FLOOR_ENCODES - len(raised))
         raised.append(trial)
-        if quality(trial.ssim, target) >= goal:
-            if len(raised) > 1 and trial.payload_bytes > WORTHWHILE * smallest:
-                break
-            smallest = min(smallest, trial.payload_bytes)
+        reached = quality(trial.ssim, target) >= goal
+        # Once the goal is reached, each further encode has to pay.
+        if smallest < math.inf and not (reached and trial.payload_bytes < WORTHWHILE * smallest):
+            break
+        if reached:
+            smallest = trial.payload_bytes
         spare = (log_error(goal) - log_error(trial.ssim)) / slopes
-        offsets = corrected_offsets(offsets, spare, int(share * (len(spare) - 1)))
+        margin = MARGIN * (3 + len(raised)) / 4
+        corrected = corrected_offsets(offsets, spare, int(share * (len(spare) - 1)), margin)
+        # Slices that share references move each other; giving nothing back any more ends that.
+        settling = len(raised) > MAX_FLOOR_ENCODES // 2
+        offsets = np.minimum(offsets, corrected) if settling else corrected
     return raised

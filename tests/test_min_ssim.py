@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from dicom_files import write_series
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
+from video_files import SOFT_TISSUE, ct_volume, frames_of, plane, run_command, windowed
+
+from ssimrdo import EncodeSettings, InputError, Window, encode
+from ssimrdo.encoding.search import (
+    MAX_CRF_ENCODES,
+    MAX_FLOOR_ENCODES,
+    Trial,
+    corrected_offsets,
+    find_smallest,
+    needed_crfs,
+    next_crf,
+    quality,
+)
+
+# x264's streams are sure to repeat at this width; see test_encode.py.
+SLICES, ROWS, COLUMNS = 10, 48, 256
+GOAL = 0.93
+BASE = {"window": Window(*SOFT_TISSUE), "preset": "veryfast"}
+
+
+@pytest.fixture
+def ssimrdo(capfd):
+    return partial(run_command, capfd)
+
+
+@pytest.fixture(scope="module")
+def volume():
+    """Slices whose contrast and noise grow, so that their SSIM differs at one CRF."""
+    volume = ct_volume(SLICES, ROWS, COLUMNS)
+    factors = np.linspace(0.3, 1, SLICES)[:, np.newaxis, np.newaxis]
+    return np.where(volume > -500, 40 + factors * (volume - 40.0), volume).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def series(volume, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ct")
+    write_series(folder, volume)
+    return folder
+
+
+def ssim_of(output, volume, bit_depth=8):
+    """Return SSIM of what FFmpeg decodes, by scikit-image."""
+    options = {
+        "data_range": 2**bit_depth - 1,
+        "gaussian_weights": True,
+        "use_sample_covariance": False,
+    }
+    pairs = zip(volume, frames_of(output), strict=True)
+    return np.array(
+        [
+            structural_similarity(
+                windowed(hu, bit_depth=bit_depth), plane(shown).astype(int), **options
+            )
+            for hu, shown in pairs
+        ]
+    )
+
+
+TARGETS = {"worst": np.min, "mean": np.mean, "p5": lambda ssim: np.percentile(ssim, 5)}
+
+
+@pytest.mark.parametrize(
+    ("target", "suffix", "bit_depth"),
+    [("worst", ".mp4", 8), ("worst", ".h264", 10), ("mean", ".mkv", 8), ("p5", ".mp4", 10)],
+)
+def test_decoded_slices_keep_the_ssim_in_no_more_bytes(
+    target, suffix, bit_depth, volume, series, tmp_path
+):
+    output = tmp_path / f"out{suffix}"
+    settings = EncodeSettings(min_ssim=GOAL, target=target, bit_depth=bit_depth, **BASE)
+    result = encode(series, output, settings)
+    search = result.search
+    reached = TARGETS[target](ssim_of(output, volume, bit_depth))
+    assert reached >= GOAL - 1e-4
+    assert search.ssim == pytest.approx(reached, abs=1e-4)
+
+    def plain(crf):
+        path = tmp_path / f"{crf:g}{suffix}"
+        encode(series, path, EncodeSettings(crf=crf, bit_depth=bit_depth, **BASE))
+        return path.stat().st_size, TARGETS[target](ssim_of(path, volume, bit_depth))
+
+    plain_bytes, plain_ssim = plain(search.plain_crf)
+    assert plain_ssim >= GOAL - 1e-4
+    # A small step further the plain answer falls short: it is the highest CRF.
+    assert plain(search.plain_crf + 1)[1] < GOAL
+    saved = 100 * (1 - search.payload_bytes / search.plain_payload_bytes)
+    assert search.saved_percent == pytest.approx(saved)
+    assert plain_bytes - result.bytes == pytest.approx(
+        search.plain_payload_bytes - search.payload_bytes, abs=64
+    )
+    if target == "mean":
+        assert (search.crf, search.raised_slices) == (search.plain_crf, 0)
+    else:
+        assert search.saved_percent > 3
+        assert search.crf > search.plain_crf
+        assert 0 < search.raised_slices <= SLICES
+
+
+def test_search_is_in_the_sidecar_and_progress_adds_up(series, tmp_path):
+    calls = []
+    result = encode(
+        series,
+        tmp_path / "out.mp4",
+        EncodeSettings(min_ssim=GOAL, **BASE),
+        progress=lambda *call: calls.append(call),
+    )
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert sidecar["search"] == result.as_dict()["search"]
+    assert (sidecar["settings"]["min_ssim"], sidecar["settings"]["target"]) == (GOAL, "worst")
+    assert [done for done, _ in calls] == list(range(1, SLICES * result.search.encodes + 1))
+    totals = [total for _, total in calls]
+    assert calls[-1] == (totals[-1], totals[-1])
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_bad_slices_are_left_out_of_every_encode(volume, tmp_path):
+    files = write_series(tmp_path / "ct", volume, compress="1.2.840.10008.1.2.4.80")
+    data = files[5].read_bytes()
+    start = data.index(b"\xff\xd8\xff\xf7")
+    files[5].write_bytes(data[: start + 2] + bytes(len(data) - start - 4) + data[-2:])
+    settings = EncodeSettings(min_ssim=GOAL, **BASE)
+    result = encode(tmp_path / "ct", tmp_path / "out.mp4", settings, skip_bad=True)
+    assert [file.path for file in result.skipped] == [files[5].name]
+    kept = [hu for index, hu in enumerate(volume) if index != 5]
+    assert ssim_of(tmp_path / "out.mp4", kept).min() >= GOAL - 1e-4
+
+
+def test_command_reports_the_search(ssimrdo, series, tmp_path):
+    options = ["--window", "40/400", "--preset", "veryfast"]
+    done = ssimrdo("encode", series, "-o", tmp_path / "a.mp4", "--target", "worst", *options)
+    assert (done.status, done.err) == (0, "")
+    assert "search    CRF" in done.out
+    sidecar = json.loads((tmp_path / "a.json").read_text())
+    assert sidecar["settings"]["min_ssim"] == 0.95
+    assert sidecar["ssim"]["min"] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--min-ssim", "0"], "out of range"),
+        (["--min-ssim", "1"], "out of range"),
+        (["--min-ssim", "nan"], "out of range"),
+        (["--min-ssim", "0.9", "--crf", "20"], "exclude each other"),
+        (["--target", "mean", "--bitrate", "100"], "exclude each other"),
+        (["--min-ssim", "0.9", "--rdo", "off"], "--rdo ssim"),
+        (["--min-ssim", "0.9", "--target", "best"], "worst, mean, p5"),
+        (["--min-ssim", "0.99999", "--preset", "ultrafast"], "cannot be reached"),
+    ],
+)
+def test_refusals(ssimrdo, series, tmp_path, options, message):
+    done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", *options)
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_highest_crf_where_all_are_above_the_goal(series, tmp_path):
+    result = encode(series, tmp_path / "out.mp4", EncodeSettings(min_ssim=0.01, **BASE))
+    assert (result.search.crf, result.search.raised_slices) == (51, 0)
+
+
+curves = st.builds(
+    lambda crf, slope: lambda at: 1 / (1 + np.exp(slope * (at - crf))) * 0.9999,
+    st.floats(20, 90),
+    st.floats(0.1, 0.4),
+)
+
+
+@given(curves, st.floats(0.5, 0.995))
+def test_crf_search_ends_close_below_the_crossing_of_a_curve(curve, goal):
+    points = []
+    crf = 23.0
+    while crf is not None:
+        assert 1 <= crf <= 51
+        points.append((crf, float(curve(crf))))
+        assert len(points) <= MAX_CRF_ENCODES
+        crf = next_crf(points, goal)
+    reaching = [crf for crf, ssim in points if ssim >= goal]
+    if curve(1) < goal:
+        assert not reaching
+        assert min(points)[0] == 1
+    elif curve(51) >= goal:
+        assert max(reaching) == 51
+    else:
+        assert curve(max(reaching) + 0.15) < goal
+
+
+@given(st.floats(10, 40), st.floats(0.15, 0.3), st.floats(0.8, 0.99))
+def test_needed_crf_is_exact_on_the_models_own_curve(needed, slope, goal):
+    # ln(1/SSIM - 1) is a line that takes the goal's value at the needed CRF.
+    crfs = np.array([30.0, 18.0, 25.0])
+    error = np.log(1 / goal - 1) + slope * (crfs - needed)
+    ssim = 1 / (1 + np.exp(error))
+    found, slopes = needed_crfs(crfs, ssim[:, np.newaxis], goal)
+    assert found == pytest.approx([needed], abs=1e-4)
+    assert slopes == pytest.approx([slope], abs=1e-5)
+
+
+def test_offsets_go_down_where_short_and_up_where_there_is_much_to_spare():
+    spare = np.array([-1.0, -3.0, 0.4, 4.0, 50.0])
+    corrected = corrected_offsets(np.full(5, -2.0), spare, 0)
+    assert corrected[0] < -3
+    assert corrected[1] < -5
+    assert corrected[2] == -2
+    assert -2 < corrected[3] < 2
+    assert corrected[4] == 0
+    assert corrected_offsets(np.full(5, -2.0), spare, 1)[1] == -2
+
+
+def synthetic(needed, goal):
+    """Return an encoder of independent slices, each of which needs its own CRF."""
+    calls = []
+
+    def run(crf, offsets, encodes_left):
+        calls.append(encodes_left)
+        qp = crf + (np.zeros(len(needed)) if offsets is None else offsets)
+        error = np.log(1 / goal - 1) + np.log(2) / 3 * (qp - needed)
+        size = int(np.sum(1e6 * 2 ** (-qp / 6)))
+        return Trial(crf, offsets, 1 / (1 + np.exp(error)), size)
+
+    return run, calls
+
+
+@given(st.lists(st.floats(15, 40), min_size=2, max_size=40), st.sampled_from(["worst", "p5"]))
+def test_independent_slices_end_close_to_what_each_needs(needed, target):
+    needed = np.array(needed)
+    run, calls = synthetic(needed, GOAL)
+    found = find_smallest(run, GOAL, target)
+    assert quality(found.best.ssim, target) >= GOAL
+    assert found.best.payload_bytes <= found.plain.payload_bytes
+    assert found.encodes == len(calls) <= MAX_CRF_ENCODES + MAX_FLOOR_ENCODES
+    assert all(later < earlier for earlier, later in pairwise(calls))
+    # No encode of independent slices reaches the goal in less than this.
+    share = {"worst": 0, "p5": 0.05}[target]
+    floor = np.maximum(needed, np.quantile(needed, share))
+    ideal = np.sum(1e6 * 2 ** (-np.minimum(floor, found.best.crf) / 6))
+    assert found.best.payload_bytes <= 1.15 * ideal
+
+
+def test_out_of_reach_names_the_best_that_was_reached():
+    run, _ = synthetic(np.full(3, -20.0), GOAL)
+    best = quality(run(1.0, None, 0).ssim, "worst")
+    with pytest.raises(InputError, match=f"{best:.5f} at CRF 1"):
+        find_smallest(run, GOAL, "worst")
