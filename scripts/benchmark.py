@@ -20,7 +20,16 @@ from typing import Any
 from ssimrdo.cli.compare import encode_progress
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.evaluate import CompareSettings, cache, compare
-from ssimrdo.evaluate.markdown import MODE_NAMES, bd_table, paper_table, replace_block
+from ssimrdo.evaluate.markdown import (
+    MODE_NAMES,
+    Target,
+    bd_table,
+    leave_one_out_table,
+    pair_table,
+    paper_table,
+    replace_block,
+    target_table,
+)
 from ssimrdo.evaluate.record import check_folder, report_folder, write_report
 from ssimrdo.evaluate.report.text import TIMING_NOTES
 from ssimrdo.evaluate.viewers import write_page
@@ -28,12 +37,26 @@ from ssimrdo.evaluate.viewers import write_page
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "data" / "phantom"
 README = ROOT / "README.md"
+METHOD = ROOT / "docs" / "method.md"
 VARIABLE = "SSIMRDO_CT_DATA"
-BLOCK = "benchmark"
 
 MODES = ("crf", "qp")
 ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
-TESTS = ("ssim",)
+TESTS = ("ssim,preset=medium", "ssim")
+"""The first is what the paper's figures stand beside: offsets alone."""
+
+SLOW_X264 = ("x264-ssim:slow", "x264-ssim:slower", "x264-ssim:veryslow")
+EFFORTS = ("ssim,effort=fast", "ssim", "ssim,effort=high", "ssim,effort=max")
+STRENGTHS = tuple(f"ssim,preset=medium,strength={s}" for s in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
+TARGETS = (
+    Target("qp", "ssim,preset=medium", ("x264",), -14, 1.05),
+    Target("crf", "ssim,preset=medium", ("x264",), -14, 1.05),
+    Target("crf", "ssim,preset=medium", ("x264-ssim",), -4, 1.05),
+    Target("crf", "ssim", ("x264-ssim",), -14, 1.6),
+    Target("crf", "ssim", ("x264",), -22, 1.6),
+    Target("crf", "ssim,effort=max", ("svtav1",), 0, 1),
+    Target("crf", "ssim", ("x264-ssim", *SLOW_X264), -8),
+)
 EXIT_SOME_FAILED = 3
 
 
@@ -62,11 +85,13 @@ def chosen_series(names: list[str]) -> list[Path]:
 
 
 def run(
-    series: list[Path], settings: CompareSettings, options: argparse.Namespace
+    series: list[Path],
+    settings: CompareSettings,
+    options: argparse.Namespace,
+    folder: Path | None,
 ) -> dict[str, Any]:
     """Compare in one mode, write the report if it is asked for, and return it."""
     print(f"benchmark: {MODE_NAMES[settings.mode]}, {len(series)} series", file=sys.stderr)
-    folder = options.output / settings.mode if options.output else None
     cache_folder = None if options.no_cache else cache.default_folder()
     with (
         encode_progress() as advance,
@@ -81,6 +106,17 @@ def run(
     return report
 
 
+def report_folders(options: argparse.Namespace, names: list[str]) -> dict[str, Path | None]:
+    """Return where reports go, checked before any work is done for them."""
+    if options.output is None:
+        return dict.fromkeys(names)
+    options.output.mkdir(parents=True, exist_ok=True)
+    folders = {name: options.output / name for name in names}
+    for folder in folders.values():
+        check_folder(folder, overwrite=options.overwrite)
+    return dict(folders)
+
+
 def command_line() -> str:
     """Return the command as given, without the folders that paths lie in."""
     words = []
@@ -93,17 +129,23 @@ def command_line() -> str:
     return shlex.join(["scripts/benchmark", *words])
 
 
-def text_of(reports: list[dict[str, Any]]) -> str:
-    """Return the tables with what they were made from."""
+def about(reports: list[dict[str, Any]]) -> str:
+    """Return when, how and from what tables were made."""
     first = reports[0]
     good = [one for one in first["series"] if one["error"] is None]
     series = ", ".join(f"{one['name']} ({one['slices']} slices)" for one in good)
     machine = f"{first['machine']['cores']} cores of {first['machine']['cpu']}"
-    notes = dict.fromkeys(TIMING_NOTES.get(report["timing"], "") for report in reports)
-    made = (
+    return (
         f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
         f"`{VARIABLE}=… {command_line()}` on {machine}. Series: {series}."
     )
+
+
+def text_of(reports: list[dict[str, Any]]) -> str:
+    """Return the tables with what they were made from."""
+    first = reports[0]
+    made = about(reports)
+    notes = dict.fromkeys(TIMING_NOTES.get(report["timing"], "") for report in reports)
     about_bd = " ".join(
         [
             f"BD-rate against {first['encoders'][0]['label']}, negative is a saving: mean over "
@@ -126,16 +168,18 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def update_readme(text: str) -> None:
-    """Put the text into its block of the README."""
+def update(page: Path, blocks: dict[str, str]) -> None:
+    """Put texts into their blocks of a page."""
+    text = page.read_text()
     try:
-        updated = replace_block(README.read_text(), text, name=BLOCK)
+        for name, block in blocks.items():
+            text = replace_block(text, block, name=name)
     except ValueError as error:
-        raise InputError(f"README.md {error}") from error
-    temporary = README.with_name(".README.md.partial")
+        raise InputError(f"{page.name} {error}") from error
+    temporary = page.with_name(f".{page.name}.partial")
     try:
-        temporary.write_text(updated)
-        temporary.replace(README)
+        temporary.write_text(text)
+        temporary.replace(page)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -150,7 +194,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("-o", "--output", type=Path, metavar="FOLDER", help="write reports to FOLDER/crf and /qp")
-    add("--update", action="store_true", help="put the tables into README.md as well")
+    add("--update", action="store_true", help="put the tables into README.md or docs/method.md")
+    add(
+        "--method",
+        action="store_true",
+        help="the tables of docs/method.md instead: targets, efforts and leave-one-series-out, on "
+        f"the series of {VARIABLE} alone",
+    )
     add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
     add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
     add("--slices", type=int, metavar="N", help="only the first N slices of each series")
@@ -192,17 +242,46 @@ def benchmark(options: argparse.Namespace) -> int:
         )
         for mode in dict.fromkeys(options.mode or MODES)
     ]
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        for one in settings:
-            check_folder(options.output / one.mode, overwrite=options.overwrite)
-    reports = [run(series, one, options) for one in settings]
+    folders = report_folders(options, [one.mode for one in settings])
+    reports = [run(series, one, options, folders[one.mode]) for one in settings]
     text = text_of(reports)
     print(text)
     if options.update:
-        update_readme(text)
+        update(README, {"benchmark": text})
+    return exit_status(reports)
+
+
+def exit_status(reports: list[dict[str, Any]]) -> int:
+    """Return 3 if a series had to be left out."""
     failed = any(one["error"] for report in reports for one in report["series"])
     return EXIT_SOME_FAILED if failed else 0
+
+
+def method(options: argparse.Namespace) -> int:
+    """Print the tables of docs/method.md; 3 if a series had to be left out."""
+    series = [path for path in chosen_series(options.series) if path != PHANTOM]
+    common = {"slices": options.slices, "jobs": options.jobs}
+    anchors = ("x264", "x264-ssim", "svtav1", *SLOW_X264)
+    settings = {
+        "crf": CompareSettings(anchors=anchors, tests=(TESTS[0], *EFFORTS), **common),
+        "qp": CompareSettings(mode="qp", tests=TESTS, **common),
+        "strength": CompareSettings(anchors=("x264-ssim",), tests=STRENGTHS, **common),
+    }
+    folders = report_folders(options, list(settings))
+    reports = {name: run(series, one, options, folders[name]) for name, one in settings.items()}
+    others = ("x264", "svtav1", *SLOW_X264, TESTS[0], *EFFORTS)
+    blocks = {
+        "targets": target_table([reports["crf"], reports["qp"]], TARGETS),
+        "efforts": pair_table(reports["crf"], others, "x264-ssim"),
+        "strengths": pair_table(reports["strength"], STRENGTHS, "x264-ssim"),
+        "leave-one-out": leave_one_out_table(reports["strength"], STRENGTHS, "x264-ssim"),
+    }
+    made = wrapped(about(list(reports.values())))
+    blocks = {name: f"{made}\n\n{table}" for name, table in blocks.items()}
+    print("\n\n".join(blocks.values()))
+    if options.update:
+        update(METHOD, blocks)
+    return exit_status(list(reports.values()))
 
 
 def main() -> int:
@@ -214,7 +293,7 @@ def main() -> int:
     # pydicom quotes the header values it complains about, and these may name a patient.
     logging.getLogger("pydicom").propagate = False
     try:
-        return benchmark(options)
+        return (method if options.method else benchmark)(options)
     except (SsimrdoError, OSError) as error:
         print(f"benchmark: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from ssimrdo.evaluate.pairs import compare_pair, leave_one_out
 from ssimrdo.evaluate.report.text import MISSING, interval, metric_name, percent, signed
 
 Report = Mapping[str, Any]
@@ -38,13 +39,104 @@ class PaperFigures:
 PAPER = PaperFigures({"qp": -5.2, "crf": -4.8}, 0.95, -372.0)
 
 
-def bd_table(reports: Iterable[Report]) -> str:
-    """Return the BD-rates and encoding times of all encoders, one row per mode and encoder.
+@dataclass(frozen=True)
+class Target:
+    """What one encoder has to need at most, beside another.
+
+    Parameters
+    ----------
+    mode : str
+        Mode of the comparison.
+    test : str
+        Name of ours.
+    anchors : tuple of str
+        Names of the other's presets; of several, the one whose time is nearest to ours counts.
+    rate_percent : float
+        Largest BD-rate, mean over the series.
+    time : float, optional
+        Largest encoding time as a multiple of the other's.
+    """
+
+    mode: str
+    test: str
+    anchors: tuple[str, ...]
+    rate_percent: float
+    time: float | None = None
+
+
+def target_table(reports: Sequence[Report], targets: Sequence[Target]) -> str:
+    """Return what was aimed at beside what was measured.
+
+    Parameters
+    ----------
+    reports : sequence of dict
+        One for each mode that a target names, with the encoders it names.
+    targets : sequence of Target
+        In the order of rows.
+    """
+    by_mode = {report["mode"]: report for report in reports}
+    rows = []
+    for number, target in enumerate(targets, start=1):
+        report = by_mode[target.mode]
+        pairs = {name: compare_pair(report, target.test, name) for name in target.anchors}
+        anchor = min(pairs, key=lambda name: abs(pairs[name].time - 1))
+        pair = pairs[anchor]
+        weighted = compare_pair(report, target.test, anchor, metric="weighted_ssim")
+        psnr = compare_pair(report, target.test, anchor, metric="psnr")
+        labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
+        rows.append(
+            (
+                str(number),
+                f"{labels[target.test]}, {MODE_NAMES[target.mode]}",
+                labels[anchor],
+                f"≤ {percent(target.rate_percent)}",
+                percent(pair.mean_rate),
+                percent(weighted.mean_rate),
+                percent(psnr.mean_rate),
+                signed(fmean(pair.worst_slice.values()), 4),
+                f"≤ {target.time:g}\u202f×" if target.time else "=",
+                f"{pair.time:.2f}\u202f×",
+            )
+        )
+    heads = ["#", "ours", "against", "aim", "SSIM", "weighted SSIM", "PSNR", "worst slice"]
+    return _table([*heads, "aim", "time"], rows)
+
+
+def pair_table(report: Report, tests: Sequence[str], anchor: str) -> str:
+    """Return encoders of one report against another one of it, by series, with their times."""
+    labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
+    pairs = {test: compare_pair(report, test, anchor) for test in tests}
+    names = list(pairs[tests[0]].rates)
+    rows = [
+        (
+            labels[test],
+            *(percent(pair.rates[name]) for name in names),
+            percent(pair.mean_rate),
+            f"{pair.time:.2f}\u202f×",
+        )
+        for test, pair in pairs.items()
+    ]
+    return _table(["encoder", *names, "mean", "time"], rows)
+
+
+def leave_one_out_table(report: Report, tests: Sequence[str], anchor: str) -> str:
+    """Return which test is best on all series but one, and what it gives on that one."""
+    labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
+    chosen = leave_one_out(report, tests, anchor)
+    rows = [(name, labels[test], percent(rate)) for name, (test, rate) in chosen.items()]
+    mean = percent(fmean(rate for _, rate in chosen.values()))
+    return _table(["left out", "best on the others", "BD-rate"], [*rows, ("mean", "", mean)])
+
+
+def bd_table(reports: Iterable[Report], encoders: Sequence[str] | None = None) -> str:
+    """Return the BD-rates and encoding times of encoders, one row per mode and encoder.
 
     Parameters
     ----------
     reports : iterable of dict
         As :func:`ssimrdo.evaluate.record.build_report` makes them.
+    encoders : sequence of str, optional
+        Names of those to show; all by default.
     """
     heads = [
         "mode",
@@ -56,7 +148,7 @@ def bd_table(reports: Iterable[Report]) -> str:
         *map(metric_name, OTHER_METRICS),
         "encode time",
     ]
-    return _table(heads, [row for report in reports for row in _rows(report)])
+    return _table(heads, [row for report in reports for row in _rows(report, encoders)])
 
 
 def paper_table(reports: Sequence[Report]) -> str:
@@ -104,8 +196,10 @@ def replace_block(text: str, block: str, *, name: str) -> str:
     return f"{before}{start}\n{block.strip()}\n{end}{after}"
 
 
-def _rows(report: Report) -> Iterable[Sequence[str]]:
+def _rows(report: Report, shown: Sequence[str] | None) -> Iterable[Sequence[str]]:
     for encoder in report["encoders"][1:]:
+        if shown is not None and encoder["name"] not in shown:
+            continue
         summary = report["summary"][encoder["name"]]
         ssim = summary["ssim"]
         yield (

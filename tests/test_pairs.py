@@ -1,0 +1,105 @@
+"""Pairs of encoders of a report, against closed forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssimrdo.evaluate.markdown import Target, leave_one_out_table, pair_table, target_table
+from ssimrdo.evaluate.pairs import compare_pair, leave_one_out
+
+
+def plain(table):
+    """The table with hyphens for minus signs and ordinary spaces."""
+    return table.replace("\u202f", " ").replace("\u2212", "-")
+
+
+SSIMS = (0.99, 0.97, 0.94, 0.9)
+KBPS = (4000.0, 2000.0, 1000.0, 500.0)
+
+
+def curve(rate_factor=1.0, seconds=1.0, worst=0.0):
+    return [
+        {
+            "point": point,
+            "kbps": kbps * rate_factor,
+            "seconds": seconds,
+            "quality": {
+                metric: {"mean": ssim, "min": ssim - 0.02 + worst}
+                for metric in ("ssim", "weighted_ssim", "psnr")
+            },
+        }
+        for point, kbps, ssim in zip((18, 23, 28, 33), KBPS, SSIMS, strict=True)
+    ]
+
+
+def report(**series):
+    """A report with the curves of each series by encoder name."""
+    names = list(next(iter(series.values())))
+    return {
+        "mode": "crf",
+        "encoders": [{"name": name, "label": f"the {name}"} for name in names],
+        "series": [
+            {"name": name, "error": None, "curves": curves} for name, curves in series.items()
+        ]
+        + [{"name": "broken", "error": "no slices", "curves": {}}],
+    }
+
+
+def test_a_constant_factor_in_rate_is_the_bd_rate():
+    made = report(
+        chest={"x264": curve(), "ours": curve(0.8, seconds=2)},
+        head={"x264": curve(), "ours": curve(0.9, seconds=8)},
+    )
+    pair = compare_pair(made, "ours", "x264")
+    assert pair.rates == {"chest": pytest.approx(-20), "head": pytest.approx(-10)}
+    assert pair.mean_rate == pytest.approx(-15)
+    assert pair.time == pytest.approx(4)
+    back = compare_pair(made, "x264", "ours")
+    assert back.rates["chest"] == pytest.approx(25)
+    assert back.time == pytest.approx(1 / 4)
+
+
+def test_worst_slices_are_compared_at_equal_rate():
+    made = report(chest={"x264": curve(), "ours": curve(worst=0.01)})
+    assert compare_pair(made, "ours", "x264").worst_slice == {"chest": pytest.approx(0.01)}
+
+
+def test_what_is_left_out_does_not_take_part_in_the_choice():
+    """Series a saves most with "low", b and c with "high"; each gets what the others like."""
+    anchor = curve()
+    made = report(
+        a={"x264": anchor, "low": curve(0.7), "high": curve(0.99)},
+        b={"x264": anchor, "low": curve(0.99), "high": curve(0.8)},
+        c={"x264": anchor, "low": curve(0.98), "high": curve(0.75)},
+    )
+    chosen = leave_one_out(made, ("low", "high"), "x264")
+    assert chosen["a"] == ("high", pytest.approx(-1))
+    # Of a and c, low saves 30 and 2 %, high 1 and 25 %.
+    assert chosen["b"] == ("low", pytest.approx(-1))
+    # Of a and b, low saves 30 and 1 %, high 1 and 20 %.
+    assert chosen["c"] == ("low", pytest.approx(-2))
+    assert "| a | the high | -1.0" in plain(leave_one_out_table(made, ("low", "high"), "x264"))
+
+
+def test_of_several_presets_the_one_of_equal_time_counts():
+    made = report(
+        chest={
+            "x264": curve(),
+            "x264:slow": curve(0.95, seconds=1.9),
+            "x264:slower": curve(0.9, seconds=4),
+            "ours": curve(0.8, seconds=2),
+        }
+    )
+    targets = (
+        Target("crf", "ours", ("x264", "x264:slow", "x264:slower"), -8),
+        Target("crf", "ours", ("x264",), -14, 1.6),
+    )
+    *_, first, second = (
+        [cell.strip() for cell in row.strip("|").split("|")]
+        for row in plain(target_table([made], targets)).splitlines()
+    )
+    assert first[:5] == ["1", "the ours, CRF", "the x264:slow", "≤ -8.0 %", "-15.8 %"]
+    assert first[-2:] == ["=", "1.05 ×"]
+    assert second[2:5] == ["the x264", "≤ -14.0 %", "-20.0 %"]
+    assert second[-2:] == ["≤ 1.6 ×", "2.00 ×"]
+    assert "| the ours | -20.0 % | -20.0 % | 2.00" in plain(pair_table(made, ("ours",), "x264"))
