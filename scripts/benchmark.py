@@ -48,6 +48,35 @@ TESTS = ("ssim,preset=medium", "ssim")
 SLOW_X264 = ("x264-ssim:slow", "x264-ssim:slower", "x264-ssim:veryslow")
 EFFORTS = ("ssim,effort=fast", "ssim", "ssim,effort=high", "ssim,effort=max")
 STRENGTHS = tuple(f"ssim,preset=medium,strength={s}" for s in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
+SWITCHES = (
+    "ssim,preset=medium",
+    *(
+        f"ssim,preset=medium,{switch}"
+        for switch in (
+            "me=umh",
+            "me=esa",
+            "trellis=2",
+            "trellis=2,subme=8",
+            "trellis=2,subme=9",
+            "trellis=2,subme=10",
+            "partitions=all",
+            "ref=1",
+            "ref=6",
+            "bframes=0",
+            "bframes=1",
+            "deblock=-1:-1",
+            "deblock=-2:-2",
+            "qcomp=0.5",
+            "qcomp=0.7",
+            "mbtree=0",
+            "weightp=1",
+            "chroma-me=0",
+            "psy=1,psy-rd=0.2:0",
+            "cqm=jvt",
+        )
+    ),
+)
+SWITCHES_SLICES = 24
 TARGETS = (
     Target("qp", "ssim,preset=medium", ("x264",), -14, 1.05),
     Target("crf", "ssim,preset=medium", ("x264",), -14, 1.05),
@@ -261,11 +290,17 @@ def method(options: argparse.Namespace) -> int:
     """Print the tables of docs/method.md; 3 if a series had to be left out."""
     series = [path for path in chosen_series(options.series) if path != PHANTOM]
     common = {"slices": options.slices, "jobs": options.jobs}
+    untimed = {**common, "jobs": os.cpu_count() or 1}
     anchors = ("x264", "x264-ssim", "svtav1", *SLOW_X264)
     settings = {
         "crf": CompareSettings(anchors=anchors, tests=(TESTS[0], *EFFORTS), **common),
         "qp": CompareSettings(mode="qp", tests=TESTS, **common),
-        "strength": CompareSettings(anchors=("x264-ssim",), tests=STRENGTHS, **common),
+        "strength": CompareSettings(anchors=("x264-ssim",), tests=STRENGTHS, **untimed),
+        "switches": CompareSettings(
+            anchors=("x264-ssim",),
+            tests=SWITCHES,
+            **{**untimed, "slices": options.slices or SWITCHES_SLICES},
+        ),
     }
     folders = report_folders(options, list(settings))
     reports = {name: run(series, one, options, folders[name]) for name, one in settings.items()}
@@ -273,7 +308,8 @@ def method(options: argparse.Namespace) -> int:
     blocks = {
         "targets": target_table([reports["crf"], reports["qp"]], TARGETS),
         "efforts": pair_table(reports["crf"], others, "x264-ssim"),
-        "strengths": pair_table(reports["strength"], STRENGTHS, "x264-ssim"),
+        "strengths": pair_table(reports["strength"], STRENGTHS, "x264-ssim", timed=False),
+        "switches": pair_table(reports["switches"], SWITCHES, "x264-ssim", timed=False),
         "leave-one-out": leave_one_out_table(reports["strength"], STRENGTHS, "x264-ssim"),
     }
     made = wrapped(about(list(reports.values())))

@@ -56,45 +56,32 @@ _CT: Final[Options] = (
     ("qcomp", "0.5"),
 )
 
+_THOROUGH: Final[Options] = (
+    *_CT,
+    ("trellis", "2"),
+    ("subme", "10"),
+    ("partitions", "all"),
+)
+
 EFFORTS: Final = MappingProxyType(
     {
-        "fast": Effort("medium", _CT, disposable=(("subme", "6"),)),
+        "fast": Effort("medium", _CT, referenced=(("ref", "1"),), disposable=(("ref", "1"),)),
         "default": Effort(
             "medium",
-            (
-                *_CT,
-                ("trellis", "2"),
-                ("subme", "10"),
-                ("me", "umh"),
-                ("partitions", "all"),
-            ),
-            referenced=(("subme", "7"), ("me", "hex")),
-            disposable=(("subme", "7"), ("me", "hex"), ("trellis", "1")),
+            (*_THOROUGH, ("me", "umh")),
+            referenced=(("subme", "7"), ("me", "hex"), ("ref", "1")),
+            disposable=(("subme", "7"), ("me", "hex"), ("ref", "1"), ("trellis", "1")),
         ),
         "high": Effort(
             "medium",
-            (
-                *_CT,
-                ("trellis", "2"),
-                ("subme", "10"),
-                ("me", "esa"),
-                ("partitions", "all"),
-            ),
-            referenced=(("me", "umh"),),
-            disposable=(("subme", "7"), ("me", "umh")),
+            (*_THOROUGH, ("me", "umh")),
+            referenced=(("subme", "7"),),
+            disposable=(("subme", "7"), ("me", "hex")),
         ),
         "max": Effort(
             "medium",
-            (
-                *_CT,
-                ("trellis", "2"),
-                ("subme", "10"),
-                ("me", "esa"),
-                ("merange", "24"),
-                ("partitions", "all"),
-                ("ref", "5"),
-                ("direct", "auto"),
-            ),
+            (*_THOROUGH, ("me", "esa")),
+            disposable=(("subme", "7"), ("me", "umh")),
         ),
     }
 )

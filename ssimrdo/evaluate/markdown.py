@@ -102,8 +102,8 @@ def target_table(reports: Sequence[Report], targets: Sequence[Target]) -> str:
     return _table([*heads, "aim", "time"], rows)
 
 
-def pair_table(report: Report, tests: Sequence[str], anchor: str) -> str:
-    """Return encoders of one report against another one of it, by series, with their times."""
+def pair_table(report: Report, tests: Sequence[str], anchor: str, *, timed: bool = True) -> str:
+    """Return encoders of one report against another one of it, by series, and their times."""
     labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
     pairs = {test: compare_pair(report, test, anchor) for test in tests}
     names = list(pairs[tests[0]].rates)
@@ -112,11 +112,11 @@ def pair_table(report: Report, tests: Sequence[str], anchor: str) -> str:
             labels[test],
             *(percent(pair.rates[name]) for name in names),
             percent(pair.mean_rate),
-            f"{pair.time:.2f}\u202f×",
+            *([f"{pair.time:.2f}\u202f×"] if timed else []),
         )
         for test, pair in pairs.items()
     ]
-    return _table(["encoder", *names, "mean", "time"], rows)
+    return _table(["encoder", *names, "mean", *(["time"] if timed else [])], rows)
 
 
 def leave_one_out_table(report: Report, tests: Sequence[str], anchor: str) -> str:
