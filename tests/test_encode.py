@@ -26,7 +26,9 @@ from video_files import (
 
 import ssimrdo.encoding.parameters
 from ssimrdo import EncodeResult, EncodeSettings, InputError, Window, encode
+from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
 from ssimrdo.rdo import quantizer_offsets
+from ssimrdo.x264 import Encoder
 
 X264 = shutil.which("x264")
 # With AVX-512, x264 0.164 reads uninitialised memory in MB-tree unless 16 divides the number of
@@ -280,3 +282,24 @@ def test_real_ct(tmp_path):
     result = encode(folder, tmp_path / "out.mp4", EncodeSettings(preset="veryfast"))
     assert result.frames == len(frames_of(tmp_path / "out.mp4"))
     assert 0.5 < result.ssim.min <= result.ssim.mean < 1
+
+
+def test_groups_of_pictures_keep_their_pattern_across_keyframes(caplog):
+    """x264 changes no type that is asked for, but the last frame's."""
+    settings = EncodeSettings(effort="fast", crf=40)
+    parameters = encoder_parameters(
+        settings, width=16, height=16, sample_aspect_ratio=Fraction(1), raw_stream=False
+    )
+    luma = np.full((16, 16), 100, np.uint8)
+    planned, packets = [], []
+    with Encoder(parameters) as encoder:
+        for index in range(505):
+            controls = frame_controls(settings, luma, index)
+            planned.append(controls.frame_type)
+            packets.append(encoder.encode(luma, pts=index, **controls._asdict()))
+        packets += encoder.flush()
+    types = {packet.pts: packet.frame_type for packet in packets if packet is not None}
+    assert [types[index] for index in range(504)] == planned[:504]
+    assert [index for index, kind in types.items() if kind == "IDR"] == [0, 250, 500]
+    assert planned[:6] == ["IDR", "B", "BREF", "B", "P", "B"]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -106,5 +106,7 @@ def frame_plan(index: int) -> tuple[str, int]:
     place = index % KEYFRAME_INTERVAL
     if place == 0:
         return "IDR", 0
-    frame_type = MINI_GOP[(place - 1) % len(MINI_GOP)]
+    # What comes before a keyframe cannot refer to it.
+    last = place == KEYFRAME_INTERVAL - 1
+    frame_type = "P" if last else MINI_GOP[(place - 1) % len(MINI_GOP)]
     return frame_type, {"P": 0, "BREF": 1, "B": 2}[frame_type]
