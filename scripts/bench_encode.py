@@ -2,7 +2,8 @@
 
 Parts: speed (ssimrdo encode, --rdo ssim over --rdo off), analysis (quantizer offsets per slice),
 ssim (against scikit-image), quality (evaluation of a slice over its encode with x264), memory
-(2,000 slices over 200), help (ssimrdo --help) and saving (BD-rate at constant QP against x264).
+(2,000 slices over 200), help (ssimrdo --help), saving (BD-rate at constant QP against x264) and
+floor (what --min-ssim saves against one CRF for all slices).
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SSIMRDO = Path(sys.executable).with_name("ssimrdo")
-PARTS = ("speed", "analysis", "ssim", "quality", "memory", "help", "saving")
+PARTS = ("speed", "analysis", "ssim", "quality", "memory", "help", "saving", "floor")
+# The search of stock x264, so that the offsets alone are measured.
+OFFSETS_ALONE = ("--rdo", "ssim", "--preset", "medium")
+FLOOR = 0.95
 QPS = (22, 27, 32, 37)
 WIDE_QPS = (12, 17, *QPS, 42)
 MEMORY_SIDE = 256
@@ -162,7 +166,7 @@ def speed(bench: Bench) -> Iterator[Line]:
         pairs = in_turns(
             3 if bench.quick else 5,
             partial(bench.encode, series, "--rdo", "off"),
-            partial(bench.encode, series, "--rdo", "ssim"),
+            partial(bench.encode, series, *OFFSETS_ALONE),
         )
         off, ssim = medians(pairs, "seconds")
         what = f"encode {series.name}, {frames} slices: ssim {ssim:.2f} s over off {off:.2f} s"
@@ -263,9 +267,7 @@ def saving(bench: Bench) -> Iterator[Line]:
     for series in bench.series:
         note(f"saving: {series.name}")
         stock = {qp: bench.encode(series, "--rdo", "off", "--qp", str(qp)).result for qp in QPS}
-        ours = {
-            qp: bench.encode(series, "--rdo", "ssim", "--qp", str(qp)).result for qp in WIDE_QPS
-        }
+        ours = {qp: bench.encode(series, *OFFSETS_ALONE, "--qp", str(qp)).result for qp in WIDE_QPS}
         bench.curves[series.name] = (list(stock.values()), list(ours.values()))
         for name, qps in ranges.items():
             for metric in ("ssim", "weighted_ssim"):
@@ -277,6 +279,22 @@ def saving(bench: Bench) -> Iterator[Line]:
     if len(bench.series) > 1:
         for (name, metric), values in found.items():
             yield Line(f"BD-rate, {name}, mean {metric}, average", fmean(values), "%")
+
+
+def floor(bench: Bench) -> Iterator[Line]:
+    """Bytes that raising single slices saves, where the worst one has to keep an SSIM."""
+    for series in bench.series:
+        note(f"floor: {series.name}")
+        plain = bench.encode(series)
+        run = bench.encode(series, "--min-ssim", str(FLOOR))
+        found = run.result["search"]
+        what = (
+            f"--min-ssim {FLOOR:g}, {series.name}: {found['raised_slices']} slices raised at CRF "
+            f"{found['crf']:g}, over CRF {found['plain_crf']:g} for all"
+        )
+        yield Line(what, -found["saved_percent"], "%")
+        encodes = f"  its wall time over one encode's, {found['encodes']} encodes"
+        yield Line(encodes, run.seconds / plain.seconds)
 
 
 def compare(
@@ -334,6 +352,7 @@ MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "memory": memory,
     "help": help_time,
     "saving": saving,
+    "floor": floor,
 }
 
 
