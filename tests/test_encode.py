@@ -284,22 +284,23 @@ def test_real_ct(tmp_path):
     assert 0.5 < result.ssim.min <= result.ssim.mean < 1
 
 
-def test_groups_of_pictures_keep_their_pattern_across_keyframes(caplog):
+@pytest.mark.parametrize("rate", [{"crf": 40}, {"qp": 40}])
+def test_groups_of_pictures_keep_their_pattern_across_keyframes(rate, caplog):
     """x264 changes no type that is asked for, but the last frame's."""
-    settings = EncodeSettings(effort="fast", crf=40)
+    settings = EncodeSettings(effort="fast", **rate)
     parameters = encoder_parameters(
         settings, width=16, height=16, sample_aspect_ratio=Fraction(1), raw_stream=False
     )
     luma = np.full((16, 16), 100, np.uint8)
     planned, packets = [], []
     with Encoder(parameters) as encoder:
-        for index in range(505):
+        for index in range(504):
             controls = frame_controls(settings, luma, index)
             planned.append(controls.frame_type)
             packets.append(encoder.encode(luma, pts=index, **controls._asdict()))
         packets += encoder.flush()
     types = {packet.pts: packet.frame_type for packet in packets if packet is not None}
-    assert [types[index] for index in range(504)] == planned[:504]
+    assert [types[index] for index in range(503)] == planned[:503]
     assert [index for index, kind in types.items() if kind == "IDR"] == [0, 250, 500]
     assert planned[:6] == ["IDR", "B", "BREF", "B", "P", "B"]
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

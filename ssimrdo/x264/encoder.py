@@ -366,7 +366,7 @@ def _type_number(frame_type: str | None) -> int:
 def _log(messages: list[tuple[int, str]]) -> None:
     for level, message in messages:
         # The end of a series cuts the last mini-GOP short, which is as it should be.
-        expected = message.startswith("forced frame type")
+        expected = message.startswith(("forced frame type", "specified frame type"))
         logger.log(logging.DEBUG if expected else level, "%s", message)
 
 
