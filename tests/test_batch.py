@@ -29,11 +29,11 @@ from ssimrdo.batch import (
     runner,
     state,
 )
-from ssimrdo.batch.executors import InProcess
 from ssimrdo.batch.job import Job, run_job
 from ssimrdo.batch.record import Journal, Record
 from ssimrdo.encoding import EncodeSettings, encode
 from ssimrdo.errors import InputError
+from ssimrdo.executors import InProcess
 
 SSIMRDO = [sys.executable, "-m", "ssimrdo"]
 PARTIAL = re.compile(r"\.partial$")

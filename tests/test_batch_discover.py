@@ -14,12 +14,12 @@ from pydicom.uid import (
 from video_files import ct_volume
 
 from ssimrdo.batch.discover import discover
-from ssimrdo.batch.executors import InProcess
 from ssimrdo.batch.names import Names, check_template
 from ssimrdo.batch.plan import jobs_of_found
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.dicom.header import BadFile, Membership, SkippedFile, read_header, read_membership
 from ssimrdo.errors import InputError
+from ssimrdo.executors import InProcess
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 

@@ -6,11 +6,11 @@ import pytest
 from batch_series import videos, write_tree
 
 from ssimrdo.batch import BatchSettings, read_results, run
-from ssimrdo.batch.executors import InProcess
 from ssimrdo.batch.manifest import read_manifest
 from ssimrdo.dicom import Window
 from ssimrdo.encoding import EncodeSettings
 from ssimrdo.errors import InputError
+from ssimrdo.executors import InProcess
 
 CSV = """series,output,crf,qp,window,skip_bad,fps,x264_params
 a,first.mp4,20,,lung,,,

@@ -1,6 +1,5 @@
 """Many series at once: search, jobs that can be resumed, executors and results."""
 
-from ssimrdo.batch.executors import DaskExecutor, Executor, LocalExecutor, open_executor
 from ssimrdo.batch.job import Job, run_job
 from ssimrdo.batch.plan import Plan, Todo
 from ssimrdo.batch.record import Record
@@ -15,6 +14,7 @@ from ssimrdo.batch.runner import (
     run,
 )
 from ssimrdo.batch.settings import BatchSettings
+from ssimrdo.executors import DaskExecutor, Executor, LocalExecutor, open_executor
 
 __all__ = [
     "BatchResult",

@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from ssimrdo.batch import storage
-from ssimrdo.batch.executors import Executor
 from ssimrdo.dicom.find import read_file
 from ssimrdo.dicom.header import BadFile, Membership, SkippedFile, read_membership
+from ssimrdo.executors import Executor
 
 CHUNK = 512
 """Files that are looked at in one task."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +18,7 @@ from ssimrdo.batch.record import Record
 from ssimrdo.encoding.output import sidecar_path
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError
+from ssimrdo.executors import quieten
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def run_job(job: Job) -> Record:
         What came of it; a series that cannot be encoded is a record as well.
     """
     started = time.monotonic()
-    _quieten()
+    quieten()
     try:
         if job.version != ssimrdo.__version__:
             raise SsimrdoError(
@@ -175,19 +174,6 @@ def _deadline(job: Job, started: float) -> Callable[[int, int], None]:
             raise _TimeoutError
 
     return check
-
-
-def _quieten() -> None:
-    """Keep messages of a worker off stderr; those of libraries quote the header.
-
-    What counts is in the record.
-    """
-    warnings.simplefilter("ignore")
-    logging.getLogger("pydicom").propagate = False
-    for name in ("pydicom", "ssimrdo"):
-        logger = logging.getLogger(name)
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
 
 
 def _place(error: Exception) -> str:

@@ -17,13 +17,13 @@ from typing import Literal
 
 from ssimrdo.batch import lock, storage
 from ssimrdo.batch.discover import discover
-from ssimrdo.batch.executors import GRACE_S, Executor, explain, open_executor
 from ssimrdo.batch.job import Job, failure, run_job
 from ssimrdo.batch.manifest import Entry, read_manifest
 from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
 from ssimrdo.batch.record import JOURNAL_NAME, REPORT_NAME, TABLE_NAME, Journal, Record, write_table
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.executors import GRACE_S, Executor, explain, open_executor
 
 logger = logging.getLogger("ssimrdo")
 

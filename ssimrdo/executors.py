@@ -11,11 +11,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from multiprocessing import connection, resource_tracker
 from typing import Any, Protocol, TypeVar
 
@@ -236,7 +238,7 @@ class DaskExecutor:
 
         found = self._client.run(version)
         if not found:
-            logger.warning("the cluster has no workers yet; the batch goes on when some come")
+            logger.warning("the cluster has no workers yet; work goes on when some come")
         for worker, there in sorted(found.items()):
             if there != ssimrdo.__version__:
                 what = f"ssimrdo {there}" if there else "no ssimrdo"
@@ -275,6 +277,44 @@ def open_executor(
         executor.stop()
         raise
     executor.close()
+
+
+def as_finished(
+    executor: Executor, function: Callable[[A], R], arguments: Iterable[A]
+) -> Iterator[tuple[A, Future[R]]]:
+    """Run a function on all arguments; yield each with its finished call, first finished first.
+
+    Arguments are taken as there is room for them. Calls that wait when the iteration is left are
+    withdrawn.
+    """
+    remaining = iter(arguments)
+    running: dict[Future[R], A] = {}
+    try:
+        while True:
+            for argument in islice(remaining, max(executor.slots - len(running), 0)):
+                running[executor.submit(function, argument)] = argument
+            if not running:
+                return
+            # Workers may join meanwhile.
+            done, _ = wait(running, timeout=COUNT_WORKERS_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield running.pop(future), future
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def quieten() -> None:
+    """Keep messages of a worker off its stderr; those of libraries quote the DICOM header.
+
+    What counts is in what a call returns.
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger("pydicom").propagate = False
+    for name in ("pydicom", "ssimrdo"):
+        its = logging.getLogger(name)
+        if not its.handlers:
+            its.addHandler(logging.NullHandler())
 
 
 def explain(error: BaseException) -> str | None:
