@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssimrdo.cli.options import (
+    dask_option,
     encode_options,
     encode_settings,
     json_option,
@@ -61,11 +62,7 @@ Examples:
 @click.option(
     "--jobs", type=int, metavar="N", help="Series at once. [default: as many as the cores allow]"
 )
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help='Run on a Dask cluster, such as tcp://host:8786; "local" starts one here.',
-)
+@dask_option
 @encode_options
 @click.option(
     "--suffix",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 from ssimrdo import defaults
 from ssimrdo.cli.options import (
     bit_depth_option,
+    dask_option,
     fps_option,
     json_option,
     overwrite_option,
@@ -24,12 +26,16 @@ from ssimrdo.cli.options import (
     window_option,
 )
 
+if TYPE_CHECKING:
+    from ssimrdo.executors import Executor
+
 EXIT_SOME_FAILED = 3
 
 _EPILOG = """\b
 Examples:
   ssimrdo compare chest/ head/ -o report --anchor x264 --anchor x264-ssim --anchor svtav1
   ssimrdo compare chest/ -o report --mode qp --preset slow --anchor x265:slow
+  ssimrdo compare study/* -o report --dask tcp://scheduler:8786 --cache-dir /shared/cache
 """
 
 
@@ -113,6 +119,7 @@ Examples:
     metavar="N",
     help="Encodes at a time; with more than one, encoding times are not comparable.",
 )
+@dask_option
 @click.option(
     "--cache-dir",
     type=click.Path(),
@@ -143,6 +150,7 @@ def compare(
     cache_dir: str | None,
     cache_limit: float,
     no_cache: bool,
+    dask: str | None,
     overwrite: bool,
     as_json: bool,
     points: str | None,
@@ -154,6 +162,10 @@ def compare(
 
     Every encoder encodes the same frames at every point. Curves of rate and quality, BD-rates
     against the reference and encoding speed go to REPORT_FOLDER. A negative BD-rate is a saving.
+
+    On a Dask cluster each series is measured by one worker, which reads it from the same path;
+    --cache-dir on storage that all share lets the report show slices. Encoding times are then not
+    comparable. Exit status 3: some series failed.
 
     Series are named by the last component of their path; no patient data is reported.
     """
@@ -178,6 +190,7 @@ def compare(
     check_folder(folder, overwrite=overwrite)
     cache_folder = None if no_cache else Path(cache_dir) if cache_dir else cache.default_folder()
     with (
+        _executor(dask, settings.jobs) as executor,
         encode_progress() as advance,
         compare_series(
             series,
@@ -187,6 +200,7 @@ def compare(
             cache_folder=cache_folder,
             cache_limit_bytes=round(cache_limit * 1e9),
             progress=advance,
+            executor=executor,
         ) as comparison,
         report_folder(folder, overwrite=overwrite) as staged,
     ):
@@ -196,6 +210,15 @@ def compare(
         write_page(comparison, staged)
     click.echo(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
     return EXIT_SOME_FAILED if any(one["error"] for one in report["series"]) else 0
+
+
+def _executor(dask: str | None, jobs: int) -> AbstractContextManager[Executor | None]:
+    if dask is None:
+        return nullcontext()
+
+    from ssimrdo.executors import open_executor
+
+    return open_executor(max(len(os.sched_getaffinity(0)) // jobs, 1), dask=dask)
 
 
 def _points(text: str | None) -> tuple[float, ...]:

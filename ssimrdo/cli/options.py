@@ -48,6 +48,12 @@ skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Leave out files that cannot be used."
 )
 
+dask_option = click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help='Run on a Dask cluster, such as tcp://host:8786; "local" starts one here.',
+)
+
 _ENCODE_OPTIONS = (
     click.option(
         "--crf",

@@ -20,6 +20,30 @@ from ssimrdo.errors import BadSliceError, EncoderError, InputError
 
 
 @dataclass(frozen=True)
+class ClipFacts:
+    """What a report says of a clip.
+
+    Parameters
+    ----------
+    slices, rows, columns : int
+        Number and size of the slices.
+    fps : Fraction
+        Slices per second.
+    window : Window
+        Window the luma was made with.
+    left_out : int
+        Files of the folder that are not in it.
+    """
+
+    slices: int
+    rows: int
+    columns: int
+    fps: Fraction
+    window: Window
+    left_out: int
+
+
+@dataclass(frozen=True)
 class Clip:
     """One series as luma, on disk.
 
@@ -73,6 +97,13 @@ class Clip:
     def frames(self) -> NDArray[Any]:
         """The slices in their own size, as a view of the file."""
         return self.samples[:, : self.rows, : self.columns]
+
+    @property
+    def facts(self) -> ClipFacts:
+        """What is left to say of the clip when its samples are gone."""
+        return ClipFacts(
+            len(self.samples), self.rows, self.columns, self.fps, self.window, self.left_out
+        )
 
 
 def load_clip(

@@ -4,6 +4,9 @@ A series is read once into a raw file. Every encoder encodes it at every point, 
 decoded and measured the same way, and what was measured is kept in a cache. With one job, nothing
 else runs during an encode, short encodes are timed three times, and the order of the encoders
 rotates from point to point, so that a machine that slows down slows all of them.
+
+With an executor every series is one call to it: a worker reads and encodes the series, and returns
+what was measured, not pixels.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -42,9 +45,11 @@ from ssimrdo.evaluate.encoders import (
     check_points,
     make_anchor,
     make_test,
+    versions,
 )
 from ssimrdo.evaluate.measure import METRICS, decoded_slices, load_measures, measure, payload_bytes
 from ssimrdo.evaluate.record import Outcome, build_report
+from ssimrdo.executors import Executor, as_finished, explain, quieten
 
 logger = logging.getLogger("ssimrdo")
 
@@ -163,15 +168,15 @@ class Comparison:
     ----------
     report : dict
         Everything measured, as JSON types.
-    clips : dict
-        Source of every series that could be compared, by its name.
     encodes : dict
-        Path of every encode by series, encoder and point on the encoder's own scale.
+        Path of every encode by series, encoder and point on the encoder's own scale. Workers of
+        an executor have put them into the cache's folder, which this machine may not see; without
+        such a folder there is none.
     """
 
     report: dict[str, Any]
-    clips: dict[str, Clip]
     encodes: dict[tuple[str, str, float], Path]
+    _clip: Callable[[str], Clip] = field(repr=False)
     _encode: Callable[[str, str, float], float] = field(repr=False)
 
     def encode(self, series: str, encoder: str, point: float) -> float:
@@ -179,12 +184,30 @@ class Comparison:
         return self._encode(series, encoder, point)
 
     def frames(self, series: str) -> NDArray[Any]:
-        """Return the source slices of a series, mapped from disk."""
-        return self.clips[series].frames
+        """Return the source slices of a series, mapped from disk.
+
+        Raises
+        ------
+        SsimrdoError
+            If a worker has read the series and this machine cannot.
+        """
+        return self._clip(series).frames
 
     def decoded(self, series: str, encoder: str, point: float) -> Iterator[NDArray[Any]]:
-        """Yield the decoded slices of an encode, in the size of the source."""
-        return decoded_slices(self.encodes[series, encoder, point], self.clips[series])
+        """Return an iterator over the decoded slices of an encode, in the size of the source.
+
+        Raises
+        ------
+        SsimrdoError
+            If a worker has made the encode and this machine does not see it.
+        """
+        path = self.encodes.get((series, encoder, point))
+        if path is None or not path.exists():
+            raise InputError(
+                "the encodes are not on this machine: give --cache-dir a folder that it shares "
+                "with the workers"
+            )
+        return decoded_slices(path, self._clip(series))
 
 
 @contextmanager
@@ -197,6 +220,7 @@ def compare(
     cache_folder: Path | None = None,
     cache_limit_bytes: int = store.DEFAULT_LIMIT_BYTES,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[Comparison]:
     """Encode series with every encoder at every point and compare the curves.
 
@@ -211,11 +235,17 @@ def compare(
     skip_bad : bool
         Leave out files that cannot be used instead of failing their series.
     cache_folder : Path, optional
-        Where encodes are kept; None keeps them until the block ends.
+        Where encodes are kept; None keeps them until the block ends. With an executor, a folder
+        that the workers see too.
     cache_limit_bytes : int
         When the block ends, the encodes that were used longest ago go until no more is kept.
     progress : callable, optional
-        See :data:`Progress`.
+        See :data:`Progress`; with an executor, called as each series is finished.
+    executor : Executor, optional
+        What measures the series, one call for each, such as
+        :class:`ssimrdo.executors.DaskExecutor`; it stays open. Workers read the series from the
+        same paths. Times are marked as those of a loaded machine. Sizes are those of a run on this
+        machine if the encoders' threads are as many: with 0, each takes what its machine has.
 
     Yields
     ------
@@ -227,7 +257,8 @@ def compare(
     InputError
         If an option cannot be used, or no series can.
     SsimrdoError
-        If the only series cannot be compared. Of several, one that fails is in the report.
+        If the only series cannot be compared, or the executor is lost. Of several series, one
+        that fails, or kills its worker, is in the report.
     OSError
         If temporary files cannot be written.
     """
@@ -242,31 +273,28 @@ def compare(
         folder = store.make_folder(cache_folder or work / "encodes")
         stack.callback(store.trim, folder, cache_limit_bytes)
         load_measures(settings.bit_depth)
-        runner = _Runner(settings, contenders, folder, len(series), progress)
-        outcomes: list[Outcome] = []
-        clips: dict[str, Clip] = {}
-        for index, (name, path) in enumerate(zip(unique_names(series), series, strict=True)):
-            try:
-                clip = load_clip(
-                    Path(path),
+        alone = executor is None and settings.jobs == 1
+        runner = _Runner(settings, contenders, folder, len(series), progress, alone=alone)
+        paths = dict(zip(unique_names(series), map(Path, series), strict=True))
+        clip_of = _clip_reader(paths, work, settings, series_uid=series_uid, skip_bad=skip_bad)
+        if executor is None:
+            outcomes, where = _run_here(runner, clip_of, paths), machine()
+        else:
+            jobs = [
+                SeriesJob(
+                    path.absolute(),
                     name,
-                    work / f"{index}.raw",
-                    window=settings.window,
-                    bit_depth=settings.bit_depth,
-                    fps=settings.fps,
-                    limit=settings.slices,
-                    series_uid=series_uid,
-                    skip_bad=skip_bad,
+                    turn,
+                    settings,
+                    series_uid,
+                    skip_bad,
+                    None if cache_folder is None else folder,
+                    versions(),
                 )
-                outcomes.append(runner.run(clip, index))
-                clips[name] = clip
-            except SsimrdoError as error:
-                if len(series) == 1:
-                    raise
-                logger.warning("%s is left out: %s", name, error)
-                outcomes.append(Outcome(name, error=_without_paths(error, Path(path), name)))
-                runner.give_up(index)
-        if not clips:
+                for turn, (name, path) in enumerate(paths.items())
+            ]
+            outcomes, where = _run_on(executor, runner, jobs)
+        if all(outcome.error for outcome in outcomes):
             reasons = "; ".join(f"{outcome.name}: {outcome.error}" for outcome in outcomes)
             raise InputError(f"no series can be compared: {reasons}")
         report = build_report(
@@ -277,14 +305,20 @@ def compare(
             fps=settings.fps,
             bit_depth=settings.bit_depth,
             metrics=settings.metrics,
-            machine=machine(),
+            machine=where,
             encodes={"made": runner.made, "cached": runner.found},
         )
 
-        def encode(name: str, encoder: str, point: float) -> float:
-            return runner.encode_one(clips[name], encoder, point)
+        def clip_here(name: str) -> Clip:
+            try:
+                return clip_of(name)
+            except SsimrdoError as error:
+                raise SsimrdoError(_without_paths(error, paths[name], name)) from None
 
-        yield Comparison(report, clips, runner.encodes, encode)
+        def encode(name: str, encoder: str, point: float) -> float:
+            return runner.encode_one(clip_here(name), encoder, point)
+
+        yield Comparison(report, runner.encodes, clip_here, encode)
 
 
 def make_contenders(settings: CompareSettings) -> tuple[Contender, ...]:
@@ -353,7 +387,10 @@ class _Encoded:
 
 
 class _Runner:
-    """Runs or finds the encodes of one series after another and keeps count."""
+    """Runs or finds the encodes of one series after another and keeps count.
+
+    Alone, nothing else runs on the machine during an encode, and short ones are repeated.
+    """
 
     def __init__(
         self,
@@ -362,8 +399,11 @@ class _Runner:
         folder: Path,
         series: int,
         progress: Progress | None,
+        *,
+        alone: bool,
     ) -> None:
         self.settings = settings
+        self.alone = alone
         self.contenders = contenders
         self.folder = folder
         self.per_series = len(contenders) * len(settings.points)
@@ -390,7 +430,7 @@ class _Runner:
                 measured = dict(measure(encode(task)) for task in tasks)
             else:
                 measured = dict(_in_parallel(encode, measure, tasks, self.settings.jobs, clip))
-        return Outcome(clip.name, clip=clip, measured=measured)
+        return Outcome(clip.name, clip=clip.facts, measured=measured)
 
     def encode_one(self, clip: Clip, encoder: str, point: float) -> float:
         """Encode at one more point and return the bit rate in kbit/s."""
@@ -402,6 +442,14 @@ class _Runner:
     def give_up(self, turn: int) -> None:
         """Count a failed series as done."""
         self.done = (turn + 1) * self.per_series
+
+    def take(self, result: SeriesResult) -> None:
+        """Count a series that a worker is done with."""
+        self.done += self.per_series
+        self.made += result.made
+        self.found += result.found
+        self.encodes |= result.encodes
+        self._report(result.outcome.name)
 
     def _encode(self, clip: Clip, files: ExitStack, task: _Task) -> _Encoded:
         """Make an encode, or find what was measured of it before."""
@@ -423,12 +471,11 @@ class _Runner:
         if measurement is not None:
             return _Encoded(task, what, key, measurement)
         logger.info("encoding %s", what)
-        alone = self.settings.jobs == 1
-        if alone:
+        if self.alone:
             self._rehearse(clip, contender)
         path = files.enter_context(store.working_file(self.folder))
         with _named_errors(task):
-            seconds = _timed_encode(contender, clip, point, path, repeat=alone)
+            seconds = _timed_encode(contender, clip, point, path, repeat=self.alone)
         return _Encoded(task, what, key, path=path, seconds=seconds)
 
     def _measure(self, clip: Clip, encoded: _Encoded) -> _Measured:
@@ -436,14 +483,13 @@ class _Runner:
         contender, point = encoded.task
         measurement = encoded.measurement
         if measurement is None:
-            alone = self.settings.jobs == 1
             with _named_errors(encoded.task):
                 measurement = store.Measurement(
                     bytes=payload_bytes(encoded.path),
                     seconds=encoded.seconds,
-                    alone=alone,
+                    alone=self.alone,
                     run=self.name,
-                    per_slice=measure(encoded.path, clip, workers=None if alone else 1),
+                    per_slice=measure(encoded.path, clip, workers=None if self.alone else 1),
                 )
             store.store(self.folder, encoded.key, encoded.path, measurement)
         made = int(encoded.measurement is None)
@@ -473,6 +519,200 @@ class _Runner:
         # If this fails, so does the encode proper, and its message counts.
         with store.working_file(self.folder) as path, suppress(SsimrdoError):
             contender.encode(head, contender.points[0], path)
+
+
+def _clip_reader(
+    paths: Mapping[str, Path],
+    work: Path,
+    settings: CompareSettings,
+    *,
+    series_uid: str | None,
+    skip_bad: bool,
+) -> Callable[[str], Clip]:
+    """Return a function that reads a series, by its name, once."""
+    names = list(paths)
+
+    @cache
+    def clip_of(name: str) -> Clip:
+        return load_clip(
+            paths[name],
+            name,
+            work / f"{names.index(name)}.raw",
+            window=settings.window,
+            bit_depth=settings.bit_depth,
+            fps=settings.fps,
+            limit=settings.slices,
+            series_uid=series_uid,
+            skip_bad=skip_bad,
+        )
+
+    return clip_of
+
+
+def _run_here(
+    runner: _Runner, clip_of: Callable[[str], Clip], paths: Mapping[str, Path]
+) -> list[Outcome]:
+    """Measure one series after another in this process."""
+    outcomes = []
+    for turn, (name, path) in enumerate(paths.items()):
+        try:
+            outcomes.append(runner.run(clip_of(name), turn))
+        except SsimrdoError as error:
+            if len(paths) == 1:
+                raise
+            logger.warning("%s is left out: %s", name, error)
+            outcomes.append(Outcome(name, error=_without_paths(error, path, name)))
+            runner.give_up(turn)
+    return outcomes
+
+
+@dataclass(frozen=True)
+class SeriesJob:
+    """One series to be measured by a worker.
+
+    Parameters
+    ----------
+    path : Path
+        Folder or file, absolute.
+    name : str
+        What the comparison calls it.
+    turn : int
+        Which of the encoders begins.
+    settings : CompareSettings
+        What is compared.
+    series_uid, skip_bad
+        As in :func:`compare`.
+    cache_folder : Path or None
+        Where encodes are kept, absolute; None keeps none.
+    versions : dict
+        What the results may depend on, to be the same on the worker.
+    """
+
+    path: Path
+    name: str
+    turn: int
+    settings: CompareSettings
+    series_uid: str | None
+    skip_bad: bool
+    cache_folder: Path | None
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SeriesResult:
+    """What a worker tells of a series.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was measured, or why that failed.
+    encodes : dict
+        Paths in the cache's folder, as in :class:`Comparison`.
+    made, found : int
+        Encodes made, and found in the cache.
+    machine : dict
+        The worker's, see :func:`machine`; empty if the series failed.
+    """
+
+    outcome: Outcome
+    encodes: Mapping[tuple[str, str, float], Path] = field(default_factory=dict)
+    made: int = 0
+    found: int = 0
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_series(job: SeriesJob) -> SeriesResult:
+    """Measure all encoders on one series; fit for any executor.
+
+    Parameters
+    ----------
+    job : SeriesJob
+        Which series, and how.
+
+    Returns
+    -------
+    SeriesResult
+        What came of it; a series that fails is a result as well.
+    """
+    quieten()
+    try:
+        return _run_series(job)
+    except SsimrdoError as error:
+        reason = _without_paths(error, job.path, job.name)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except Exception as error:
+        # Its message may quote what stands in the DICOM header.
+        reason = f"unexpected {type(error).__name__}; please report it"
+    return SeriesResult(Outcome(job.name, error=reason))
+
+
+def _run_series(job: SeriesJob) -> SeriesResult:
+    settings = job.settings
+    for library, here in versions().items():
+        if here != job.versions.get(library):
+            raise InputError(
+                f"the worker has {library} {here}, the comparison has "
+                f"{job.versions.get(library, 'none')}: install the same on both"
+            )
+    contenders = make_contenders(settings)
+    load_measures(settings.bit_depth)
+    with tempfile.TemporaryDirectory(prefix="ssimrdo-") as name:
+        work = Path(name)
+        folder = store.make_folder(job.cache_folder or work / "encodes")
+        runner = _Runner(settings, contenders, folder, 1, None, alone=False)
+        clip_of = _clip_reader(
+            {job.name: job.path},
+            work,
+            settings,
+            series_uid=job.series_uid,
+            skip_bad=job.skip_bad,
+        )
+        outcome = runner.run(clip_of(job.name), job.turn)
+    encodes = {} if job.cache_folder is None else runner.encodes
+    return SeriesResult(outcome, encodes, runner.made, runner.found, machine())
+
+
+def _run_on(
+    executor: Executor, runner: _Runner, jobs: Sequence[SeriesJob]
+) -> tuple[list[Outcome], dict[str, Any]]:
+    """Have workers measure the series; return the outcomes in order and the workers' machines."""
+    results: dict[str, SeriesResult] = {}
+    for job, future in as_finished(executor, run_series, jobs):
+        result = _result_of(job, future)
+        if result.outcome.error:
+            logger.warning("%s is left out: %s", job.name, result.outcome.error)
+        runner.take(result)
+        results[job.name] = result
+    machines = _joined([one.machine for one in results.values() if one.machine])
+    if runner.settings.threads == 0 and isinstance(machines.get("cores"), str):
+        logger.warning(
+            "the workers have %s cores, and encoders that choose their number of threads make "
+            "other sizes on each: give --threads",
+            machines["cores"],
+        )
+    return [results[job.name].outcome for job in jobs], machines
+
+
+def _result_of(job: SeriesJob, future: Future[SeriesResult]) -> SeriesResult:
+    try:
+        return future.result()
+    except CancelledError:
+        raise SsimrdoError(
+            "the cluster was lost; the same command goes on with what is in the cache"
+        ) from None
+    except Exception as error:
+        reason = explain(error) or f"unexpected {type(error).__name__}; please report it"
+        return SeriesResult(Outcome(job.name, error=reason))
+
+
+def _joined(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one description of several machines, with all values where they differ."""
+    joined: dict[str, Any] = {}
+    for key in dict.fromkeys(key for one in machines for key in one):
+        values = sorted({one[key] for one in machines})
+        joined[key] = values[0] if len(values) == 1 else " or ".join(map(str, values))
+    return joined
 
 
 def _timed_encode(

@@ -22,7 +22,7 @@ import ssimrdo
 from ssimrdo.errors import InputError
 from ssimrdo.evaluate.bd import BDResult, RateQuality, bjontegaard, rate_difference, ssim_db
 from ssimrdo.evaluate.cache import Measurement
-from ssimrdo.evaluate.clip import Clip
+from ssimrdo.evaluate.clip import ClipFacts
 from ssimrdo.evaluate.encoders import Contender, versions
 from ssimrdo.evaluate.statistics import summarize
 
@@ -42,8 +42,8 @@ class Outcome:
     ----------
     name : str
         What the comparison calls it.
-    clip : Clip, optional
-        Its frames; None if it failed.
+    clip : ClipFacts, optional
+        What was encoded; None if it failed.
     measured : dict
         Measurements by encoder and point.
     error : str, optional
@@ -51,7 +51,7 @@ class Outcome:
     """
 
     name: str
-    clip: Clip | None = None
+    clip: ClipFacts | None = None
     measured: Mapping[tuple[str, float], Measurement] = field(default_factory=dict)
     error: str | None = None
 
@@ -153,7 +153,7 @@ def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence
     reference, *others = (contender.name for contender in contenders)
     return {
         **record,
-        "slices": len(clip.frames),
+        "slices": clip.slices,
         "width": clip.columns,
         "height": clip.rows,
         "window": {"center": clip.window.center, "width": clip.window.width},
@@ -170,16 +170,15 @@ def _series(outcome: Outcome, contenders: Sequence[Contender], metrics: Sequence
     }
 
 
-def _point(point: float, measurement: Measurement, clip: Clip, metrics: Sequence[str]) -> Json:
-    slices = len(clip.frames)
+def _point(point: float, measurement: Measurement, clip: ClipFacts, metrics: Sequence[str]) -> Json:
     per_slice = {metric: list(measurement.per_slice[metric]) for metric in metrics}
     return {
         "point": _plain(point),
-        "kbps": measurement.kbps(clip.fps, slices),
+        "kbps": measurement.kbps(clip.fps, clip.slices),
         "bytes": measurement.bytes,
         "seconds": measurement.seconds,
         "quality": {
-            metric: {"mean": math.fsum(values) / slices, "min": min(values)}
+            metric: {"mean": math.fsum(values) / clip.slices, "min": min(values)}
             for metric, values in per_slice.items()
         },
         "per_slice": per_slice,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,14 @@ REFERENCE_INDEX = 1
 """Which of the reference's points is shown: CRF 23 by default, x264's own default."""
 
 
+MAX_SERIES = 12
+"""Series with a viewer; each takes an encode more, and the page's images have a budget."""
+
+
 def write_page(comparison: Comparison, folder: Path) -> None:
     """Write the page if what makes it is installed; the numbers are worth keeping without it.
+
+    Where slices cannot be shown, the page says why.
 
     Raises
     ------
@@ -34,13 +41,25 @@ def write_page(comparison: Comparison, folder: Path) -> None:
     """
     try:
         check_extra("jinja2", "matplotlib")
-        write_html(comparison.report, folder / HTML_NAME, viewers_of(comparison))
+        viewers, note = _viewers_or_reason(comparison)
+        write_html(comparison.report, folder / HTML_NAME, viewers, note)
     except SsimrdoError as error:
         logger.warning("%s is left out: %s", HTML_NAME, error)
 
 
+def _viewers_or_reason(comparison: Comparison) -> tuple[dict[str, Viewer], str]:
+    try:
+        viewers = viewers_of(comparison)
+    except SsimrdoError as error:
+        logger.warning("%s shows no slices: %s", HTML_NAME, error)
+        return {}, f"No slices are shown: {error}."
+    compared = sum(not series["error"] for series in comparison.report["series"])
+    is_part = viewers and compared > len(viewers)
+    return viewers, f"The first {len(viewers)} of {compared} series." if is_part else ""
+
+
 def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
-    """Return a viewer per series that could be compared.
+    """Return a viewer of each series that could be compared, of the first 12 if there are more.
 
     It shows the reference at its second point beside the first variant of ssimrdo with quantizer
     offsets, encoded once more to have the same bit rate. There is none without such a variant.
@@ -48,7 +67,7 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     Raises
     ------
     SsimrdoError
-        If that encode fails.
+        If that encode fails, or encodes of workers are not within reach.
     """
     report = comparison.report
     reference, *others = report["encoders"]
@@ -56,17 +75,18 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     if ours is None:
         return {}
     viewers = {}
-    for series in report["series"]:
-        if series["error"]:
-            continue
+    compared = (series for series in report["series"] if not series["error"])
+    for series in islice(compared, MAX_SERIES):
         name, mode = series["name"], report["mode"]
         first = series["curves"][reference["name"]][REFERENCE_INDEX]
         point = point_at(series["curves"][ours["name"]], first["kbps"], mode)
+        # Without this one the other need not be made.
+        decoded = comparison.decoded(name, reference["name"], first["point"])
         kbps = comparison.encode(name, ours["name"], point)
         viewers[name] = make_viewer(
             name,
             comparison.frames(name),
-            comparison.decoded(name, reference["name"], first["point"]),
+            decoded,
             comparison.decoded(name, ours["name"], point),
             reference_label=f"{reference['label']}, {mode} {first['point']:g}",
             ours_label=f"{ours['label']}, {mode} {point:g}",

@@ -41,7 +41,12 @@ WINDOW_KEYS = ("center", "width")
 Report = Mapping[str, Any]
 
 
-def write_html(report: Report, path: Path, viewers: Mapping[str, Viewer] | None = None) -> None:
+def write_html(
+    report: Report,
+    path: Path,
+    viewers: Mapping[str, Viewer] | None = None,
+    viewer_note: str = "",
+) -> None:
     """Write the report of a comparison as one HTML file that loads nothing from elsewhere.
 
     Parameters
@@ -52,6 +57,8 @@ def write_html(report: Report, path: Path, viewers: Mapping[str, Viewer] | None 
         File to write; it appears whole or not at all and replaces what is there.
     viewers : mapping of str to Viewer, optional
         Slices to look at, by name of the series.
+    viewer_note : str
+        What to say of the viewers, such as why there is none.
 
     Raises
     ------
@@ -61,12 +68,13 @@ def write_html(report: Report, path: Path, viewers: Mapping[str, Viewer] | None 
         If writing fails, such as on a full disk.
     """
     check_extra("jinja2", "matplotlib")
-    write_whole(path, render(report, viewers or {}).encode(), overwrite=True)
+    write_whole(path, render(report, viewers or {}, viewer_note).encode(), overwrite=True)
 
 
-def render(report: Report, viewers: Mapping[str, Viewer]) -> str:
+def render(report: Report, viewers: Mapping[str, Viewer], viewer_note: str = "") -> str:
     """Return the page; see :func:`write_html`."""
-    return render_template("report.html.j2", "report.js", **_context(report, viewers))
+    context = _context(report, viewers)
+    return render_template("report.html.j2", "report.js", viewer_note=viewer_note, **context)
 
 
 def render_template(template: str, script: str, **context: Any) -> str:

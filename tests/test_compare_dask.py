@@ -1,0 +1,242 @@
+"""Comparisons on a Dask cluster, a real scheduler and workers over TCP, and on local processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import distributed
+import pytest
+from dask_cluster import cluster
+from dicom_files import CANARY, write_series
+from video_files import SOFT_TISSUE, ct_volume, run_command
+
+from ssimrdo import InputError, Window, executors
+from ssimrdo.evaluate import CompareSettings, compare, viewers
+from ssimrdo.evaluate.comparison import SeriesJob, run_series
+from ssimrdo.evaluate.encoders import versions
+from ssimrdo.executors import DaskExecutor, InProcess, LocalExecutor
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SETTINGS = CompareSettings(
+    preset="ultrafast",
+    anchors=("x264", "jpeg2000"),
+    window=Window(*SOFT_TISSUE),
+    slices=3,
+)
+FAST = ("--preset", "ultrafast", "--window", "40/400", "--slices", "2")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Three series; the middle one is cut short."""
+    root = tmp_path_factory.mktemp("study")
+    for number in range(3):
+        volume = ct_volume(3 + number, 64, 96, seed=number)
+        paths = write_series(root / f"{number}", volume, OperatorsName=f"{CANARY}^OPERATOR")
+        if number == 1:
+            paths[0].write_bytes(paths[0].read_bytes()[:-1000])
+    return [root / f"{number}" for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def local(study):
+    with compare(study, SETTINGS) as found:
+        return found.report
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """Two workers that come back when they are killed."""
+    with cluster(tmp_path) as dask:
+        for _ in range(2):
+            dask.add_worker("--nanny")
+        with distributed.Client(dask.address) as client:
+            client.wait_for_workers(2)
+        yield dask.address
+
+
+def measured(report):
+    """Return what does not depend on the speed of a machine."""
+    return [
+        {
+            **one,
+            "speed": None,
+            "curves": {
+                name: [{**point, "seconds": None} for point in curve]
+                for name, curve in one["curves"].items()
+            },
+        }
+        for one in report["series"]
+    ]
+
+
+def test_cluster_measures_what_this_machine_does(study, local, workers, tmp_path, caplog):
+    steps = []
+    cache = tmp_path / "cache"
+    executor = DaskExecutor(workers, 1)
+    options = {"cache_folder": cache, "executor": executor}
+    with compare(study, SETTINGS, **options, progress=lambda *step: steps.append(step)) as found:
+        report = found.report
+        assert report["timing"] == "loaded"
+        assert report["encodes"] == {"made": 24, "cached": 0}
+        assert measured(report) == measured(local)
+        assert [bool(one["error"]) for one in report["series"]] == [False, True, False]
+        assert report["machine"] == local["machine"]
+        for delta, summary in report["summary"]["ssim"].items():
+            assert delta == "speed" or summary == local["summary"]["ssim"][delta]
+        # One step per series, in whatever order they are finished.
+        assert [(done, total) for done, total, _ in steps] == [(12, 36), (24, 36), (36, 36)]
+        assert sorted(name for *_, name in steps) == ["0", "1", "2"]
+        # Slices come from the shared storage.
+        assert set(viewers.viewers_of(found)) == {"0", "2"}
+        assert len(list(found.decoded("2", "jpeg2000", 43.24))) == len(found.frames("2")) == 3
+    assert CANARY not in json.dumps(report) + caplog.text
+    with compare(study, SETTINGS, **options) as found:
+        assert found.report["encodes"] == {"made": 0, "cached": 24}
+    executor.close()
+
+
+class Deadly:
+    """Hands a cluster calls that kill the worker at one of the series."""
+
+    def __init__(self, executor):
+        self._executor = executor
+
+    @property
+    def slots(self):
+        return 1
+
+    def submit(self, function, argument):
+        assert function is run_series
+        return self._executor.submit(die_at_2, argument)
+
+
+def die_at_2(job: SeriesJob):
+    if job.name == "2":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_series(job)
+
+
+def test_series_that_kills_its_workers_is_left_out(study, local, workers, caplog):
+    executor = DaskExecutor(workers, 1)
+    with compare([study[2], study[0]], SETTINGS, executor=Deadly(executor)) as found:
+        killer, other = found.report["series"]
+        assert killer["error"] == "the workers that ran it died, several times"
+        assert other["curves"].keys() == local["series"][0]["curves"].keys()
+        assert measured({"series": [other]}) == measured({"series": local["series"][:1]})
+        with pytest.raises(InputError, match="not on this machine: give --cache-dir"):
+            found.decoded("0", "x264", 23)
+    assert "2 is left out: the workers that ran it died" in caplog.text
+    executor.close()
+
+
+def test_local_processes_and_a_killed_one(study, local):
+    executor = LocalExecutor(2)
+    with compare([study[2], study[0]], SETTINGS, executor=Deadly(executor)) as found:
+        assert found.report["series"][0]["error"] == "the worker process died (SIGKILL)"
+        assert measured(found.report)[1] == measured(local)[0]
+    executor.close()
+
+
+def test_command_on_a_cluster(study, workers, tmp_path, capfd):
+    arguments = ("compare", *study, *FAST, "--dask", workers)
+    done = run_command(capfd, *arguments, "-o", tmp_path / "a", "--cache-dir", tmp_path / "cache")
+    assert done.status == 3
+    assert done.out.startswith(f"{tmp_path / 'a'}: 2 series, 16 encodes\n")
+    assert "on a loaded machine" in done.out
+    assert done.err.startswith("ssimrdo: 1 is left out: a slice cannot be used: ")
+    assert done.err.count("\n") == 1
+    assert 'data-viewer="1"' in (tmp_path / "a/report.html").read_text()
+
+    done = run_command(capfd, *arguments, "-o", tmp_path / "b", "--no-cache")
+    assert done.status == 3
+    assert "report.html shows no slices: the encodes are not on this machine" in done.err
+    page = (tmp_path / "b/report.html").read_text()
+    assert "No slices are shown: the encodes are not on this machine" in page
+    assert "data-viewer=" not in page
+    first, second = (json.loads((tmp_path / name / "report.json").read_text()) for name in "ab")
+    assert measured(first) == measured(second)
+    assert first["command"].endswith("--cache-dir cache")
+
+
+def test_command_on_a_cluster_of_this_machine(study, tmp_path, capfd):
+    arguments = ("compare", study[0], *FAST, "--dask", "local", "--jobs", "2", "--no-cache")
+    done = run_command(capfd, *arguments, "-o", tmp_path / "report")
+    assert done.status == 0
+    assert done.out.startswith(f"{tmp_path / 'report'}: 1 series, 8 encodes\n")
+
+
+def test_scheduler_that_does_not_answer(study, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(executors, "CONNECT_S", 1.0)
+    arguments = ("compare", *study, *FAST, "--dask", "tcp://127.0.0.1:9", "-o", tmp_path / "a")
+    done = run_command(capfd, *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("ssimrdo: error: tcp://127.0.0.1:9: ")
+    assert done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_worker_without_the_package_is_named(study, tmp_path, capfd):
+    (tmp_path / "fake/ssimrdo").mkdir(parents=True)
+    (tmp_path / "fake/ssimrdo/__init__.py").write_text("raise ImportError")
+    with cluster(tmp_path) as dask:
+        dask.add_worker("--no-nanny", PYTHONPATH=str(tmp_path / "fake"))
+        with distributed.Client(dask.address) as client:
+            client.wait_for_workers(1)
+        arguments = ("compare", *study, *FAST, "--dask", dask.address, "-o", tmp_path / "a")
+        done = run_command(capfd, *arguments)
+    assert done.status == 2
+    assert "has no ssimrdo, this is" in done.err
+    assert not (tmp_path / "a").exists()
+
+
+def test_worker_with_another_library_refuses(study):
+    here = versions()
+    job = SeriesJob(study[0], "0", 0, SETTINGS, None, False, None, here)
+    assert run_series(job).outcome.error is None
+    other = run_series(replace(job, versions={**here, "x265": "0.1"}))
+    assert other.outcome.error == (
+        f"the worker has x265 {here['x265']}, the comparison has 0.1: install the same on both"
+    )
+
+
+def test_series_that_a_worker_cannot_see(study, tmp_path):
+    with compare([study[0], tmp_path / "no"], SETTINGS, executor=InProcess()) as found:
+        assert found.report["series"][1]["error"] == "no: no such file or folder; check the path"
+    with (
+        pytest.raises(InputError, match="no series can be compared: no: no: no such file"),
+        compare([tmp_path / "no"], SETTINGS, executor=InProcess()),
+    ):
+        pass
+
+
+class TwoMachines(InProcess):
+    """Makes the results of series "0" and "2" come from machines that differ."""
+
+    def submit(self, function, argument):
+        result = function(argument)
+        cores = {"0": 4, "2": 8}[argument.name]
+        machine = {"cpu": "C", "cores": cores}
+        return super().submit(lambda _: replace(result, machine=machine), argument)
+
+
+def test_workers_with_other_numbers_of_cores_are_told(study, caplog):
+    for threads, said in ((0, True), (1, False)):
+        settings = replace(SETTINGS, threads=threads, slices=1)
+        caplog.clear()
+        with compare([study[0], study[2]], settings, executor=TwoMachines()) as found:
+            assert found.report["machine"] == {"cpu": "C", "cores": "4 or 8"}
+        assert ("the workers have 4 or 8 cores" in caplog.text) == said
+
+
+def test_the_page_shows_a_few_of_many_series(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(viewers, "MAX_SERIES", 1)
+    with compare([study[0], study[2]], SETTINGS) as found:
+        viewers.write_page(found, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "The first 1 of 2 series." in page
+    assert page.count("data-viewer=") == 1
