@@ -165,7 +165,9 @@ class DaskExecutor:
     def __init__(self, address: str, workers: int) -> None:
         if find_spec("distributed") is None:
             raise InputError(f"Dask is not installed: {INSTALL_DASK}")
-        for name in ("distributed", "tornado", "asyncio"):
+        # This sets the levels of its own loggers.
+        import_module("distributed")
+        for name in ("distributed", "distributed.client", "tornado", "asyncio"):
             # Lost workers are told once, in the results.
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._cluster: Any = None

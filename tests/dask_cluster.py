@@ -25,7 +25,9 @@ class Cluster:
         self._stack = stack
         self._folder = folder
         file = folder / "scheduler.json"
-        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
+        self.scheduler = self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file
+        )
         deadline = time.monotonic() + 60
         while not file.exists() or not file.read_text().endswith("}"):
             assert time.monotonic() < deadline

@@ -13,7 +13,7 @@ from dask_cluster import cluster
 from dicom_files import CANARY, write_series
 from video_files import SOFT_TISSUE, ct_volume, run_command
 
-from ssimrdo import InputError, Window, executors
+from ssimrdo import InputError, SsimrdoError, Window, executors
 from ssimrdo.evaluate import CompareSettings, compare, viewers
 from ssimrdo.evaluate.comparison import SeriesJob, run_series
 from ssimrdo.evaluate.encoders import versions
@@ -192,6 +192,24 @@ def test_worker_without_the_package_is_named(study, tmp_path, capfd):
     assert done.status == 2
     assert "has no ssimrdo, this is" in done.err
     assert not (tmp_path / "a").exists()
+
+
+def test_cluster_that_is_lost(study, tmp_path):
+    with cluster(tmp_path) as dask:
+        dask.add_worker("--no-nanny")
+        executor = DaskExecutor(dask.address, 1)
+
+        def lose_it(done, total, name):
+            del name
+            assert done < total
+            dask.scheduler.kill()
+
+        with (
+            pytest.raises(SsimrdoError, match="the cluster was lost; the same command goes on"),
+            compare([study[0]] * 9, SETTINGS, executor=executor, progress=lose_it),
+        ):
+            pass
+        executor.stop()
 
 
 def test_worker_with_another_library_refuses(study):
