@@ -218,7 +218,10 @@ class DaskExecutor:
         distributed: Any = import_module("distributed")
         if address == "local":
             self._cluster = distributed.LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
             )
             return distributed.Client(self._cluster)
         try:

@@ -668,7 +668,11 @@ def _run_series(job: SeriesJob) -> SeriesResult:
             series_uid=job.series_uid,
             skip_bad=job.skip_bad,
         )
-        outcome = runner.run(clip_of(job.name), job.turn)
+        clip = clip_of(job.name)
+        # It stays mapped; workers that are killed leave nothing large behind.
+        for raw in work.glob("*.raw"):
+            raw.unlink()
+        outcome = runner.run(clip, job.turn)
     encodes = {} if job.cache_folder is None else runner.encodes
     return SeriesResult(outcome, encodes, runner.made, runner.found, machine())
 
