@@ -75,13 +75,13 @@ EFFORTS: Final = MappingProxyType(
         "high": Effort(
             "medium",
             (*_THOROUGH, ("me", "umh")),
-            referenced=(("subme", "7"),),
-            disposable=(("subme", "7"), ("me", "hex")),
+            referenced=(("me", "hex"), ("ref", "1")),
+            disposable=(("me", "hex"), ("ref", "1")),
         ),
         "max": Effort(
             "medium",
-            (*_THOROUGH, ("me", "esa")),
-            disposable=(("subme", "7"), ("me", "umh")),
+            (*_THOROUGH, ("me", "esa"), ("merange", "12")),
+            disposable=(("ref", "1"), ("merange", "8")),
         ),
     }
 )
