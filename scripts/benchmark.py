@@ -312,8 +312,11 @@ def method(options: argparse.Namespace) -> int:
         "switches": pair_table(reports["switches"], SWITCHES, "x264-ssim", timed=False),
         "leave-one-out": leave_one_out_table(reports["strength"], STRENGTHS, "x264-ssim"),
     }
-    made = wrapped(about(list(reports.values())))
-    blocks = {name: f"{made}\n\n{table}" for name, table in blocks.items()}
+    sources = {"strengths": "strength", "leave-one-out": "strength", "switches": "switches"}
+    blocks = {
+        name: f"{wrapped(about([reports[sources.get(name, 'crf')]]))}\n\n{table}"
+        for name, table in blocks.items()
+    }
     print("\n\n".join(blocks.values()))
     if options.update:
         update(METHOD, blocks)
