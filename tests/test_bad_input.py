@@ -54,8 +54,8 @@ def series(volume, tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--crf", "20", "--qp", "20"], "--crf, --qp and --bitrate"),
-        (["--crf", "20", "--bitrate", "200"], "--crf, --qp and --bitrate"),
+        (["--crf", "20", "--qp", "20"], "--crf, --qp, --bitrate and --min-ssim"),
+        (["--crf", "20", "--bitrate", "200"], "--crf, --qp, --bitrate and --min-ssim"),
         *((["--crf", value], "--crf") for value in ("0", "0.5", "52", "nan", "inf", "-1", "x")),
         *((["--crf", value, "--bit-depth", "10"], "--crf") for value in ("0", "51.5")),
         *((["--qp", value], "--qp") for value in ("0", "52", "2.5", "-3", "nan")),

@@ -166,3 +166,17 @@ def test_batch_of_a_manifest(tmp_path):
     assert "no such file or folder" in failed.reason
     again = run(None, out, settings, manifest=tmp_path / "jobs.csv", executor=InProcess())
     assert (again.totals.done_before, again.totals.failed_before) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("deep.jsonl", "[" * 100_000, "line 1: is nested too deeply"),
+        ("deep.yaml", "[" * 3000, "is nested too deeply"),
+        ("twice.jsonl", '{"series": "a", "crf": 20, "crf": 30}', "line 1: gives column crf twice"),
+        ("cut.jsonl", '{"series": "a"', "line 1: is no JSON: Expecting"),
+    ],
+)
+def test_text_that_is_no_manifest(tmp_path, name, text, message):
+    with pytest.raises(InputError, match=f"{name}: {message}"):
+        read(tmp_path / name, text)

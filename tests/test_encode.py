@@ -304,3 +304,19 @@ def test_groups_of_pictures_keep_their_pattern_across_keyframes(rate, caplog):
     assert [index for index, kind in types.items() if kind == "IDR"] == [0, 250, 500]
     assert planned[:6] == ["IDR", "B", "BREF", "B", "P", "B"]
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_keyframes_and_types_that_the_user_asks_for(series, tmp_path):
+    def types(*parameters):
+        settings = EncodeSettings(x264_params=parameters)
+        controls = [frame_controls(settings, np.zeros((16, 16), np.uint8), i) for i in range(9)]
+        return [each.frame_type for each in controls]
+
+    assert types(("keyint", "4")) == ["IDR", "B", "BREF", "P"] * 2 + ["IDR"]
+    assert types(("keyint", "infinite")) == types()
+    assert types(("bframes", "1")) == [None] * 9
+    output = tmp_path / "out.mp4"
+    settings = EncodeSettings(x264_params=(("keyint", "4"), ("min-keyint", "1")))
+    used = encode(series, output, settings).x264.settings.split()
+    # x264 decides on types by itself again.
+    assert {"b_adapt=1", "scenecut=40", "keyint=4"} <= set(used)

@@ -127,12 +127,24 @@ def _json_rows(path: Path, text: str) -> _Rows:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}: line {number}: is no JSON: {error}") from None
+            row = json.loads(line, object_pairs_hook=_unique)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: line {number}: is no JSON: {error.msg}") from None
+        except _BadValueError as error:
+            raise InputError(f"{path}: line {number}: {error}") from None
+        except RecursionError:
+            raise InputError(f"{path}: line {number}: is nested too deeply") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}: line {number}: is no JSON object")
         yield number, row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise _BadValueError(f"gives column {twice[0]} twice")
+    return dict(pairs)
 
 
 def _yaml_rows(path: Path, text: str) -> _Rows:
@@ -152,6 +164,8 @@ def _yaml_rows(path: Path, text: str) -> _Rows:
             if not isinstance(row, dict):
                 raise InputError(f"{path}: line {line}: is no mapping of columns to values")
             yield line, row
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""

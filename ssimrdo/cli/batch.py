@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
-GUESSED_SLICES_PER_S = 40.0
-"""Of one job with one thread at 512x512, until a batch has measured its own."""
+GUESSED_SLICES_PER_S = {"fast": 60.0, "default": 40.0, "high": 32.0, "max": 27.0, None: 50.0}
+"""Of one job with one thread at 512x512, by effort, until a batch has measured its own."""
+
+GUESSED_SEARCH = 10
+"""Encodes that --min-ssim takes."""
 
 _EPILOG = """\b
 Examples:
@@ -137,8 +140,11 @@ def batch(
     )
     if dry_run:
         plan, speed = batches.dry_run(root or None, output, settings, manifest=manifest)
-        _print_plan(plan, speed, settings.workers, as_json)
-        return 0
+        guess = GUESSED_SLICES_PER_S[settings.encode.effort]
+        if settings.encode.min_ssim is not None:
+            guess /= GUESSED_SEARCH
+        _print_plan(plan, speed, guess, settings.workers, as_json)
+        return 0 if all(todo.job.slices for todo in plan.todo) else EXIT_SOME_FAILED
     try:
         with _stop_at_ctrl_c() as stop, _listener(json_log) as listener:
             result = batches.run(
@@ -173,10 +179,10 @@ def _text(result: BatchResult) -> str:
     return "\n".join(lines).replace("\u202f", " ")
 
 
-def _print_plan(plan: Plan, speed: float | None, workers: int, as_json: bool) -> None:
+def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_json: bool) -> None:
     from ssimrdo.batch.report import duration_text, size_text
 
-    seconds = plan.slices / (speed or GUESSED_SLICES_PER_S) / min(workers, max(len(plan.todo), 1))
+    seconds = plan.slices / (speed or guess) / min(workers, max(len(plan.todo), 1))
     if as_json:
         listed = [
             {
@@ -203,14 +209,13 @@ def _print_plan(plan: Plan, speed: float | None, workers: int, as_json: bool) ->
         return
     for todo in plan.todo:
         size = size_text(todo.input_bytes).replace("\u202f", " ")
-        click.echo(
-            f"{todo.job.name} -> {todo.job.output}: {todo.job.slices} slices, {size}, {todo.why}"
-        )
+        found = f"{todo.job.slices} slices, {size}" if todo.job.slices else "no CT series found"
+        click.echo(f"{todo.job.name} -> {todo.job.output}: {found}, {todo.why}")
     basis = "as measured here before" if speed else "a guess until some are encoded"
     click.echo(
         f"{len(plan.todo)} series to encode, {plan.done} done, {plan.failed} failed before; "
         f"{plan.slices} slices, {size_text(plan.input_bytes)}, about {duration_text(seconds)} "
-        f"({speed or GUESSED_SLICES_PER_S:.0f} slices/s and job, {basis})".replace("\u202f", " ")
+        f"({speed or guess:.0f} slices/s and job, {basis})".replace("\u202f", " ")
     )
 
 

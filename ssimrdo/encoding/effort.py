@@ -44,7 +44,7 @@ class Effort:
 
 
 _CT: Final[Options] = (
-    # The pattern of the mini-GOP is given; a scene cut does not occur in a series.
+    # Frame types are given, so none has to be decided.
     ("b-adapt", "0"),
     ("bframes", "3"),
     ("b-pyramid", "normal"),
@@ -88,13 +88,15 @@ EFFORTS: Final = MappingProxyType(
 """Rungs by name, fastest first; docs/method.md has the measurements behind them."""
 
 
-def frame_plan(index: int) -> tuple[str, int]:
+def frame_plan(index: int, keyframe_interval: int = KEYFRAME_INTERVAL) -> tuple[str, int]:
     """Return the type of the frame at a place in presentation order, and its variant.
 
     Parameters
     ----------
     index : int
         From 0 on.
+    keyframe_interval : int
+        Frames from one keyframe to the next.
 
     Returns
     -------
@@ -103,10 +105,10 @@ def frame_plan(index: int) -> tuple[str, int]:
     variant : int
         0 for I and P, 1 for B-frames that others refer to, 2 for the other B-frames.
     """
-    place = index % KEYFRAME_INTERVAL
+    place = index % keyframe_interval
     if place == 0:
         return "IDR", 0
     # What comes before a keyframe cannot refer to it.
-    last = place == KEYFRAME_INTERVAL - 1
+    last = place == keyframe_interval - 1
     frame_type = "P" if last else MINI_GOP[(place - 1) % len(MINI_GOP)]
     return frame_type, {"P": 0, "BREF": 1, "B": 2}[frame_type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.encoding.effort import EFFORTS, Effort, frame_plan
+from ssimrdo.encoding.effort import EFFORTS, KEYFRAME_INTERVAL, Effort, frame_plan
 from ssimrdo.encoding.settings import EncodeSettings, spelled_out
 from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.x264 import EncoderParameters, Options
@@ -21,7 +22,6 @@ _FRAME_STRUCTURE = frozenset(
         "bframes",
         "bluray-compat",
         "intra-refresh",
-        "keyint",
         "min-keyint",
         "open-gop",
         "scenecut",
@@ -95,7 +95,18 @@ def frame_controls(settings: EncodeSettings, luma: NDArray[Any], index: int) -> 
         )
     if not _has_plan(effort_of(settings), settings):
         return FrameControls(offsets, None, 0)
-    return FrameControls(offsets, *frame_plan(index))
+    return FrameControls(offsets, *frame_plan(index, _keyframe_interval(settings)))
+
+
+def _keyframe_interval(settings: EncodeSettings) -> int:
+    given = [value for name, value in settings.x264_params if spelled_out(name) == "keyint"]
+    if not given:
+        return KEYFRAME_INTERVAL
+    try:
+        return max(1, int(given[-1]))
+    except ValueError:
+        # "infinite"; x264 refuses all others.
+        return sys.maxsize
 
 
 def _has_plan(effort: Effort, settings: EncodeSettings) -> bool:
@@ -106,6 +117,13 @@ def _named(settings: EncodeSettings) -> set[str]:
     """Return the parameters that the user has set."""
     names = [spelled_out(name) for name, _ in settings.x264_params]
     return {_ALIASES.get(name, name) for name in names}
+
+
+def _search_options(effort: Effort, settings: EncodeSettings) -> Options:
+    """Return an effort's options; where x264 chooses the frame types, it does so in its own way."""
+    if _named(settings) & _FRAME_STRUCTURE:
+        return tuple(pair for pair in effort.options if pair[0] not in _FRAME_STRUCTURE)
+    return effort.options
 
 
 def _variants(effort: Effort, settings: EncodeSettings) -> tuple[Options, ...]:
@@ -147,7 +165,7 @@ def encoder_parameters(
     """
     effort = effort_of(settings)
     options: list[tuple[str, str]] = [
-        *effort.options,
+        *_search_options(effort, settings),
         ("fps", f"{settings.fps.numerator}/{settings.fps.denominator}"),
         ("fullrange", "on"),
         ("threads", str(settings.threads) if settings.threads else "auto"),

@@ -125,7 +125,7 @@ def find_smallest(encode: Encode, goal: float, target: str) -> Found:
     if not reaching:
         best = max(quality(trial.ssim, target) for trial in trials)
         raise InputError(
-            f"--min-ssim {goal:g} cannot be reached: the {_NAMES[target]} is {best:.5f} at "
+            f"--min-ssim {goal} cannot be reached: the {_NAMES[target]} is {best:.5f} at "
             f"CRF {MIN_CRF:g}, the lowest: ask for less"
         )
     plain = min(reaching, key=lambda trial: trial.payload_bytes)
@@ -135,14 +135,23 @@ def find_smallest(encode: Encode, goal: float, target: str) -> Found:
     return Found(best_trial, plain, len(trials) + len(raised))
 
 
-_NAMES = {"worst": "worst slice's SSIM", "mean": "mean SSIM", "p5": "5th percentile of SSIM"}
+_NAMES = {
+    "worst": "worst slice's SSIM",
+    "mean": "mean SSIM",
+    "p5": "SSIM that 95 % of the slices keep",
+}
 
 
 def quality(ssim: NDArray[Any], target: str) -> float:
     """Return the SSIM that a target looks at."""
     if target == "mean":
         return float(ssim.mean())
-    return float(np.quantile(ssim, EXEMPT_SHARE[target]))
+    return float(np.sort(ssim)[exempt_slices(len(ssim), target)])
+
+
+def exempt_slices(slices: int, target: str) -> int:
+    """Return how many slices may lie below a floor: never more than their share."""
+    return int(EXEMPT_SHARE[target] * slices)
 
 
 def log_error(ssim: NDArray[Any] | float) -> Any:
@@ -272,8 +281,8 @@ def _raise_slices(
     """Encode at a higher CRF with those slices raised that need it, until that saves no more."""
     ssim = np.array([trial.ssim for trial in trials])
     needed, slopes = needed_crfs(np.array([trial.crf for trial in trials]), ssim, goal)
-    share = EXEMPT_SHARE[target]
-    needed = np.maximum(needed, np.quantile(needed, share))
+    exempt = exempt_slices(len(needed), target)
+    needed = np.maximum(needed, np.sort(needed)[exempt])
     enough = float(np.quantile(needed, RAISED_SHARE))
     crf = round(min(enough, plain.crf + MAX_RISE, MAX_CRF), 2)
     if crf - plain.crf <= 2 * SLACK:
@@ -292,7 +301,7 @@ def _raise_slices(
             smallest = trial.payload_bytes
         spare = (log_error(goal) - log_error(trial.ssim)) / slopes
         margin = MARGIN * (3 + len(raised)) / 4
-        corrected = corrected_offsets(offsets, spare, int(share * (len(spare) - 1)), margin)
+        corrected = corrected_offsets(offsets, spare, exempt, margin)
         # Slices that share references move each other; giving nothing back any more ends that.
         settling = len(raised) > MAX_FLOOR_ENCODES // 2
         offsets = np.minimum(offsets, corrected) if settling else corrected

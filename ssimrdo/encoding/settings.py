@@ -208,7 +208,7 @@ def _check_min_ssim(settings: EncodeSettings) -> None:
     _check_choice("--target", settings.target, defaults.TARGETS)
     assert settings.min_ssim is not None
     if not 0 < settings.min_ssim < 1:
-        raise InputError(f"--min-ssim {settings.min_ssim:g} is out of range: between 0 and 1")
+        raise InputError(f"--min-ssim {settings.min_ssim} is out of range: above 0 and below 1")
 
 
 def _check_search(settings: EncodeSettings) -> None:

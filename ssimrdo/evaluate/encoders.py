@@ -215,7 +215,7 @@ def make_test(text: str, rate: Rate) -> Contender:
         except ValueError:
             raise InputError(f"--test {text!r}: the strength is no number") from None
     effort, preset = values.pop("effort", None), values.pop("preset", None)
-    if rdo == "off" and preset is None:
+    if rdo == "off" and effort is None and preset is None:
         preset = rate.preset
     make = partial(
         _x264_settings,
@@ -226,7 +226,10 @@ def make_test(text: str, rate: Rate) -> Contender:
         rdo_strength=strength,
         x264_params=tuple(values.items()),
     )
-    settings = make(rate.points[0])
+    try:
+        settings = make(rate.points[0])
+    except InputError as error:
+        raise InputError(f"--test {text!r}: {error}") from None
     search = f"effort={settings.effort}" if settings.effort else f"preset={settings.preset}"
     steer = f"rdo={rdo} rdo-strength={strength:g}" if rdo == "ssim" else "rdo=off"
     extra = "".join(f" {name}={value}" for name, value in values.items())
