@@ -57,17 +57,10 @@ def write_report(journal: Journal, path: Path, out_root: str) -> None:
 
 def render(journal: Journal, out_root: str) -> str:
     """Return the page; see :func:`write_report`."""
-    import jinja2
-
+    from ssimrdo.evaluate.report.extra import template_environment
     from ssimrdo.evaluate.report.text import number
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ssimrdo.batch"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("ssimrdo.batch")
     environment.filters |= {"number": number, "size": size_text, "duration": duration_text}
     css = resources.files("ssimrdo.evaluate.report") / "templates" / "report.css"
     own = resources.files("ssimrdo.batch") / "templates" / "batch.css"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from ssimrdo.errors import InputError
+
+if TYPE_CHECKING:
+    import jinja2
 
 INSTALL = 'pip install "ssimrdo[report]"'
 
@@ -25,3 +29,16 @@ def check_extra(*modules: str) -> None:
     for module in modules:
         if find_spec(module) is None:
             raise InputError(f"{module} is not installed: {INSTALL}")
+
+
+def template_environment(package: str) -> jinja2.Environment:
+    """Return what fills the templates of a package: all text is escaped, nothing may be missing."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

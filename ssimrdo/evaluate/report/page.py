@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssimrdo.evaluate.report import charts
-from ssimrdo.evaluate.report.extra import check_extra
+from ssimrdo.evaluate.report.extra import check_extra, template_environment
 from ssimrdo.evaluate.report.output import write_whole
 from ssimrdo.evaluate.report.text import (
     MISSING,
@@ -83,15 +83,7 @@ def render_template(template: str, script: str, **context: Any) -> str:
     Everything but these two is escaped. The page's content security policy allows this very
     script and no other, so even markup that got through could not run anything or load anything.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ssimrdo.evaluate.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("ssimrdo.evaluate.report")
     code = _asset(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return environment.get_template(template).render(
