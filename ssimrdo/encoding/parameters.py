@@ -61,11 +61,19 @@ def rdo_options(settings: EncodeSettings) -> Options:
 
 
 def effort_of(settings: EncodeSettings) -> Effort:
-    """Return the search that settings ask for; a preset is a rung that changes nothing."""
-    if settings.effort is not None:
-        return EFFORTS[settings.effort]
-    assert settings.preset is not None, "settings have one of the two"
-    return Effort(settings.preset, ())
+    """Return the search that settings ask for; a preset is a rung that changes nothing.
+
+    Where the user's parameters leave the types of frames to x264, it chooses them in its own way
+    and searches alike in all.
+    """
+    if settings.effort is None:
+        assert settings.preset is not None, "settings have one of the two"
+        return Effort(settings.preset, ())
+    effort = EFFORTS[settings.effort]
+    if not _named(settings) & _FRAME_STRUCTURE:
+        return effort
+    options = tuple(pair for pair in effort.options if pair[0] not in _FRAME_STRUCTURE)
+    return Effort(effort.preset, options)
 
 
 class FrameControls(NamedTuple):
@@ -93,7 +101,7 @@ def frame_controls(settings: EncodeSettings, luma: NDArray[Any], index: int) -> 
         offsets = quantizer_offsets(
             luma, bit_depth=settings.bit_depth, strength=settings.rdo_strength
         )
-    if not _has_plan(effort_of(settings), settings):
+    if not _has_plan(effort_of(settings)):
         return FrameControls(offsets, None, 0)
     return FrameControls(offsets, *frame_plan(index, _keyframe_interval(settings)))
 
@@ -109,8 +117,8 @@ def _keyframe_interval(settings: EncodeSettings) -> int:
         return sys.maxsize
 
 
-def _has_plan(effort: Effort, settings: EncodeSettings) -> bool:
-    return bool(effort.referenced or effort.disposable) and not _named(settings) & _FRAME_STRUCTURE
+def _has_plan(effort: Effort) -> bool:
+    return bool(effort.referenced or effort.disposable)
 
 
 def _named(settings: EncodeSettings) -> set[str]:
@@ -119,15 +127,8 @@ def _named(settings: EncodeSettings) -> set[str]:
     return {_ALIASES.get(name, name) for name in names}
 
 
-def _search_options(effort: Effort, settings: EncodeSettings) -> Options:
-    """Return an effort's options; where x264 chooses the frame types, it does so in its own way."""
-    if _named(settings) & _FRAME_STRUCTURE:
-        return tuple(pair for pair in effort.options if pair[0] not in _FRAME_STRUCTURE)
-    return effort.options
-
-
 def _variants(effort: Effort, settings: EncodeSettings) -> tuple[Options, ...]:
-    if not _has_plan(effort, settings):
+    if not _has_plan(effort):
         return ()
     named = _named(settings)
     return tuple(
@@ -165,7 +166,7 @@ def encoder_parameters(
     """
     effort = effort_of(settings)
     options: list[tuple[str, str]] = [
-        *_search_options(effort, settings),
+        *effort.options,
         ("fps", f"{settings.fps.numerator}/{settings.fps.denominator}"),
         ("fullrange", "on"),
         ("threads", str(settings.threads) if settings.threads else "auto"),
