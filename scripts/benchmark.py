@@ -158,12 +158,11 @@ def command_line() -> str:
     return shlex.join(["scripts/benchmark", *words])
 
 
-def about(reports: list[dict[str, Any]]) -> str:
+def about(report: dict[str, Any]) -> str:
     """Return when, how and from what tables were made."""
-    first = reports[0]
-    good = [one for one in first["series"] if one["error"] is None]
+    good = [one for one in report["series"] if one["error"] is None]
     series = ", ".join(f"{one['name']} ({one['slices']} slices)" for one in good)
-    machine = f"{first['machine']['cores']} cores of {first['machine']['cpu']}"
+    machine = f"{report['machine']['cores']} cores of {report['machine']['cpu']}"
     return (
         f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
         f"`{VARIABLE}=… {command_line()}` on {machine}. Series: {series}."
@@ -173,7 +172,7 @@ def about(reports: list[dict[str, Any]]) -> str:
 def text_of(reports: list[dict[str, Any]]) -> str:
     """Return the tables with what they were made from."""
     first = reports[0]
-    made = about(reports)
+    made = about(first)
     notes = dict.fromkeys(TIMING_NOTES.get(report["timing"], "") for report in reports)
     about_bd = " ".join(
         [
@@ -305,17 +304,17 @@ def method(options: argparse.Namespace) -> int:
     folders = report_folders(options, list(settings))
     reports = {name: run(series, one, options, folders[name]) for name, one in settings.items()}
     others = ("x264", "svtav1", *SLOW_X264, TESTS[0], *EFFORTS)
-    blocks = {
-        "targets": target_table([reports["crf"], reports["qp"]], TARGETS),
-        "efforts": pair_table(reports["crf"], others, "x264-ssim"),
-        "strengths": pair_table(reports["strength"], STRENGTHS, "x264-ssim", timed=False),
-        "switches": pair_table(reports["switches"], SWITCHES, "x264-ssim", timed=False),
-        "leave-one-out": leave_one_out_table(reports["strength"], STRENGTHS, "x264-ssim"),
+    crf, strength, switches = (reports[name] for name in ("crf", "strength", "switches"))
+    sources_and_tables = {
+        "targets": (crf, target_table([crf, reports["qp"]], TARGETS)),
+        "efforts": (crf, pair_table(crf, others, "x264-ssim")),
+        "strengths": (strength, pair_table(strength, STRENGTHS, "x264-ssim", timed=False)),
+        "switches": (switches, pair_table(switches, SWITCHES, "x264-ssim", timed=False)),
+        "leave-one-out": (strength, leave_one_out_table(strength, STRENGTHS, "x264-ssim")),
     }
-    sources = {"strengths": "strength", "leave-one-out": "strength", "switches": "switches"}
     blocks = {
-        name: f"{wrapped(about([reports[sources.get(name, 'crf')]]))}\n\n{table}"
-        for name, table in blocks.items()
+        name: f"{wrapped(about(source))}\n\n{table}"
+        for name, (source, table) in sources_and_tables.items()
     }
     print("\n\n".join(blocks.values()))
     if options.update:
