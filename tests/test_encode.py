@@ -26,6 +26,7 @@ from video_files import (
 
 import ssimrdo.encoding.parameters
 from ssimrdo import EncodeResult, EncodeSettings, InputError, Window, encode
+from ssimrdo.encoding.effort import EFFORTS
 from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
 from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.x264 import Encoder
@@ -320,3 +321,31 @@ def test_keyframes_and_types_that_the_user_asks_for(series, tmp_path):
     used = encode(series, output, settings).x264.settings.split()
     # x264 decides on types by itself again.
     assert {"b_adapt=1", "scenecut=40", "keyint=4"} <= set(used)
+
+
+def test_rungs_with_exhaustive_search_keep_it_in_all_frames():
+    """x264 does not go back to it, nor to a wider range, once a frame has done without."""
+    for effort in EFFORTS.values():
+        if dict(effort.options).get("me") in ("esa", "tesa"):
+            changed = {name for name, _ in (*effort.referenced, *effort.disposable)}
+            assert not changed & {"me", "merange"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "cores", "height", "threads"),
+    [
+        (EncodeSettings(), 2, 512, "6"),
+        (EncodeSettings(effort="fast"), 4, 512, "12"),
+        (EncodeSettings(), 64, 512, "16"),
+        (EncodeSettings(), 64, 16, "1"),
+        (EncodeSettings(threads=5), 2, 512, "5"),
+        (EncodeSettings(preset="fast"), 2, 512, "auto"),
+        (EncodeSettings(rdo="off"), 2, 512, "auto"),
+    ],
+)
+def test_threads(settings, cores, height, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    parameters = encoder_parameters(
+        settings, width=16, height=height, sample_aspect_ratio=Fraction(1), raw_stream=False
+    )
+    assert dict(parameters.options)["threads"] == threads

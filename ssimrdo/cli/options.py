@@ -105,7 +105,7 @@ _ENCODE_OPTIONS = (
         type=int,
         default=0,
         metavar="N",
-        help="x264's threads. [default: x264 chooses]",
+        help="x264's threads. [default: three per core; x264's own choice with --preset]",
     ),
     click.option(
         "--x264-params",

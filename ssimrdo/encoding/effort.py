@@ -9,14 +9,21 @@ I-frames, on which all others rest, get the rung's full search, the B-frames tha
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from ssimrdo.x264 import Options
+from ssimrdo.x264 import MACROBLOCK, Options
 
 KEYFRAME_INTERVAL: Final = 250
 """x264's default."""
+
+THREADS_PER_CORE: Final = 3
+"""Twice x264's own share: where frames differ in effort, light ones wait for heavy ones."""
+
+ROWS_PER_THREAD: Final = 2
+"""Rows of macroblocks; x264 takes no more threads by itself than leave each this many."""
 
 MINI_GOP: Final = ("B", "BREF", "B", "P")
 
@@ -63,25 +70,35 @@ _THOROUGH: Final[Options] = (
     ("partitions", "all"),
 )
 
+_SINGLE: Final = ("ref", "1")
+
+# Once a variant has taken x264 out of exhaustive search or narrowed its range, x264 does not go
+# back, so rungs with it search alike in all frames.
 EFFORTS: Final = MappingProxyType(
     {
-        "fast": Effort("medium", _CT, referenced=(("ref", "1"),), disposable=(("ref", "1"),)),
+        "fast": Effort(
+            "medium",
+            (*_CT, ("trellis", "2"), ("me", "umh")),
+            referenced=(_SINGLE, ("me", "hex"), ("trellis", "1")),
+            disposable=(_SINGLE, ("me", "hex"), ("trellis", "0")),
+        ),
         "default": Effort(
             "medium",
             (*_THOROUGH, ("me", "umh")),
-            referenced=(("subme", "7"), ("me", "hex"), ("ref", "1")),
-            disposable=(("subme", "7"), ("me", "hex"), ("ref", "1"), ("trellis", "1")),
+            referenced=(_SINGLE,),
+            disposable=(_SINGLE, ("me", "hex"), ("subme", "7"), ("trellis", "0")),
         ),
         "high": Effort(
             "medium",
-            (*_THOROUGH, ("me", "umh")),
-            referenced=(("me", "hex"), ("ref", "1")),
-            disposable=(("me", "hex"), ("ref", "1")),
+            (*_THOROUGH, ("me", "esa"), ("merange", "8")),
+            referenced=(_SINGLE,),
+            disposable=(_SINGLE,),
         ),
         "max": Effort(
             "medium",
-            (*_THOROUGH, ("me", "esa"), ("merange", "12")),
-            disposable=(("ref", "1"), ("merange", "8")),
+            (*_THOROUGH, ("me", "esa"), ("merange", "16")),
+            referenced=(_SINGLE,),
+            disposable=(_SINGLE,),
         ),
     }
 )
@@ -112,3 +129,16 @@ def frame_plan(index: int, keyframe_interval: int = KEYFRAME_INTERVAL) -> tuple[
     last = place == keyframe_interval - 1
     frame_type = "P" if last else MINI_GOP[(place - 1) % len(MINI_GOP)]
     return frame_type, {"P": 0, "BREF": 1, "B": 2}[frame_type]
+
+
+def frame_threads(height: int) -> int:
+    """Return how many frames x264 should work on at a time.
+
+    Parameters
+    ----------
+    height : int
+        Of the frame, in luma samples.
+    """
+    cores = len(os.sched_getaffinity(0))
+    rows = -(-height // MACROBLOCK)
+    return max(1, min(THREADS_PER_CORE * cores, rows // ROWS_PER_THREAD))

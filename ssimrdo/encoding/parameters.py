@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.encoding.effort import EFFORTS, KEYFRAME_INTERVAL, Effort, frame_plan
+from ssimrdo.encoding.effort import EFFORTS, KEYFRAME_INTERVAL, Effort, frame_plan, frame_threads
 from ssimrdo.encoding.settings import EncodeSettings, spelled_out
 from ssimrdo.rdo import quantizer_offsets
 from ssimrdo.x264 import EncoderParameters, Options
@@ -137,6 +137,12 @@ def _variants(effort: Effort, settings: EncodeSettings) -> tuple[Options, ...]:
     )
 
 
+def _threads(settings: EncodeSettings, height: int) -> str:
+    if settings.threads:
+        return str(settings.threads)
+    return "auto" if settings.effort is None else str(frame_threads(height))
+
+
 def encoder_parameters(
     settings: EncodeSettings,
     *,
@@ -169,7 +175,7 @@ def encoder_parameters(
         *effort.options,
         ("fps", f"{settings.fps.numerator}/{settings.fps.denominator}"),
         ("fullrange", "on"),
-        ("threads", str(settings.threads) if settings.threads else "auto"),
+        ("threads", _threads(settings, height)),
         *rate_options(settings),
         *rdo_options(settings),
     ]

@@ -92,7 +92,8 @@ class EncodeSettings:
     fps : Fraction
         Slices per second.
     threads : int
-        x264's threads; 0 leaves the number to x264.
+        x264's threads; 0 takes three per core with an effort and x264's own number with a
+        preset.
     x264_params : tuple of (str, str)
         More of x264's parameters; they come last and so win.
 
