@@ -11,19 +11,21 @@ import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, open_series
 from ssimrdo.dicom.frames import check_size, choose_window, even, luma_frames, pad_to_even
+from ssimrdo.encoding.ahead import ahead
 from ssimrdo.encoding.output import atomic_output, check_not_input, check_writable, container_of
-from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
+from ssimrdo.encoding.parameters import FrameControls, encoder_parameters, frame_controls
 from ssimrdo.encoding.result import EncodeResult, SearchInfo, Seconds, Summary, WindowUsed, X264Info
 from ssimrdo.encoding.search import Trial, find_smallest, quality
 from ssimrdo.encoding.settings import EncodeSettings
@@ -299,7 +301,11 @@ def _encode_pass(
     sources: dict[int, NDArray[Any]] = {}
     pending: deque[Future[None]] = deque()
     # Measuring lets go of the interpreter lock, so it runs beside reading and encoding.
-    with ThreadPoolExecutor(max_workers=1) as measurer, _open_encoder(job, parameters) as encoder:
+    with (
+        ThreadPoolExecutor(max_workers=1) as measurer,
+        _open_encoder(job, parameters) as encoder,
+        closing(ahead(_frames(job, measured, slice_offsets, clock))) as frames,
+    ):
         measured.headers = encoder.headers()
         if job.container != "h264":
             measured.payload_bytes = len(sei_units(measured.headers))
@@ -309,8 +315,7 @@ def _encode_pass(
             else packet_writer(path, job.container, headers=measured.headers, fps=job.settings.fps)
         )
         with writer as write:
-            luma = _luma(job, measured)
-            packets = _packets(encoder, luma, slice_offsets, job, sources, clock, report)
+            packets = _packets(encoder, frames, sources, clock, report)
             for packet in packets:
                 source = sources.pop(packet.pts)
                 if not measuring:
@@ -344,37 +349,19 @@ def _drop(packet: Packet) -> None:
 
 def _packets(
     encoder: Encoder,
-    frames: Iterable[NDArray[Any]],
-    slice_offsets: Offsets,
-    job: _Job,
+    frames: Iterable[_Frame],
     sources: dict[int, NDArray[Any]],
     clock: _Clock,
     report: Callable[[], None],
 ) -> Iterator[Packet]:
     """Yield packets in decoding order; a frame stays in ``sources`` until its packet is out."""
-    settings = job.settings
-    remaining = iter(frames)
-    count = 0
-    while True:
-        with clock.measure("load"):
-            luma = next(remaining, None)
-        if luma is None:
-            break
-        padded = pad_to_even(luma)
-        with clock.measure("analyse"):
-            controls = frame_controls(settings, padded, count)
-            if slice_offsets is not None and controls.offsets is not None:
-                raised = controls.offsets + np.float32(slice_offsets[count])
-                controls = controls._replace(offsets=raised)
-        sources[count] = luma
+    for index, frame in enumerate(frames):
+        sources[index] = frame.luma
         with clock.measure("encode"):
-            packet = encoder.encode(padded, pts=count, **controls._asdict())
-        count += 1
+            packet = encoder.encode(frame.padded, pts=index, **frame.controls._asdict())
         report()
         if packet is not None:
             yield packet
-    if count == 0:
-        raise InputError(f"{job.series.slices[0].path.parent}: no slice could be decoded")
     flushed = encoder.flush()
     while True:
         with clock.measure("encode"):
@@ -382,6 +369,36 @@ def _packets(
         if packet is None:
             return
         yield packet
+
+
+class _Frame(NamedTuple):
+    """A slice, ready for x264."""
+
+    luma: NDArray[Any]
+    padded: NDArray[Any]
+    controls: FrameControls
+
+
+def _frames(
+    job: _Job, measured: _Measured, slice_offsets: Offsets, clock: _Clock
+) -> Iterator[_Frame]:
+    """Read and analyse the slices."""
+    remaining = _luma(job, measured)
+    for index in count():
+        with clock.measure("load"):
+            luma = next(remaining, None)
+        if luma is None:
+            if index == 0:
+                folder = job.series.slices[0].path.parent
+                raise InputError(f"{folder}: no slice could be decoded")
+            return
+        padded = pad_to_even(luma)
+        with clock.measure("analyse"):
+            controls = frame_controls(job.settings, padded, index)
+            if slice_offsets is not None and controls.offsets is not None:
+                raised = controls.offsets + np.float32(slice_offsets[index])
+                controls = controls._replace(offsets=raised)
+        yield _Frame(luma, padded, controls)
 
 
 def _luma(job: _Job, measured: _Measured) -> Iterator[NDArray[Any]]:

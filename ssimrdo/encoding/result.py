@@ -40,7 +40,10 @@ class WindowUsed:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall time per step of the pipeline; x264's own threads work during all of them."""
+    """Wall time per step of the pipeline.
+
+    Slices are read and analysed beside encoding, and x264's own threads work during all steps.
+    """
 
     load: float
     analyse: float

@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 
 import ssimrdo
 from ssimrdo import defaults
-from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
+from ssimrdo.encoding.ahead import ahead
+from ssimrdo.encoding.parameters import FrameControls, encoder_parameters, frame_controls
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.evaluate.cache import code_digest
@@ -344,8 +345,11 @@ def _run_x264(
 
 
 def _x264_packets(encoder: Encoder, settings: EncodeSettings, clip: Clip) -> Iterator[Packet]:
-    for index, luma in enumerate(clip.luma()):
-        controls = frame_controls(settings, luma, index)
+    def frames() -> Iterator[tuple[NDArray[Any], FrameControls]]:
+        for index, luma in enumerate(clip.luma()):
+            yield luma, frame_controls(settings, luma, index)
+
+    for index, (luma, controls) in enumerate(ahead(frames())):
         packet = encoder.encode(luma, pts=index, **controls._asdict())
         if packet is not None:
             yield packet
