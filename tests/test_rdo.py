@@ -80,6 +80,36 @@ def test_offsets_agree_with_the_slow_reference():
     np.testing.assert_allclose(rdo.quantizer_offsets(luma, strength=0.4), offsets, atol=1e-3)
 
 
+@pytest.mark.parametrize(("bit_depth", "shape"), [(8, (48, 64)), (10, (37, 50))])
+def test_clipped_macroblocks_get_credit_by_frame_type(bit_depth, shape):
+    peak = (1 << bit_depth) - 1
+    rng = np.random.default_rng(8)
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    luma = np.clip(rng.normal(peak / 2, peak, shape), 0, peak).astype(dtype)
+    luma[:16, :16] = 0
+    luma[16:32, :16] = peak // 2
+    rows, columns = -(-shape[0] // 16), -(-shape[1] // 16)
+    blocks = [
+        [luma[16 * r : 16 * r + 16, 16 * c : 16 * c + 16] for c in range(columns)]
+        for r in range(rows)
+    ]
+    shares = np.array([[np.isin(b, (0, peak)).mean() for b in row] for row in blocks])
+    weight = np.where(shares == 1, 0, np.clip(2 * shares, 0, 1))
+    assert weight[0, 0] == weight[1, 0] == 0
+    assert weight.max() == 1
+    for frame_type, credit in {"IDR": -0.5, "P": -0.5, "BREF": 0, "B": 0.5}.items():
+        options = {"bit_depth": bit_depth, "strength": 0.4}
+        expected = 3 * 0.4 * credit * weight
+        offset = rdo.reference_offset(luma, frame_type, **options)
+        np.testing.assert_allclose(offset, expected, atol=1e-6)
+        plain = rdo.quantizer_offsets(luma, **options)
+        np.testing.assert_allclose(
+            rdo.quantizer_offsets(luma, frame_type=frame_type, **options),
+            plain + expected,
+            atol=1e-5,
+        )
+
+
 def test_window_samples_are_the_windows():
     assert rdo.window_samples() == pytest.approx(1 / (window_weights() ** 2).sum(), rel=1e-6)
 

@@ -96,14 +96,18 @@ def frame_controls(settings: EncodeSettings, luma: NDArray[Any], index: int) -> 
     index : int
         Place in presentation order, from 0 on.
     """
+    frame_type, variant = None, 0
+    if _has_plan(effort_of(settings)):
+        frame_type, variant = frame_plan(index, _keyframe_interval(settings))
     offsets = None
     if settings.rdo == "ssim":
         offsets = quantizer_offsets(
-            luma, bit_depth=settings.bit_depth, strength=settings.rdo_strength
+            luma,
+            bit_depth=settings.bit_depth,
+            strength=settings.rdo_strength,
+            frame_type=frame_type,
         )
-    if not _has_plan(effort_of(settings)):
-        return FrameControls(offsets, None, 0)
-    return FrameControls(offsets, *frame_plan(index, _keyframe_interval(settings)))
+    return FrameControls(offsets, frame_type, variant)
 
 
 def _keyframe_interval(settings: EncodeSettings) -> int:

@@ -23,7 +23,7 @@ def load_kernels(bit_depth: int) -> None:
     luma = np.zeros((16, 16), np.uint8 if bit_depth == 8 else np.uint16)
     # The smaller kernel first: it tells whether the larger ones are in the cache.
     misses = sum(kernels.block_moments.stats.cache_misses.values())
-    rdo.quantizer_offsets(luma, bit_depth=bit_depth)
+    rdo.quantizer_offsets(luma, bit_depth=bit_depth, frame_type="P")
     if sum(kernels.block_moments.stats.cache_misses.values()) > misses:
         logger.warning("compiling the SSIM kernels; this takes some seconds and happens once")
     ssim.slice_quality(luma, luma, bit_depth=bit_depth)

@@ -262,6 +262,37 @@ def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, varian
             variance[block_row, block] = max(second / samples, np.float32(0))
 
 
+@_compiled
+def clipped_shares(x: Plane, peak: int, shares: Plane) -> None:
+    """Fill the share of every macroblock's samples that are at either end of the luma range.
+
+    Parameters
+    ----------
+    x : array of shape (rows, columns), uint8 or uint16
+        Luma frame.
+    peak : int
+        Largest luma.
+    shares : float32 array of shape (ceil(rows / 16), ceil(columns / 16))
+        Results; a macroblock that reaches over the border counts only its samples inside.
+    """
+    rows, columns = x.shape
+    counts = np.empty(columns, np.uint8)
+    for block_row in range(shares.shape[0]):
+        top = block_row * BLOCK
+        height = min(BLOCK, rows - top)
+        counts[:] = 0
+        for r in range(top, top + height):
+            for i in range(columns):
+                counts[i] += np.uint8((x[r, i] == 0) | (x[r, i] == peak))
+        for block in range(shares.shape[1]):
+            left = block * BLOCK
+            width = min(BLOCK, columns - left)
+            clipped = 0
+            for i in range(left, left + width):
+                clipped += counts[i]
+            shares[block_row, block] = np.float32(clipped) / (height * width)
+
+
 def _fit(
     function: Callable[[Plane], Plane], low: float, high: float, degree: int
 ) -> tuple[np.float32, ...]:
