@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
-GUESSED_SLICES_PER_S = {"fast": 60.0, "default": 40.0, "high": 32.0, "max": 27.0, None: 50.0}
+GUESSED_SLICES_PER_S = {"fast": 50.0, "default": 30.0, "high": 25.0, "max": 19.0, None: 50.0}
 """Of one job with one thread at 512x512, by effort, until a batch has measured its own."""
 
 GUESSED_SEARCH = 10
