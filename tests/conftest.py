@@ -1,5 +1,6 @@
 """Series that several test modules share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from ssimrdo.dicom import Window, apply_window, load_hu, open_series
 
 DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """Let child processes be interrupted where the shell ignores SIGINT for background jobs."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

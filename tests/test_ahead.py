@@ -27,12 +27,27 @@ def test_no_more_items_are_made_than_asked_for():
     items = ahead((made.append(item) or item for item in range(20)), 3)
     next(items)
     deadline = time.monotonic() + 10
-    while len(made) < 4 and time.monotonic() < deadline:
+    while len(made) < 5 and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(0.05)
-    assert made == [0, 1, 2, 3]
+    # One given out, three waiting, one to follow.
+    assert made == [0, 1, 2, 3, 4]
     items.close()
-    assert len(made) <= 5
+    time.sleep(0.05)
+    assert len(made) == 5
+
+
+def test_closing_waits_for_nothing():
+    stalled = threading.Event()
+
+    def items():
+        yield 1
+        stalled.wait()
+
+    ready = ahead(items(), 3)
+    assert next(ready) == 1
+    ready.close()
+    stalled.set()
 
 
 def test_errors_come_in_place_of_their_item():

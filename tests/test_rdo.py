@@ -110,6 +110,11 @@ def test_clipped_macroblocks_get_credit_by_frame_type(bit_depth, shape):
         )
 
 
+def test_unknown_frame_types_are_refused():
+    with pytest.raises(ValueError, match="frame type 'I'"):
+        rdo.reference_offset(np.zeros((16, 16), np.uint8), "I")
+
+
 def test_window_samples_are_the_windows():
     assert rdo.window_samples() == pytest.approx(1 / (window_weights() ** 2).sum(), rel=1e-6)
 

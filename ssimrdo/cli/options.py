@@ -105,7 +105,8 @@ _ENCODE_OPTIONS = (
         type=int,
         default=0,
         metavar="N",
-        help="x264's threads. [default: three per core; x264's own choice with --preset]",
+        help="x264's threads, on which the bytes depend a little. "
+        "[default: three per core; x264's own choice with --preset; 1 in a batch]",
     ),
     click.option(
         "--x264-params",

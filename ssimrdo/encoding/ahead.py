@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from queue import Empty, Queue
+from typing import Any, TypeVar
 
 SLICES_AHEAD = 4
 """Enough to even out slices that take longer; it bounds the memory they hold."""
 
-_END = object()
 _T = TypeVar("_T")
 
 
 def ahead(items: Iterable[_T], most: int = SLICES_AHEAD) -> Generator[_T, None, None]:
     """Yield the items of an iterable that is advanced in a thread of its own.
 
+    Closing does not wait for an item in the making: what reads from storage may stall.
+
     Parameters
     ----------
     items : iterable
         What it raises is raised here, in its place.
     most : int
-        How many items may be ready before they are asked for, at least 1.
+        How many items may wait, at least 1; one more may be in the making.
     """
-    remaining = iter(items)
-    worker = ThreadPoolExecutor(max_workers=1)
+    ready: Queue[tuple[Any, BaseException | None, bool]] = Queue(most)
+    closed = threading.Event()
+
+    def work() -> None:
+        try:
+            for item in items:
+                ready.put((item, None, False))
+                if closed.is_set():
+                    return
+        except BaseException as error:
+            ready.put((None, error, True))
+        else:
+            ready.put((None, None, True))
+
+    # A daemon, so that the interpreter does not wait for it at its exit either.
+    threading.Thread(target=work, daemon=True).start()
     try:
-        pending = deque(worker.submit(next, remaining, _END) for _ in range(most))
-        while (item := pending.popleft().result()) is not _END:
-            pending.append(worker.submit(next, remaining, _END))
-            yield cast(_T, item)
+        while True:
+            item, error, last = ready.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item
     finally:
-        worker.shutdown(cancel_futures=True)
+        closed.set()
+        # Makes room for the put that the thread may be waiting in.
+        while True:
+            try:
+                ready.get_nowait()
+            except Empty:
+                break

@@ -64,7 +64,7 @@ def encode(
 ) -> EncodeResult:
     """Encode a CT series to H.264 and measure what a decoder will show.
 
-    Slices are read, windowed, analysed, encoded and measured one after another, so memory does
+    Slices are read, windowed, analysed, encoded and measured as they come, so memory does
     not grow with their number. The finished file is decoded once and compared with what was
     measured before it gets its name; a sidecar ``OUTPUT.json`` holds settings and results.
 

@@ -25,6 +25,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
@@ -349,10 +350,11 @@ def _x264_packets(encoder: Encoder, settings: EncodeSettings, clip: Clip) -> Ite
         for index, luma in enumerate(clip.luma()):
             yield luma, frame_controls(settings, luma, index)
 
-    for index, (luma, controls) in enumerate(ahead(frames())):
-        packet = encoder.encode(luma, pts=index, **controls._asdict())
-        if packet is not None:
-            yield packet
+    with closing(ahead(frames())) as ready:
+        for index, (luma, controls) in enumerate(ready):
+            packet = encoder.encode(luma, pts=index, **controls._asdict())
+            if packet is not None:
+                yield packet
     yield from encoder.flush()
 
 

@@ -39,7 +39,7 @@ class BlockMaps:
     lagrange_ratio : ndarray, float32
         λ_i / λ, without unit.
     qp_offset : ndarray, float32
-        ΔQP, in QP steps.
+        ΔQP, in QP steps, without what an effort adds by frame type.
     """
 
     mean: NDArray[np.float32]

@@ -231,7 +231,14 @@ def reference_offset(
     -------
     ndarray of shape (ceil(rows / 16), ceil(columns / 16)), float32
         QP steps, up to 1.5 times the strength, reached where half of the samples are clipped.
+
+    Raises
+    ------
+    ValueError
+        If there is no such frame type.
     """
+    if frame_type not in REFERENCE_CREDIT:
+        raise ValueError(f"frame type {frame_type!r} is none of {', '.join(REFERENCE_CREDIT)}")
     shares = np.empty([-(-side // kernels.BLOCK) for side in luma.shape], np.float32)
     kernels.clipped_shares(np.ascontiguousarray(luma), luma_range(bit_depth), shares)
     weight = np.where(shares < 1, np.minimum(2 * shares, 1), 0)

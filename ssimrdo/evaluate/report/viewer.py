@@ -104,7 +104,8 @@ def make_viewer(
     bit_depth : int
         8 or 10; maps are computed at this depth, images shown at 8 bit.
     strength : float
-        Share of the theoretical QP offset that our encode was made with.
+        Share of the theoretical QP offset that our encode was made with; maps are without what
+        an effort adds by frame type.
     max_slices : int
         How many slices to pick, evenly spread.
 
