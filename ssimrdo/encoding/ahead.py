@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any, TypeVar
 
 SLICES_AHEAD = 4
 """Enough to even out slices that take longer; it bounds the memory they hold."""
 
+_END = object()
 _T = TypeVar("_T")
 
 
@@ -25,35 +27,32 @@ def ahead(items: Iterable[_T], most: int = SLICES_AHEAD) -> Generator[_T, None, 
     most : int
         How many items may wait, at least 1; one more may be in the making.
     """
-    ready: Queue[tuple[Any, BaseException | None, bool]] = Queue(most)
+    ready: Queue[tuple[Any, BaseException | None]] = Queue(most)
     closed = threading.Event()
 
     def work() -> None:
         try:
             for item in items:
-                ready.put((item, None, False))
+                ready.put((item, None))
                 if closed.is_set():
                     return
         except BaseException as error:
-            ready.put((None, error, True))
+            ready.put((_END, error))
         else:
-            ready.put((None, None, True))
+            ready.put((_END, None))
 
     # A daemon, so that the interpreter does not wait for it at its exit either.
     threading.Thread(target=work, daemon=True).start()
     try:
         while True:
-            item, error, last = ready.get()
+            item, error = ready.get()
             if error is not None:
                 raise error
-            if last:
+            if item is _END:
                 return
             yield item
     finally:
         closed.set()
-        # Makes room for the put that the thread may be waiting in.
-        while True:
-            try:
-                ready.get_nowait()
-            except Empty:
-                break
+        # Makes room for the one put that the thread may still do.
+        with suppress(Empty):
+            ready.get_nowait()

@@ -4,7 +4,7 @@ CT is not video: a slice moves little, but its noise makes motion search miss th
 half of the slices are referred to by none. Search therefore goes by frame type. Groups of pictures
 have a fixed pattern, ``P b R b P``, which x264's own decision arrives at on CT as well; P- and
 I-frames, on which all others rest, get the rung's full search, the B-frames that are referred to
-(R) less and the others (b) the least.
+(R) and the others (b) as much of it as the rung's time allows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from ssimrdo.x264 import MACROBLOCK, Options
+from ssimrdo.x264 import Options, macroblock_grid
 
 KEYFRAME_INTERVAL: Final = 250
 """x264's default."""
@@ -140,5 +140,5 @@ def frame_threads(height: int) -> int:
         Of the frame, in luma samples.
     """
     cores = len(os.sched_getaffinity(0))
-    rows = -(-height // MACROBLOCK)
+    rows, _ = macroblock_grid(height, 1)
     return max(1, min(THREADS_PER_CORE * cores, rows // ROWS_PER_THREAD))

@@ -62,7 +62,7 @@ def block_statistics(luma: NDArray[Any], *, bit_depth: int = 8) -> BlockStatisti
     """
     if luma.ndim != 2 or luma.size == 0:
         raise ValueError(f"a luma frame has two dimensions, not shape {luma.shape}")
-    shape = tuple(-(-side // kernels.BLOCK) for side in luma.shape)
+    shape = _grid(luma)
     mean = np.empty(shape, np.float32)
     variance = np.empty(shape, np.float32)
     kernels.block_moments(
@@ -73,6 +73,11 @@ def block_statistics(luma: NDArray[Any], *, bit_depth: int = 8) -> BlockStatisti
         variance,
     )
     return BlockStatistics(mean, variance)
+
+
+def _grid(luma: NDArray[Any]) -> tuple[int, ...]:
+    """Return the rows and columns of macroblocks that cover a frame."""
+    return tuple(-(-side // kernels.BLOCK) for side in luma.shape)
 
 
 @cache
@@ -239,7 +244,7 @@ def reference_offset(
     """
     if frame_type not in REFERENCE_CREDIT:
         raise ValueError(f"frame type {frame_type!r} is none of {', '.join(REFERENCE_CREDIT)}")
-    shares = np.empty([-(-side // kernels.BLOCK) for side in luma.shape], np.float32)
+    shares = np.empty(_grid(luma), np.float32)
     kernels.clipped_shares(np.ascontiguousarray(luma), luma_range(bit_depth), shares)
     weight = np.where(shares < 1, np.minimum(2 * shares, 1), 0)
     return np.asarray(3 * strength * REFERENCE_CREDIT[frame_type] * weight, np.float32)
