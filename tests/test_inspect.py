@@ -89,7 +89,7 @@ def test_colour_bars_have_symbols_and_units(inspection):
 
 def test_a_flat_slice_can_be_drawn(inspection):
     luma = np.full((48, 64), 255, np.uint8)
-    maps = inspect.inspect_luma(luma)
+    maps = rdo.block_maps(luma)
     assert (maps.variance == 0).all()
     flat = inspect.Inspection(1, 1, luma, 8, inspection.window, 0.0, maps)
     assert inspect.figure_png(flat).startswith(b"\x89PNG")

@@ -25,31 +25,6 @@ PANEL_INCHES = 3.6
 
 
 @dataclass(frozen=True)
-class BlockMaps:
-    """The model's quantities, one value per macroblock, all of one shape.
-
-    Parameters
-    ----------
-    mean : ndarray, float32
-        µ, in luma units.
-    variance : ndarray, float32
-        σ², in squared luma units.
-    theta : ndarray, float32
-        θ, slope of 1/SSIM over MSE, in inverse squared luma units.
-    lagrange_ratio : ndarray, float32
-        λ_i / λ, without unit.
-    qp_offset : ndarray, float32
-        ΔQP, in QP steps, without what an effort adds by frame type.
-    """
-
-    mean: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    theta: NDArray[np.float32]
-    lagrange_ratio: NDArray[np.float32]
-    qp_offset: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Inspection:
     """One slice and its maps.
 
@@ -67,7 +42,7 @@ class Inspection:
         The window it was made with.
     strength : float
         Share s of the theoretical QP offset.
-    maps : BlockMaps
+    maps : ssimrdo.rdo.BlockMaps
         The model's quantities.
     """
 
@@ -77,7 +52,7 @@ class Inspection:
     bit_depth: int
     window: Window
     strength: float
-    maps: BlockMaps
+    maps: rdo.BlockMaps
 
 
 @dataclass(frozen=True)
@@ -92,29 +67,6 @@ class Quantity:
     values: NDArray[np.float32]
     logarithmic: bool = False
     diverging: bool = False
-
-
-def inspect_luma(
-    luma: NDArray[Any], *, bit_depth: int = 8, strength: float = defaults.RDO_STRENGTH
-) -> BlockMaps:
-    """Return the model's quantities of a luma frame.
-
-    Parameters
-    ----------
-    luma : ndarray of shape (rows, columns)
-        Full-range luma.
-    bit_depth : int
-        Bit depth of the luma.
-    strength : float
-        Share s of the theoretical QP offset.
-    """
-    statistics = rdo.block_statistics(luma, bit_depth=bit_depth)
-    samples = rdo.effective_samples(statistics.variance, bit_depth=bit_depth)
-    slope = rdo.theta(statistics.mean, statistics.variance, samples, bit_depth=bit_depth)
-    ratio = rdo.lagrange_ratio(slope, rdo.reference_theta(bit_depth=bit_depth))
-    return BlockMaps(
-        statistics.mean, statistics.variance, slope, ratio, rdo.qp_offset(ratio, strength=strength)
-    )
 
 
 def inspect_slice(
@@ -161,7 +113,7 @@ def inspect_slice(
         raise InputError(f"--slice {chosen} is out of range: the series has slices 1 to {count}")
     used = choose_window(found, window)
     luma = load_luma(found.slices[chosen - 1], used, bit_depth=bit_depth)
-    maps = inspect_luma(luma, bit_depth=bit_depth, strength=strength)
+    maps = rdo.block_maps(luma, bit_depth=bit_depth, strength=strength)
     return Inspection(chosen, count, luma, bit_depth, used, strength, maps)
 
 
@@ -194,7 +146,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     check_extra("matplotlib", *(() if _is_png(output) else ("jinja2",)))
 
 
-def quantities(maps: BlockMaps, strength: float) -> tuple[Quantity, ...]:
+def quantities(maps: rdo.BlockMaps, strength: float) -> tuple[Quantity, ...]:
     """Return the maps in the order of their derivation, with symbols, units and meaning."""
     return (
         Quantity(

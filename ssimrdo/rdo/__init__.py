@@ -1,7 +1,9 @@
 """The SSIM-MSE model, the Lagrange multiplier and the quantizer offsets."""
 
 from ssimrdo.rdo.model import (
+    BlockMaps,
     BlockStatistics,
+    block_maps,
     block_statistics,
     effective_samples,
     lagrange_ratio,
@@ -14,7 +16,9 @@ from ssimrdo.rdo.model import (
 )
 
 __all__ = [
+    "BlockMaps",
     "BlockStatistics",
+    "block_maps",
     "block_statistics",
     "effective_samples",
     "lagrange_ratio",

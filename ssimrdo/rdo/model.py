@@ -202,6 +202,54 @@ def qp_offset(
     return np.asarray(3 * strength * np.log2(lagrange_ratio.astype(np.float64)), np.float32)
 
 
+@dataclass(frozen=True)
+class BlockMaps:
+    """The model's quantities, one value per macroblock, all of one shape.
+
+    Parameters
+    ----------
+    mean : ndarray, float32
+        µ, in luma units.
+    variance : ndarray, float32
+        σ², in squared luma units.
+    theta : ndarray, float32
+        θ, slope of 1/SSIM over MSE, in inverse squared luma units.
+    lagrange_ratio : ndarray, float32
+        λ_i / λ, without unit.
+    qp_offset : ndarray, float32
+        ΔQP, in QP steps, without what an effort adds by frame type.
+    """
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    theta: NDArray[np.float32]
+    lagrange_ratio: NDArray[np.float32]
+    qp_offset: NDArray[np.float32]
+
+
+def block_maps(
+    luma: NDArray[Any], *, bit_depth: int = 8, strength: float = RDO_STRENGTH
+) -> BlockMaps:
+    """Return the model's quantities of a luma frame.
+
+    Parameters
+    ----------
+    luma : ndarray of shape (rows, columns)
+        Full-range luma.
+    bit_depth : int
+        Bit depth of the luma.
+    strength : float
+        Share s of the theoretical QP offset.
+    """
+    statistics = block_statistics(luma, bit_depth=bit_depth)
+    samples = effective_samples(statistics.variance, bit_depth=bit_depth)
+    slope = theta(statistics.mean, statistics.variance, samples, bit_depth=bit_depth)
+    ratio = lagrange_ratio(slope, reference_theta(bit_depth=bit_depth))
+    return BlockMaps(
+        statistics.mean, statistics.variance, slope, ratio, qp_offset(ratio, strength=strength)
+    )
+
+
 REFERENCE_CREDIT: Final = MappingProxyType({"IDR": -0.5, "P": -0.5, "BREF": 0.0, "B": 0.5})
 """What clipped macroblocks are given by frame type, in units of 3 · s QP steps."""
 
@@ -275,11 +323,7 @@ def quantizer_offsets(
     ndarray of shape (ceil(rows / 16), ceil(columns / 16)), float32
         Offsets in QP steps.
     """
-    statistics = block_statistics(luma, bit_depth=bit_depth)
-    samples = effective_samples(statistics.variance, bit_depth=bit_depth)
-    slope = theta(statistics.mean, statistics.variance, samples, bit_depth=bit_depth)
-    ratio = lagrange_ratio(slope, reference_theta(bit_depth=bit_depth))
-    offsets = qp_offset(ratio, strength=strength)
+    offsets = block_maps(luma, bit_depth=bit_depth, strength=strength).qp_offset
     if frame_type is None:
         return offsets
     return offsets + reference_offset(luma, frame_type, bit_depth=bit_depth, strength=strength)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo import defaults, rdo
-from ssimrdo.evaluate.inspect import inspect_luma
 from ssimrdo.ssim import ssim_map
 
 MAX_SLICES = 12
@@ -146,7 +145,7 @@ def _viewer_slice(
 ) -> ViewerSlice:
     rows, columns = source.shape
     reference, ours = reference[:rows, :columns], ours[:rows, :columns]
-    ratio = inspect_luma(source, bit_depth=bit_depth).lagrange_ratio
+    maps = rdo.block_maps(source, bit_depth=bit_depth, strength=strength)
     reference_map = ssim_map(source, reference, bit_depth=bit_depth)
     our_map = ssim_map(source, ours, bit_depth=bit_depth)
     return ViewerSlice(
@@ -156,8 +155,8 @@ def _viewer_slice(
         ours=as_8_bit(ours, bit_depth),
         reference_ssim_map=reference_map,
         ours_ssim_map=our_map,
-        qp_offset=rdo.qp_offset(ratio, strength=strength),
-        lagrange_ratio=ratio,
+        qp_offset=maps.qp_offset,
+        lagrange_ratio=maps.lagrange_ratio,
         reference_ssim=float(reference_map.mean(dtype=np.float64)),
         ours_ssim=float(our_map.mean(dtype=np.float64)),
     )
