@@ -1,4 +1,4 @@
-"""Build ``ssimrdo.x264._shim``: cffi's glue around ``encoder.c``, linked to libx264."""
+"""Build ``ssimrdo.codecs.x264._shim``: cffi's glue around ``encoder.c``, linked to libx264."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_glue(path: Path) -> None:
     """Write cffi's C source for the functions of encoder.h."""
     builder = FFI()
     builder.cdef(declarations())
-    builder.set_source("ssimrdo.x264._shim", '#include "encoder.h"', py_limited_api=True)
+    builder.set_source("ssimrdo.codecs.x264._shim", '#include "encoder.h"', py_limited_api=True)
     builder.emit_c_code(str(path))
 
 

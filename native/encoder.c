@@ -8,7 +8,7 @@
 
 #include <x264.h>
 
-enum { LOG_LINES = 64, LOG_LENGTH = 1024, MAX_SIDE = 16384 };
+enum { LOG_LINES = 64, LOG_LENGTH = 1024 };
 
 typedef struct {
     int level;
@@ -35,15 +35,6 @@ struct ssimrdo_encoder {
 int ssimrdo_x264_build(void)
 {
     return X264_BUILD;
-}
-
-const char *ssimrdo_x264_version(void)
-{
-#ifdef X264_POINTVER
-    return X264_POINTVER;
-#else
-    return "unknown";
-#endif
 }
 
 /* x264 logs from its own threads as well, so messages queue here until Python collects them:
@@ -177,6 +168,20 @@ static int configure(ssimrdo_encoder *encoder, const ssimrdo_config *config, x26
     return SSIMRDO_OK;
 }
 
+/* x264 keeps some options as text in memory that belongs to the parameters; a copy of these would
+ * share it and free or move it under the encoder. */
+static int is_text_option(const char *name)
+{
+    static const char *const names[] = {"cqm", "cqmfile", "opencl-clbin", "stats", "zones", NULL};
+    char spelled[16];
+    size_t length = strlen(name);
+    if (length >= sizeof spelled)
+        return 0;
+    for (size_t i = 0; i <= length; i++)
+        spelled[i] = name[i] == '_' ? '-' : name[i];
+    return is_listed(spelled, names);
+}
+
 /* Every frame names the parameters that hold from it on, so the encoder's own are kept as well. */
 static int configure_variants(ssimrdo_encoder *encoder, const ssimrdo_config *config,
                               size_t *bad_option)
@@ -190,6 +195,11 @@ static int configure_variants(ssimrdo_encoder *encoder, const ssimrdo_config *co
     for (size_t i = 0; i < config->n_variants; i++) {
         encoder->params[i + 1] = encoder->params[0];
         *bad_option = config->n_options + first;
+        for (size_t j = 0; j < config->variant_lengths[i]; j++)
+            if (is_text_option(config->variant_names[first + j])) {
+                *bad_option += j;
+                return SSIMRDO_SHARED_OPTION;
+            }
         int status = parse(&encoder->params[i + 1], config->variant_names + first,
                            config->variant_values + first, config->variant_lengths[i], bad_option);
         if (status != SSIMRDO_OK)
@@ -204,8 +214,8 @@ int ssimrdo_encoder_open(ssimrdo_encoder *encoder, const ssimrdo_config *config,
 {
     if (encoder->x264 || encoder->chroma)
         return SSIMRDO_OPEN_FAILED;
-    if (config->width < 2 || config->height < 2 || config->width > MAX_SIDE ||
-        config->height > MAX_SIDE || config->width % 2 || config->height % 2 ||
+    if (config->width < 2 || config->height < 2 || config->width > SSIMRDO_MAX_SIDE ||
+        config->height > SSIMRDO_MAX_SIDE || config->width % 2 || config->height % 2 ||
         (config->bit_depth != 8 && config->bit_depth != 10))
         return SSIMRDO_BAD_SIZE;
     /* Asked beforehand, because x264 prints these errors to stderr itself. */

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The longest side of a frame, in luma samples. */
+enum { SSIMRDO_MAX_SIDE = 16384 };
+
 typedef struct ssimrdo_encoder ssimrdo_encoder;
 
 typedef struct ssimrdo_config {
@@ -53,19 +56,20 @@ enum {
     SSIMRDO_BAD_OPTION_VALUE = 7,
     SSIMRDO_OPEN_FAILED = 8,
     SSIMRDO_ENCODE_FAILED = 9,
-    SSIMRDO_NOT_OPEN = 10
+    SSIMRDO_NOT_OPEN = 10,
+    SSIMRDO_SHARED_OPTION = 11
 };
 
-/* The number of the x264 API that this library was compiled for. */
+/* The number of the x264 API that this was compiled for; the loaded library has the same, as its
+ * functions carry it in their names. */
 int ssimrdo_x264_build(void);
-/* x264's version text, such as "0.164.3095 baee400". */
-const char *ssimrdo_x264_version(void);
 
 /* Allocate an encoder that is not open yet; NULL when memory is short. */
 ssimrdo_encoder *ssimrdo_encoder_new(void);
 
 /* Open it. On SSIMRDO_BAD_OPTION_*, *bad_option is the index of the option; those of variants are
- * counted on from n_options. */
+ * counted on from n_options. SSIMRDO_SHARED_OPTION: a variant has an option that x264 keeps as
+ * text, whose memory it would share with the encoder. */
 int ssimrdo_encoder_open(ssimrdo_encoder *encoder, const ssimrdo_config *config,
                          size_t *bad_option);
 

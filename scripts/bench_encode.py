@@ -187,7 +187,7 @@ def ssim(bench: Bench) -> Iterator[Line]:
     """Speed and agreement of SSIM against scikit-image."""
     found = bench.kernels
     ours, theirs = found["ssim_ms"], found["reference_ms"]
-    what = f"CPU time, {found['size']}: skimage {theirs:.1f} ms over ssimrdo.ssim {ours:.2f} ms"
+    what = f"CPU time, {found['size']}: skimage {theirs:.1f} ms over ssimrdo.metrics {ours:.2f} ms"
     yield Line(what, theirs / ours, target=30, at_least=True)
     what = f"largest SSIM difference, {found['slices']}"
     yield Line(what, found["largest_difference"], target=1e-5)
@@ -301,7 +301,7 @@ def compare(
     anchor: list[dict[str, Any]], test: list[dict[str, Any]], metric: str
 ) -> tuple[float, float]:
     """Return the BD-rate in percent and the share of the anchor's qualities that it rests on."""
-    from ssimrdo.evaluate import bd_rate
+    from ssimrdo.bd import bd_rate
 
     rates, qualities = rate_quality(anchor, metric)
     test_rates, test_qualities = rate_quality(test, metric)
@@ -358,7 +358,7 @@ MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
 
 def header() -> str:
     """Return where, when and with what the figures were measured."""
-    from ssimrdo.x264 import x264_build
+    from ssimrdo.codecs.x264 import x264_build
 
     packages = ("ssimrdo", "numpy", "numba", "scikit-image", "av")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)

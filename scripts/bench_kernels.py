@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from ssimrdo import EncodeSettings
+from ssimrdo.codecs.x264 import Encoder
+from ssimrdo.codecs.x264.parameters import encoder_parameters
 from ssimrdo.dicom import open_series
-from ssimrdo.dicom.frames import load_luma
-from ssimrdo.dicom.window import Window
-from ssimrdo.encoding.parameters import encoder_parameters
-from ssimrdo.rdo import quantizer_offsets
-from ssimrdo.ssim import slice_quality, ssim
+from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.luma import load_luma
+from ssimrdo.metrics import slice_quality, ssim
+from ssimrdo.objective import quantizer_offsets
 from ssimrdo.video import decoded_luma
-from ssimrdo.x264 import Encoder
 
 Luma = NDArray[Any]
 

@@ -17,10 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ssimrdo.cli.compare import encode_progress
-from ssimrdo.errors import InputError, SsimrdoError
-from ssimrdo.evaluate import CompareSettings, cache, compare
-from ssimrdo.evaluate.markdown import (
+from benchmark_tables import (
     MODE_NAMES,
     Target,
     bd_table,
@@ -30,9 +27,13 @@ from ssimrdo.evaluate.markdown import (
     replace_block,
     target_table,
 )
-from ssimrdo.evaluate.record import check_folder, report_folder, write_report
-from ssimrdo.evaluate.report.text import TIMING_NOTES
-from ssimrdo.evaluate.viewers import write_page
+
+from ssimrdo.cli.compare import encode_progress
+from ssimrdo.compare import CompareSettings, cache, compare
+from ssimrdo.compare.record import check_folder, report_folder, write_report
+from ssimrdo.compare.viewers import write_page
+from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.html.text import TIMING_NOTES
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "data" / "phantom"

@@ -6,44 +6,80 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssimrdo.dicom import NAMED_WINDOWS, Window, parse_window
-    from ssimrdo.encoding import EncodeResult, EncodeSettings, encode
+    from ssimrdo.dicom import (
+        NAMED_WINDOWS,
+        Volume,
+        Window,
+        find_series,
+        load_volume,
+        open_series,
+        parse_window,
+    )
+    from ssimrdo.encoding.encode import encode, encode_frames
+    from ssimrdo.encoding.settings import EncodeSettings, Floor
     from ssimrdo.errors import (
         BadSliceError,
+        CancelledError,
         EncoderError,
         InputError,
         SsimrdoError,
         VerificationError,
     )
+    from ssimrdo.frames import FrameFormat
+    from ssimrdo.observer import Event, Observer
+    from ssimrdo.record.result import EncodeResult
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "NAMED_WINDOWS",
-    "BadSliceError",
-    "EncodeResult",
-    "EncodeSettings",
-    "EncoderError",
-    "InputError",
-    "SsimrdoError",
-    "VerificationError",
-    "Window",
-    "encode",
-    "parse_window",
-]
-
 _HOMES = {
-    "ssimrdo.dicom": ("NAMED_WINDOWS", "Window", "parse_window"),
-    "ssimrdo.encoding": ("EncodeResult", "EncodeSettings", "encode"),
+    "ssimrdo.dicom": (
+        "NAMED_WINDOWS",
+        "Volume",
+        "Window",
+        "find_series",
+        "load_volume",
+        "open_series",
+        "parse_window",
+    ),
+    "ssimrdo.encoding.encode": ("encode", "encode_frames"),
+    "ssimrdo.encoding.settings": ("EncodeSettings", "Floor"),
     "ssimrdo.errors": (
         "BadSliceError",
+        "CancelledError",
         "EncoderError",
         "InputError",
         "SsimrdoError",
         "VerificationError",
     ),
+    "ssimrdo.frames": ("FrameFormat",),
+    "ssimrdo.observer": ("Event", "Observer"),
+    "ssimrdo.record.result": ("EncodeResult",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "NAMED_WINDOWS",
+    "BadSliceError",
+    "CancelledError",
+    "EncodeResult",
+    "EncodeSettings",
+    "EncoderError",
+    "Event",
+    "Floor",
+    "FrameFormat",
+    "InputError",
+    "Observer",
+    "SsimrdoError",
+    "VerificationError",
+    "Volume",
+    "Window",
+    "encode",
+    "encode_frames",
+    "find_series",
+    "load_volume",
+    "open_series",
+    "parse_window",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,52 @@
-"""Exceptions raised by ssimrdo; every message is one line fit for a terminal."""
+"""Exceptions raised by ssimrdo; every message is one line fit for a terminal.
+
+An error that is about an option names it as a field, and its remedy names options in braces, such
+as ``use {overwrite} or another name``. Whoever shows the error says what an option is called there:
+``--overwrite`` on the command line, a column in a manifest, a keyword in Python.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
+_OPTION = re.compile(r"\{(\w+)\}")
+
 
 class SsimrdoError(Exception):
-    """Base class of all errors that ssimrdo raises on purpose."""
+    """Base class of all errors that ssimrdo raises on purpose.
+
+    Parameters
+    ----------
+    reason : str
+        One line: what is wrong, and where.
+    field : str, optional
+        The option that it is about, as Python calls it.
+    remedy : str, optional
+        What to do about it; options stand in braces.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.field = field
+        self.remedy = remedy
+
+    def text(self, called: Callable[[str], str] = str) -> str:
+        """Return the message, with options as they are called where it is shown."""
+        parts = [] if self.field is None else [f"{called(self.field)}: "]
+        parts.append(self.reason)
+        if self.remedy:
+            shown = _OPTION.sub(lambda match: called(match[1]), self.remedy)
+            parts.append(f": {shown}")
+        return "".join(parts)
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 class InputError(SsimrdoError):
-    """The input or an option cannot be used; the message says what, where and what to do."""
+    """The input or an option cannot be used."""
 
 
 class BadSliceError(InputError):
@@ -18,19 +56,34 @@ class BadSliceError(InputError):
     ----------
     path : str
         Path of the offending file, as reached from the path the user gave.
-    reason : str
+    cause : str
         One line saying what is wrong with it.
+    remedy : str, optional
+        See :class:`SsimrdoError`.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+    def __init__(self, path: str, cause: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"{path}: {cause}", remedy=remedy)
+        # What an exception is pickled and copied with.
+        self.args = (path, cause)
         self.path = path
-        self.reason = reason
+        self.cause = cause
+
+
+class SeveralSeriesError(InputError):
+    """A folder holds several CT series; the message lists their UIDs."""
 
 
 class EncoderError(SsimrdoError):
-    """x264 refused its parameters or failed; the message carries x264's own reason."""
+    """An encoder refused its parameters or failed; the message carries its own reason."""
 
 
 class VerificationError(SsimrdoError):
     """The finished file does not decode to the frames that were measured."""
+
+
+class CancelledError(SsimrdoError):
+    """The work was cancelled through its observer."""
+
+    def __init__(self, reason: str = "cancelled") -> None:
+        super().__init__(reason)

@@ -17,7 +17,7 @@ from ssimrdo.batch.discover import discover
 from ssimrdo.batch.names import Names, check_template
 from ssimrdo.batch.plan import jobs_of_found
 from ssimrdo.batch.settings import BatchSettings
-from ssimrdo.dicom.header import BadFile, Membership, SkippedFile, read_header, read_membership
+from ssimrdo.dicom.read.header import BadFile, Membership, SkippedFile, read_header, read_membership
 from ssimrdo.errors import InputError
 from ssimrdo.executors import InProcess
 

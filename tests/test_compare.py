@@ -19,13 +19,14 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from video_files import SOFT_TISSUE, ct_volume, frames_of, packets_of, plane, windowed
 
 from ssimrdo import EncodeSettings, InputError, SsimrdoError, Window, encode
-from ssimrdo.evaluate import CompareSettings, bd_quality, bd_rate, compare, ssim_db
-from ssimrdo.evaluate import cache as store
-from ssimrdo.evaluate.clip import load_clip
-from ssimrdo.evaluate.comparison import _in_parallel, make_contenders, unique_names
-from ssimrdo.evaluate.encoders import FAMILIES
-from ssimrdo.evaluate.record import rd_points_csv
-from ssimrdo.evaluate.viewers import point_at, viewers_of
+from ssimrdo.bd import bd_quality, bd_rate, ssim_db
+from ssimrdo.compare import CompareSettings, compare
+from ssimrdo.compare import cache as store
+from ssimrdo.compare.clip import load_clip
+from ssimrdo.compare.comparison import _in_parallel, make_contenders, unique_names
+from ssimrdo.compare.encoders import FAMILIES
+from ssimrdo.compare.record import rd_points_csv
+from ssimrdo.compare.viewers import point_at, viewers_of
 
 ROWS, COLUMNS, SLICES = 71, 97, 7
 SOFT = Window(*SOFT_TISSUE)
@@ -344,7 +345,7 @@ def test_jpeg_2000_in_several_threads():
     code = (
         "import numpy as np\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "from ssimrdo.evaluate.encoders import _openjpeg\n"
+        "from ssimrdo.compare.encoders import _openjpeg\n"
         "luma = (np.add.outer(np.arange(256), np.arange(256)) * 7 % 256).astype(np.uint8)\n"
         "quality = {'signal_noise_ratios': [40.0]}\n"
         "with ThreadPoolExecutor(4) as pool:\n"
@@ -631,7 +632,7 @@ def test_an_encoder_that_pyav_lacks(monkeypatch):
         def create(codec, mode):
             raise ValueError(f"{codec} {mode}")
 
-    monkeypatch.setattr("ssimrdo.evaluate.encoders.CodecContext", Lacking)
+    monkeypatch.setattr("ssimrdo.compare.encoders.CodecContext", Lacking)
     with pytest.raises(InputError, match="installed PyAV has no libsvtav1"):
         make_contenders(settings(anchors=("svtav1",)))
 

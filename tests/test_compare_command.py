@@ -217,7 +217,7 @@ def test_the_module_of_the_command_loads_no_heavy_ones():
 def test_help_names_all_anchors_and_metrics(capfd):
     done = run_command(capfd, "compare", "--help")
     text = " ".join(done.out.split())
-    encoders = importlib.import_module("ssimrdo.evaluate.encoders")
-    measure = importlib.import_module("ssimrdo.evaluate.measure")
+    encoders = importlib.import_module("ssimrdo.compare.encoders")
+    measure = importlib.import_module("ssimrdo.compare.measure")
     for name in (*encoders.FAMILIES, *measure.METRICS):
         assert name in text

@@ -14,9 +14,9 @@ from dicom_files import CANARY, write_series
 from video_files import SOFT_TISSUE, ct_volume, run_command
 
 from ssimrdo import InputError, SsimrdoError, Window, executors
-from ssimrdo.evaluate import CompareSettings, compare, viewers
-from ssimrdo.evaluate.comparison import SeriesJob, run_series
-from ssimrdo.evaluate.encoders import versions
+from ssimrdo.compare import CompareSettings, compare, viewers
+from ssimrdo.compare.comparison import SeriesJob, run_series
+from ssimrdo.compare.encoders import versions
 from ssimrdo.executors import DaskExecutor, InProcess, LocalExecutor
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,7 +13,7 @@ from dicom_files import CANARY, SERIES_UID, write_series, write_slice
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-import ssimrdo.dicom.load
+import ssimrdo.dicom.read.load
 from ssimrdo.dicom import (
     BadFile,
     SkippedFile,
@@ -219,7 +219,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", str(path))
 
     write_slice(tmp_path / "a.dcm", PIXELS)
-    monkeypatch.setattr("ssimrdo.dicom.find.read_header", refuse)
+    monkeypatch.setattr("ssimrdo.dicom.read.find.read_header", refuse)
     assert find_series(tmp_path).bad == (BadFile("a.dcm", "cannot be read (Permission denied)"),)
 
 
@@ -337,7 +337,7 @@ def test_transfer_syntax_whose_decoder_is_not_installed(
 
     pixels = np.zeros((40, 40), np.uint16)
     write_slice(tmp_path / "a.dcm", pixels, compress="1.2.840.10008.1.2.4.90")
-    monkeypatch.setattr(ssimrdo.dicom.load, "get_decoder", lambda _: Missing)
+    monkeypatch.setattr(ssimrdo.dicom.read.load, "get_decoder", lambda _: Missing)
     message = refusal(tmp_path)
     assert "JPEG 2000 Image Compression (Lossless Only)" in message
     assert "pylibjpeg>=2.0 and pylibjpeg-openjpeg>=2.0" in message

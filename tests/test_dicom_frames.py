@@ -8,7 +8,7 @@ from dicom_files import write_series
 from numpy.testing import assert_array_equal
 
 from ssimrdo.dicom import Window, open_series
-from ssimrdo.dicom.frames import (
+from ssimrdo.dicom.luma import (
     FALLBACK_WINDOW,
     check_size,
     choose_window,

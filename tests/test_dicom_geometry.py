@@ -10,7 +10,7 @@ from dicom_files import write_series, write_slice
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ssimrdo.dicom import Series, SliceHeader, find_series, load_hu, open_series
-from ssimrdo.dicom.geometry import slice_normal, sort_slices
+from ssimrdo.dicom.read.geometry import slice_normal, sort_slices
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:

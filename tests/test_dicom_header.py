@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ssimrdo.dicom import BadFile, SliceHeader, Window, find_series
-from ssimrdo.dicom.header import WANTED, read_header
+from ssimrdo.dicom.read.header import WANTED, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable

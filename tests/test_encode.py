@@ -24,12 +24,12 @@ from video_files import (
     windowed,
 )
 
-import ssimrdo.encoding.parameters
+import ssimrdo.codecs.x264.parameters
 from ssimrdo import EncodeResult, EncodeSettings, InputError, Window, encode
-from ssimrdo.encoding.effort import EFFORTS
-from ssimrdo.encoding.parameters import encoder_parameters, frame_controls
-from ssimrdo.rdo import quantizer_offsets
-from ssimrdo.x264 import Encoder
+from ssimrdo.codecs.x264 import Encoder
+from ssimrdo.codecs.x264.effort import EFFORTS
+from ssimrdo.codecs.x264.parameters import encoder_parameters, frame_controls
+from ssimrdo.objective import quantizer_offsets
 
 X264 = shutil.which("x264")
 # With AVX-512, x264 0.164 reads uninitialised memory in MB-tree unless 16 divides the number of
@@ -151,7 +151,7 @@ def test_both_passes_take_the_same_offsets(series, tmp_path, monkeypatch):
         seen.append(offsets)
         return offsets
 
-    monkeypatch.setattr(ssimrdo.encoding.parameters, "quantizer_offsets", recorded)
+    monkeypatch.setattr(ssimrdo.codecs.x264.parameters, "quantizer_offsets", recorded)
     encode(series, tmp_path / "out.mp4", EncodeSettings(bitrate_kbps=200))
     assert len(seen) == 2 * SLICES
     np.testing.assert_array_equal(seen[:SLICES], seen[SLICES:])

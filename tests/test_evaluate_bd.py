@@ -13,8 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ssimrdo.errors import InputError
-from ssimrdo.evaluate import (
+from ssimrdo.bd import (
     METHODS,
     SSIM_DB_CEILING,
     EvaluationError,
@@ -26,6 +25,7 @@ from ssimrdo.evaluate import (
     ssim_db,
     summarize,
 )
+from ssimrdo.errors import InputError
 
 RATES = (100.0, 200.0, 400.0, 800.0)
 QUALITIES = (30.0, 34.0, 37.0, 39.0)
@@ -532,5 +532,5 @@ def test_unusable_values_are_errors(values, options, message):
 
 
 def test_import_leaves_scipy_alone():
-    code = "import sys, ssimrdo.evaluate; sys.exit('scipy' in sys.modules)"
+    code = "import sys, ssimrdo.bd; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

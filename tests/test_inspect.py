@@ -12,8 +12,9 @@ from dicom_files import CANARY, write_series
 from PIL import Image
 from video_files import SOFT_TISSUE, ct_volume, windowed
 
-from ssimrdo import InputError, Window, rdo
-from ssimrdo.evaluate import inspect
+from ssimrdo import InputError, Window
+from ssimrdo import objective as rdo
+from ssimrdo.compare import inspect
 
 main_module = import_module("ssimrdo.cli.main")
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 import copy
 
 import pytest
+from benchmark_tables import bd_table, mean_ssim, paper_table, replace_block
 from test_report import a_report
-
-from ssimrdo.evaluate.markdown import bd_table, mean_ssim, paper_table, replace_block
 
 
 def two_reports():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate, gaussian_filter
 
-from ssimrdo.ssim import SCALE_WEIGHTS, ms_ssim, ssim
+from ssimrdo.metrics import SCALE_WEIGHTS, ms_ssim, ssim
 
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from ssimrdo.evaluate.markdown import Target, leave_one_out_table, pair_table, target_table
-from ssimrdo.evaluate.pairs import compare_pair, leave_one_out
+from benchmark_pairs import compare_pair, leave_one_out
+from benchmark_tables import Target, leave_one_out_table, pair_table, target_table
 
 
 def plain(table):

@@ -8,8 +8,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 from scipy.stats import linregress
 
-from ssimrdo import rdo, ssim
-from ssimrdo.x264 import Encoder, EncoderParameters
+from ssimrdo import metrics as ssim
+from ssimrdo import objective as rdo
+from ssimrdo.codecs.x264 import Encoder, EncoderParameters
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssimrdo import InputError, rdo
-from ssimrdo.evaluate.report import Viewer, make_viewer, page, write_html
-from ssimrdo.evaluate.report.charts import linear_ticks, log_ticks, rd_chart, slice_chart
-from ssimrdo.evaluate.report.images import (
+from ssimrdo import InputError
+from ssimrdo import objective as rdo
+from ssimrdo.compare.report import Viewer, make_viewer, page, write_html
+from ssimrdo.compare.report.charts import linear_ticks, log_ticks, rd_chart, slice_chart
+from ssimrdo.compare.report.viewer import spread
+from ssimrdo.html.images import (
     LEVELS,
     ColourScale,
     map_uri,
@@ -25,9 +27,8 @@ from ssimrdo.evaluate.report.images import (
     shown_ssim_map,
     ssim_scale,
 )
-from ssimrdo.evaluate.report.text import MISSING, number, percent
-from ssimrdo.evaluate.report.viewer import spread
-from ssimrdo.ssim import ssim
+from ssimrdo.html.text import MISSING, number, percent
+from ssimrdo.metrics import ssim
 
 METRICS = ["ssim", "psnr"]
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'"

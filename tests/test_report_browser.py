@@ -6,8 +6,8 @@ import tempfile
 import pytest
 from test_report import HOSTILE, METRICS, a_report, a_viewer
 
-from ssimrdo.evaluate.inspect import inspect_slice, write_inspection
-from ssimrdo.evaluate.report import write_html
+from ssimrdo.compare.report import write_html
+from ssimrdo.inspection import inspect_slice, write_inspection
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

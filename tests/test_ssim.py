@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ssimrdo import ssim
+from ssimrdo import metrics as ssim
 
 DEPTHS = (8, 10)
 

@@ -11,12 +11,12 @@ import av
 import numpy as np
 import pytest
 
+from ssimrdo.codecs.x264 import Encoder, EncoderParameters, macroblock_grid
+from ssimrdo.codecs.x264.effort import frame_plan
+from ssimrdo.codecs.x264.parameters import encoder_parameters
 from ssimrdo.encoding import EncodeSettings
-from ssimrdo.encoding.effort import frame_plan
-from ssimrdo.encoding.parameters import encoder_parameters
 from ssimrdo.errors import EncoderError, InputError
-from ssimrdo.rdo import quantizer_offsets
-from ssimrdo.x264 import Encoder, EncoderParameters, macroblock_grid
+from ssimrdo.objective import quantizer_offsets
 
 SIZE = (96, 128)
 
@@ -189,7 +189,7 @@ def test_encoders_in_threads_do_not_disturb_each_other():
 ENCODE_NOISE = """
 import sys, zlib
 import numpy as np
-from ssimrdo.x264 import Encoder, EncoderParameters
+from ssimrdo.codecs.x264 import Encoder, EncoderParameters
 
 rng = np.random.default_rng(2)
 base = np.add.outer(np.arange(160), np.arange(160)) % 256
@@ -245,7 +245,7 @@ def test_failure_to_open_carries_x264s_reason(tmp_path):
 
 
 def test_x264s_messages_go_to_logging(caplog):
-    with caplog.at_level(logging.INFO, "ssimrdo.x264"):
+    with caplog.at_level(logging.INFO, "ssimrdo.codecs.x264"):
         encode(EncoderParameters(SIZE[1], SIZE[0]), noise_frames(3))
     assert any("profile High" in record.message for record in caplog.records)
     assert any("kb/s" in record.message for record in caplog.records)

@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from ssimrdo.batch import storage
-from ssimrdo.dicom.find import read_file
-from ssimrdo.dicom.header import BadFile, Membership, SkippedFile, read_membership
+from ssimrdo.dicom.read.find import read_file
+from ssimrdo.dicom.read.header import BadFile, Membership, SkippedFile, read_membership
 from ssimrdo.executors import Executor
 
 CHUNK = 512

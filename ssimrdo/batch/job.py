@@ -15,10 +15,10 @@ from pathlib import Path
 import ssimrdo
 from ssimrdo.batch import lock, state, storage
 from ssimrdo.batch.record import Record
-from ssimrdo.encoding.output import sidecar_path
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.executors import quieten
+from ssimrdo.files import sidecar_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ssimrdo.batch import storage
-from ssimrdo.dicom.header import printable
-from ssimrdo.dicom.window import parse_window
+from ssimrdo.dicom.grey import parse_window
+from ssimrdo.dicom.read.header import printable
 from ssimrdo.encoding.settings import EncodeSettings, parse_fps, parse_x264_params
 from ssimrdo.errors import InputError
 

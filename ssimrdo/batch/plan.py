@@ -15,9 +15,9 @@ from ssimrdo.batch.manifest import Entry
 from ssimrdo.batch.names import Names, from_template, hashed
 from ssimrdo.batch.record import Journal, Record
 from ssimrdo.batch.settings import BatchSettings
-from ssimrdo.dicom.header import printable
-from ssimrdo.encoding.output import sidecar_path
+from ssimrdo.dicom.read.header import printable
 from ssimrdo.errors import InputError
+from ssimrdo.files import sidecar_path
 
 Why = Literal["new", "options changed", "input changed", "failed before"]
 

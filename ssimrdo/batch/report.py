@@ -48,8 +48,8 @@ def write_report(journal: Journal, path: Path, out_root: str) -> None:
     OSError
         If writing fails, such as on a full disk.
     """
-    from ssimrdo.evaluate.report.extra import check_extra
-    from ssimrdo.evaluate.report.output import write_whole
+    from ssimrdo.files_single import write_whole
+    from ssimrdo.html.extra import check_extra
 
     check_extra("jinja2", "PIL")
     write_whole(path, render(journal, out_root).encode(), overwrite=True)
@@ -57,15 +57,16 @@ def write_report(journal: Journal, path: Path, out_root: str) -> None:
 
 def render(journal: Journal, out_root: str) -> str:
     """Return the page; see :func:`write_report`."""
-    from ssimrdo.evaluate.report.extra import template_environment
-    from ssimrdo.evaluate.report.text import number
+    from ssimrdo.html.extra import template_environment
+    from ssimrdo.html.text import number
 
     environment = template_environment("ssimrdo.batch")
     environment.filters |= {"number": number, "size": size_text, "duration": duration_text}
-    css = resources.files("ssimrdo.evaluate.report") / "templates" / "report.css"
+    from ssimrdo.html.page import style_sheet
+
     own = resources.files("ssimrdo.batch") / "templates" / "batch.css"
     return environment.get_template("batch.html.j2").render(
-        css=css.read_text() + own.read_text(), version=__version__, **_context(journal, out_root)
+        css=style_sheet() + own.read_text(), version=__version__, **_context(journal, out_root)
     )
 
 
@@ -170,7 +171,7 @@ def _thumbnail(out_root: str, record: Record) -> str | None:
     """Return the worst slice of an output as a small PNG data URI, None if it cannot be read."""
     from PIL import Image
 
-    from ssimrdo.evaluate.report.images import png_uri
+    from ssimrdo.html.images import png_uri
 
     if record.worst_slice is None or record.bit_depth is None:
         return None

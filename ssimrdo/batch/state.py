@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ssimrdo.batch import storage
-from ssimrdo.encoding.output import sidecar_path
 from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.files import sidecar_path
 
 KEY = "batch"
 """What the sidecar has beyond that of a single encode stands under this key."""

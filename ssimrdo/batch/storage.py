@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ssimrdo.dicom.find import walk
-from ssimrdo.dicom.header import printable
-from ssimrdo.encoding.output import sidecar_path
+from ssimrdo.dicom.read.find import walk
+from ssimrdo.dicom.read.header import printable
 from ssimrdo.errors import InputError
+from ssimrdo.files import sidecar_path
 
 INSTALL = 'pip install "ssimrdo[fsspec]"'
 
@@ -48,7 +48,7 @@ def check(place: str) -> None:
 
 
 def folders(root: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield the folders below a root as `ssimrdo.dicom.find.walk` does.
+    """Yield the folders below a root as `ssimrdo.dicom.read.find.walk` does.
 
     Raises
     ------

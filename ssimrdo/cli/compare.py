@@ -174,13 +174,13 @@ def compare(
     if cache_dir == "" or output == "" or "" in series:
         raise click.UsageError("a path is empty")
 
+    from ssimrdo.compare import CompareSettings, cache
+    from ssimrdo.compare import compare as compare_series
+    from ssimrdo.compare.measure import METRICS
+    from ssimrdo.compare.record import check_folder, report_folder, write_report
+    from ssimrdo.compare.viewers import write_page
     from ssimrdo.dicom import parse_window
     from ssimrdo.encoding import parse_fps
-    from ssimrdo.evaluate import CompareSettings, cache
-    from ssimrdo.evaluate import compare as compare_series
-    from ssimrdo.evaluate.measure import METRICS
-    from ssimrdo.evaluate.record import check_folder, report_folder, write_report
-    from ssimrdo.evaluate.viewers import write_page
 
     options["metrics"] = tuple(name.replace("-", "_") for name in options["metrics"]) or METRICS
     settings = CompareSettings(

@@ -19,7 +19,8 @@ from ssimrdo.cli.options import (
 from ssimrdo.cli.progress import slice_progress
 
 if TYPE_CHECKING:
-    from ssimrdo.encoding import EncodeResult, SearchInfo
+    from ssimrdo.metrics import QualityIndex
+    from ssimrdo.record.result import EncodeResult, SearchInfo, SliceSummary
 
 
 @click.command(
@@ -53,13 +54,13 @@ def encode(
 
     The folder is searched recursively; slices are ordered by their position in the patient.
     """
-    settings = encode_settings(**options)
+    settings = encode_settings(options)
     if not series:
         raise click.UsageError("SERIES is empty")
 
-    from ssimrdo.encoding import encode as encode_series
+    from ssimrdo.encoding.encode import encode as encode_series
 
-    with slice_progress("encoding") as advance:
+    with slice_progress("encoding") as observer:
         result = encode_series(
             series,
             output,
@@ -67,20 +68,23 @@ def encode(
             series_uid=series_uid,
             skip_bad=skip_bad,
             overwrite=overwrite,
-            progress=advance,
+            observer=observer,
         )
     click.echo(json.dumps(result.as_dict()) if as_json else _text(result))
 
 
 def _text(result: EncodeResult) -> str:
+    from ssimrdo import metrics
+
+    window, missed = result.window, result.bitrate_error_percent
+    shown = "" if window is None else f", window {window.center:g}/{window.width:g} HU"
+    off = "" if missed is None else f", {missed:+.1f} % beside the rate asked for"
     lines = [
         f"{result.output}: {result.frames} slices, {result.width}x{result.height}, "
-        f"{result.bit_depth} bit, window {result.window.center:g}/{result.window.width:g} HU",
-        f"  size      {result.bytes / 1000:.1f} kB, {result.kbps:.1f} kbit/s",
-        f"  SSIM      mean {result.ssim.mean:.5f}, worst slice {result.ssim.min:.5f}",
-        f"  weighted  mean {result.weighted_ssim.mean:.5f}, "
-        f"worst slice {result.weighted_ssim.min:.5f}",
-        f"  PSNR      mean {result.psnr.mean:.2f} dB, worst slice {result.psnr.min:.2f} dB",
+        f"{result.bit_depth} bit{shown}",
+        f"  size      {result.bytes / 1000:.1f} kB, {result.kbps:.1f} kbit/s{off}",
+        *(_quality(metrics.get(name), summary) for name, summary in result.quality.items()),
+        f"  worst     slice {result.worst_slice + 1}",
         f"  time      {result.seconds.total:.1f} s, "
         f"{result.frames / result.seconds.total:.1f} slices/s",
     ]
@@ -89,6 +93,15 @@ def _text(result: EncodeResult) -> str:
     if result.skipped:
         lines.append(f"  left out  {len(result.skipped)} files; --json lists them")
     return "\n".join(lines)
+
+
+def _quality(index: QualityIndex, summary: SliceSummary) -> str:
+    digits, unit = index.decimals + (not index.unit), f" {index.unit}" if index.unit else ""
+    title = index.title.split()[0].lower() if " " in index.title else index.title
+    return (
+        f"  {title:9} mean {summary.mean:.{digits}f}{unit}, "
+        f"worst slice {summary.worst:.{digits}f}{unit}"
+    )
 
 
 def _found(search: SearchInfo) -> str:

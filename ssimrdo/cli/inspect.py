@@ -62,8 +62,8 @@ def inspect(
 
     from ssimrdo.dicom import parse_window
     from ssimrdo.encoding import EncodeSettings
-    from ssimrdo.encoding.output import check_not_input
-    from ssimrdo.evaluate.inspect import check_output, inspect_slice, write_inspection
+    from ssimrdo.files import check_not_input
+    from ssimrdo.inspection import check_output, inspect_slice, write_inspection
 
     # Strength and bit depth are checked where encodes have them checked.
     settings = EncodeSettings(

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from ssimrdo import __version__
+from ssimrdo.cli.options import flag_of
 from ssimrdo.errors import InputError, SsimrdoError
 
 COMMANDS = ("batch", "compare", "encode", "inspect", "phantom")
@@ -75,9 +76,9 @@ def _run() -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), EXIT_BAD_INPUT)
     except InputError as error:
-        return _fail(str(error), EXIT_BAD_INPUT)
+        return _fail(error.text(flag_of), EXIT_BAD_INPUT)
     except SsimrdoError as error:
-        return _fail(str(error), EXIT_FAILED)
+        return _fail(error.text(flag_of), EXIT_FAILED)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
     except BrokenPipeError:

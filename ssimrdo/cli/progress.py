@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ssimrdo.observer import Event, Observer
 
 
 @contextmanager
 def slice_progress(
     description: str, total: int | None = None, quiet: bool = False
-) -> Iterator[Callable[..., None]]:
+) -> Iterator[Observer]:
     """Show slices done, slices per second and the time left, if stderr is a terminal.
 
     Parameters
@@ -24,11 +26,11 @@ def slice_progress(
 
     Yields
     ------
-    callable
-        To be called with the number of slices done and, optionally, their total.
+    Observer
+        What shows them.
     """
     if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield _ignore
+        yield Observer()
         return
 
     from rich.console import Console
@@ -60,11 +62,7 @@ def slice_progress(
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
 
-        def advance(done: int, total: int | None = None) -> None:
-            bar.update(task, completed=done, total=total)
+        def show(event: Event) -> None:
+            bar.update(task, completed=event.done, total=event.total)
 
-        yield advance
-
-
-def _ignore(done: int, total: int | None = None) -> None:
-    del done, total
+        yield Observer(show)

@@ -3,269 +3,332 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Final, Self, TypeAlias
 
-from ssimrdo import defaults
-from ssimrdo.dicom.window import Window
+from ssimrdo import metrics, objective
+from ssimrdo.codecs.base import (
+    Codec,
+    ConstantQuality,
+    ConstantQuantizer,
+    MeanBitrate,
+    RateControl,
+    point_of,
+)
+from ssimrdo.codecs.x264.choices import CRF, PRESET
+from ssimrdo.codecs.x264.codec import X264
+from ssimrdo.codecs.x264.options import check_keeps_aq_on, format_x264_params
+from ssimrdo.dicom.grey import Window
+from ssimrdo.encoding.options import (
+    BIT_DEPTH,
+    BY_NAME,
+    FLOOR,
+    FPS,
+    MAX_THREADS,
+    OVER,
+    RATES,
+)
 from ssimrdo.errors import InputError
+from ssimrdo.objective import OFF, Objective
 
-MAX_QP = 51
-MAX_STRENGTH = 4.0
-MAX_THREADS = 128
-# Below 1 at 8 bit x264 takes a CRF as lossless, which the High profile does not allow.
-MIN_CRF = 1.0
+RATE_FIELDS: Final = {"crf": "crf", "qp": "qp", "bitrate": "bitrate_kbps"}
+"""Options by mode of rate control."""
 
-_FPS = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9}|\d{1,9}/\d{1,9})", re.ASCII)
 
-_OWN_OPTIONS = {
-    "crf": "--crf",
-    "qp": "--qp",
-    "qp_constant": "--qp",
-    "bitrate": "--bitrate",
-    "pass": "--bitrate",
-    "stats": "--bitrate",
-    "threads": "--threads",
-    "fps": "--fps",
-    "width": "the series",
-    "height": "the series",
-    "sar": "the series' pixel spacing",
-    "crop-rect": "the series",
-    "csp": "--bit-depth",
-    "input-csp": "--bit-depth",
-    "output-csp": "--bit-depth",
-    "input-depth": "--bit-depth",
-    "output-depth": "--bit-depth",
-    "bitdepth": "--bit-depth",
-    "fullrange": "the output's full range",
-    "range": "the output's full range",
-    "annexb": "the output's suffix",
-    "repeat-headers": "the output's suffix",
-    "global-header": "the output's suffix",
-    "preset": "--preset",
-    "force-cfr": "--fps",
-    "timebase": "--fps",
-    "log": "--verbose",
-    "log-level": "--verbose",
-    "dump-yuv": "the output",
-    "qpfile": "--rdo",
-    "avcintra-class": "the output's profile",
-    "avcintra-flavor": "the output's profile",
-}
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The smallest encode whose slices keep a quality.
+
+    Parameters
+    ----------
+    index : str
+        Name of a quality index.
+    value : float
+        What to keep.
+    over : {"worst", "mean", "p5"}
+        Over slices: the worst one's quality, the mean, or what 95 % of them keep.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or the value out of the index's range.
+    """
+
+    index: str = FLOOR[0]
+    value: float = FLOOR[1]
+    over: str = OVER[0]
+
+    def __post_init__(self) -> None:
+        try:
+            found = metrics.get(self.index)
+        except InputError as error:
+            raise InputError(error.reason, field="min", remedy=error.remedy) from None
+        object.__setattr__(self, "index", found.name)
+        if self.over not in OVER:
+            raise InputError(
+                f"{self.over!r} is unknown", field="over", remedy=f"use one of {', '.join(OVER)}"
+            )
+        if not found.low < self.value < found.high:
+            raise InputError(
+                f"{self.value} is out of range for {found.title}",
+                field="min_ssim" if self.index == FLOOR[0] else "min",
+                remedy=f"above {found.low:g} and below {found.high:g}",
+            )
+
+
+Rate: TypeAlias = RateControl | Floor
+"""What decides about the size of an encode."""
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How a series is encoded.
+    """How a series is encoded; :meth:`of` makes them from options as the command line has them.
 
     Parameters
     ----------
-    crf : float, optional
-        x264's constant rate factor, 1 to 51, at 10 bit above 0; 23 when no rate is given.
-    qp : int, optional
-        Constant quantizer of P-frames, 1 to 51, in place of ``crf``.
-    bitrate_kbps : float, optional
-        Mean bit rate, reached in two passes, in place of ``crf``.
-    min_ssim : float, optional
-        Make the smallest file whose slices keep this SSIM, between 0 and 1, in place of ``crf``;
-        0.95 where only ``target`` is given. It needs ``rdo="ssim"``.
-    target : {"worst", "mean", "p5"}, optional
-        Which SSIM ``min_ssim`` is about: the worst slice's, the mean or the 5th percentile over
-        slices; ``"worst"`` where only ``min_ssim`` is given.
-    effort : str, optional
-        How thoroughly x264 searches: one of :data:`ssimrdo.defaults.EFFORTS`, ``"default"``
-        unless a preset is given. It needs ``rdo="ssim"``.
-    preset : str, optional
-        x264's own search instead: one of :data:`ssimrdo.defaults.PRESETS`, ``"medium"`` with
-        ``rdo="off"``.
-    rdo : {"ssim", "off"}
-        ``"ssim"`` steers x264 with quantizer offsets from the SSIM model and turns its
-        psychovisual switches off; ``"off"`` is x264 with the same settings.
-    rdo_strength : float
-        Share s of the theoretical quantizer offset, 0 to 4.
+    rate : ConstantQuality, ConstantQuantizer, MeanBitrate or Floor
+        What decides about the size; CRF 23 by default.
+    objective : Objective, optional
+        What bits are spent for; None leaves all to the codec.
+    codec : Codec
+        The encoder with its own options; x264 at the default effort.
     window : Window, optional
         Window centre and width; the header's own when None.
-    bit_depth : {8, 10}
+    bit_depth : int
         Bits per luma sample.
     fps : Fraction
         Slices per second.
     threads : int
-        x264's threads; 0 takes three per core with an effort and x264's own number with a
-        preset.
-    x264_params : tuple of (str, str)
-        More of x264's parameters; they come last and so win.
+        Threads; 0 leaves the number to the codec.
+    measure : tuple of str
+        Quality indices that are measured beside those that every encode measures.
 
     Raises
     ------
     InputError
-        If a value is out of range or two values contradict each other.
+        If a value is of a wrong type or out of range, or two contradict each other; the error
+        names the field.
     """
 
-    crf: float | None = None
-    qp: int | None = None
-    bitrate_kbps: float | None = None
-    min_ssim: float | None = None
-    target: str | None = None
-    effort: str | None = None
-    preset: str | None = None
-    rdo: Literal["ssim", "off"] = "ssim"
-    rdo_strength: float = defaults.RDO_STRENGTH
+    rate: Rate = ConstantQuality(CRF)
+    objective: Objective | None = objective.SSIM
+    codec: Codec = field(default_factory=X264)
     window: Window | None = None
-    bit_depth: Literal[8, 10] = defaults.BIT_DEPTH
-    fps: Fraction = Fraction(defaults.FPS)
+    bit_depth: int = BIT_DEPTH
+    fps: Fraction = Fraction(FPS)
     threads: int = 0
-    x264_params: tuple[tuple[str, str], ...] = ()
+    measure: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_min_ssim(self)
-        rates = (self.crf, self.qp, self.bitrate_kbps, self.min_ssim)
-        given = [rate for rate in rates if rate is not None]
-        if len(given) > 1:
-            raise InputError("--crf, --qp, --bitrate and --min-ssim exclude each other: give one")
-        if not given:
-            object.__setattr__(self, "crf", defaults.CRF)
-        _check_rate(self)
-        _check_range("--rdo-strength", self.rdo_strength, 0, MAX_STRENGTH)
-        _check_range("--threads", self.threads, 0, MAX_THREADS)
-        _check_range("--fps", self.fps, Fraction(1, 100), 1000)
-        _check_search(self)
-        _check_choice("--rdo", self.rdo, ("ssim", "off"))
-        _check_choice("--bit-depth", self.bit_depth, (8, 10))
-        _check_x264_params(self)
+        _check_types(self)
+        if self.bit_depth not in self.codec.depths:
+            raise InputError(
+                f"{self.bit_depth!r} is unknown",
+                field="bit_depth",
+                remedy=f"use one of {', '.join(map(str, self.codec.depths))}",
+            )
+        if not isinstance(self.rate, Floor):
+            mode = self.rate.mode
+            scale = self.codec.scale(mode, self.bit_depth)
+            scale.check(point_of(self.rate), field=RATE_FIELDS[mode])
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise InputError(
+                f"{self.threads} is out of range", field="threads", remedy=f"use 0 to {MAX_THREADS}"
+            )
+        if not Fraction(1, 100) <= self.fps <= 1000:
+            raise InputError(f"{self.fps} is out of range", field="fps", remedy="use 0.01 to 1000")
+        if self.objective is not None and not self.codec.steerable:
+            raise InputError(
+                f"{self.codec.name} follows no objective", field="rdo", remedy="turn {rdo} off"
+            )
+        if self.objective is None and getattr(self.codec, "effort", None) is not None:
+            raise InputError(
+                "needs an objective", field="effort", remedy="give {preset} with {rdo} off"
+            )
+        if self.objective is not None and isinstance(self.codec, X264):
+            check_keeps_aq_on(self.codec.params)
+        object.__setattr__(self, "measure", tuple(metrics.get(name).name for name in self.measure))
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """Return the settings of options, as in :data:`ssimrdo.encoding.options.OPTIONS`.
+
+        Values may be what a person would write, such as ``window="lung"``. Options that are None
+        are as if they were not given. ``codec`` takes a codec in place of x264's options.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or its value cannot be used.
+        """
+        codec = options.pop("codec", None)
+        given = {name: value for name, value in options.items() if value is not None}
+        for name in given:
+            if name not in BY_NAME:
+                raise InputError(
+                    f"{name[:40]!r} is no option", remedy=f"use some of {', '.join(BY_NAME)}"
+                )
+        values = {name: BY_NAME[name].value(value) for name, value in given.items()}
+        rdo = values.pop("rdo", OFF if codec is not None and not codec.steerable else "ssim")
+        rate = _rate(values)
+        if codec is None:
+            codec = _x264(values, rdo)
+        values = {
+            name: value
+            for name, value in values.items()
+            if name in ("window", "bit_depth", "fps", "threads", "measure") and value is not None
+        }
+        return cls(
+            rate=rate, objective=None if rdo == OFF else objective.get(rdo), codec=codec, **values
+        )
+
+    def changed(self, options: Mapping[str, Any]) -> EncodeSettings:
+        """Return settings in which some options take the place of those that they exclude.
+
+        Parameters
+        ----------
+        options : mapping
+            As :meth:`of` takes them.
+
+        Raises
+        ------
+        InputError
+            As :meth:`of`.
+        """
+        kept = self.as_options()
+        given = {name: value for name, value in options.items() if value is not None}
+        if any(name in given for name in RATES):
+            kept = {name: value for name, value in kept.items() if name not in (*RATES, "over")}
+        elif "over" in given and "min" not in kept:
+            kept = {name: value for name, value in kept.items() if name not in RATES}
+        if "effort" in given or "preset" in given:
+            kept = {name: value for name, value in kept.items() if name not in ("effort", "preset")}
+        if given.get("rdo") == OFF:
+            kept.pop("effort", None)
+        if kept.get("rdo") == OFF and "rdo" in given and given["rdo"] != OFF:
+            kept.pop("preset", None)
+        return EncodeSettings.of(**{**kept, **given})
+
+    def as_options(self) -> dict[str, Any]:
+        """Return the options that :meth:`of` makes these settings from."""
+        options: dict[str, Any] = {"rdo": self.objective.name if self.objective else OFF}
+        if isinstance(self.rate, Floor):
+            options |= {"min": (self.rate.index, self.rate.value), "over": self.rate.over}
+        else:
+            options[RATE_FIELDS[self.rate.mode]] = point_of(self.rate)
+        if isinstance(self.codec, X264):
+            options |= {
+                "effort": self.codec.effort,
+                "preset": self.codec.preset,
+                "rdo_strength": self.codec.strength,
+                "x264_params": self.codec.params,
+            }
+        else:
+            options["codec"] = self.codec
+        others = {name: getattr(self, name) for name in ("window", "bit_depth", "fps", "threads")}
+        options |= others | {"measure": self.measure or None}
+        return {name: value for name, value in options.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON types."""
-        return {
-            **dataclasses.asdict(self),
+        """Return the settings as JSON types, by option; ``min`` only where it is no SSIM."""
+        floor = self.rate if isinstance(self.rate, Floor) else None
+        is_ssim = floor is not None and floor.index == FLOOR[0]
+        x264 = self.codec if isinstance(self.codec, X264) else None
+        rate = None if isinstance(self.rate, Floor) else self.rate
+        point = {None if rate is None else rate.mode: rate and point_of(rate)}
+        record: dict[str, Any] = {
+            "crf": point.get("crf"),
+            "qp": point.get("qp"),
+            "bitrate_kbps": point.get("bitrate"),
+            "min_ssim": floor.value if floor and is_ssim else None,
+            "target": floor.over if floor else None,
+            "effort": x264 and x264.effort,
+            "preset": x264 and x264.preset,
+            "rdo": self.objective.name if self.objective else OFF,
+            "rdo_strength": x264 and x264.strength,
+            "window": self.window and dataclasses.asdict(self.window),
+            "bit_depth": self.bit_depth,
             "fps": str(self.fps),
-            "x264_params": ":".join(f"{name}={value}" for name, value in self.x264_params),
+            "threads": self.threads,
+            "x264_params": x264 and format_x264_params(x264.params),
         }
+        if floor is not None and not is_ssim:
+            record["min"] = f"{floor.index}={floor.value:g}"
+        if self.measure:
+            record["measure"] = list(self.measure)
+        if x264 is None:
+            record["codec"] = self.codec.label
+        return record
+
+    @property
+    def steered(self) -> bool:
+        """Whether the codec is told Lagrange multipliers."""
+        return self.objective is not None
+
+    @property
+    def indices(self) -> tuple[metrics.QualityIndex, ...]:
+        """The quality indices that an encode measures, each once."""
+        names = [name for name in metrics.names() if metrics.get(name).everyday]
+        if isinstance(self.rate, Floor):
+            names.append(self.rate.index)
+        return tuple(metrics.get(name) for name in dict.fromkeys((*names, *self.measure)))
 
 
-def parse_x264_params(text: str) -> tuple[tuple[str, str], ...]:
-    """Split ``name=value:name=value`` as x264 and FFmpeg write it; a bare name means on.
+def _check_types(settings: EncodeSettings) -> None:
+    kinds: tuple[tuple[str, Any, str], ...] = (
+        ("rate", ConstantQuality | ConstantQuantizer | MeanBitrate | Floor, "a rate control"),
+        ("objective", Objective | None, "an objective"),
+        ("codec", Codec, "a codec"),
+        ("window", Window | None, "a window"),
+        ("bit_depth", int, "a whole number"),
+        ("fps", Fraction, "a fraction"),
+        ("threads", int, "a whole number"),
+        ("measure", tuple, "a tuple of names"),
+    )
+    for name, kind, what in kinds:
+        value = getattr(settings, name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{value!r:.60} is not {what}", field=name)
 
-    Raises
-    ------
-    InputError
-        If a part has no name.
-    """
-    pairs = []
-    for part in text.split(":") if text else []:
-        name, separator, value = part.partition("=")
-        name = name.strip()
-        if not name or not (name.isascii() and name.isprintable()):
-            raise InputError(f"--x264-params: {part!r} is not name=value")
-        pairs.append((name.removeprefix("--"), value.strip() if separator else "1"))
-    return tuple(pairs)
 
-
-def parse_fps(text: str) -> Fraction:
-    """Read slices per second as ``25``, ``12.5`` or ``30000/1001``.
-
-    Raises
-    ------
-    InputError
-        If the text is no positive number.
-    """
-    try:
-        if not _FPS.fullmatch(text.strip()):
-            raise ValueError
-        fps = Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
+def _rate(values: dict[str, Any]) -> Rate:
+    """Take the options of rate control out of values and return what they ask for."""
+    given = [name for name in RATES if name in values]
+    if len(given) > 1:
         raise InputError(
-            f"--fps: {text[:40]!r} is no number or fraction, such as 25 or 25/2"
-        ) from None
-    return fps.limit_denominator(100_000)
-
-
-def _check_rate(settings: EncodeSettings) -> None:
-    if settings.qp is not None:
-        if settings.qp != int(settings.qp):
-            raise InputError(f"--qp is a whole number, not {settings.qp}")
-        _check_range("--qp", settings.qp, 1, MAX_QP)
-    if settings.bitrate_kbps is not None:
-        _check_range("--bitrate", settings.bitrate_kbps, 1, 2_000_000)
-    if settings.crf is not None:
-        if 0 <= settings.crf < MIN_CRF and (settings.bit_depth == 8 or settings.crf == 0):
-            raise InputError(
-                f"--crf {settings.crf:g} is lossless in x264, which the High profile does not "
-                f"allow: use {MIN_CRF:g} or more"
-            )
-        _check_range("--crf", settings.crf, 0, MAX_QP)
-
-
-def _check_min_ssim(settings: EncodeSettings) -> None:
-    if settings.min_ssim is None and settings.target is None:
-        return
-    if settings.rdo != "ssim":
-        raise InputError("--min-ssim goes with --rdo ssim")
-    if settings.min_ssim is None:
-        object.__setattr__(settings, "min_ssim", defaults.MIN_SSIM)
-    if settings.target is None:
-        object.__setattr__(settings, "target", defaults.TARGETS[0])
-    _check_choice("--target", settings.target, defaults.TARGETS)
-    assert settings.min_ssim is not None
-    if not 0 < settings.min_ssim < 1:
-        raise InputError(f"--min-ssim {settings.min_ssim} is out of range: above 0 and below 1")
-
-
-def _check_search(settings: EncodeSettings) -> None:
-    if settings.preset is None and settings.effort is None:
-        name, value = (
-            ("effort", defaults.EFFORT) if settings.rdo == "ssim" else ("preset", defaults.PRESET)
+            "there is another rate beside it",
+            field=given[1],
+            remedy=f"give one of {', '.join(f'{{{name}}}' for name in RATES)}",
         )
-        object.__setattr__(settings, name, value)
-    if settings.preset is not None and settings.effort is not None:
-        raise InputError("--effort and --preset exclude each other: give one")
-    if settings.effort is not None and settings.rdo != "ssim":
-        raise InputError("--effort goes with --rdo ssim: give --preset with --rdo off")
-    if settings.effort is not None:
-        _check_choice("--effort", settings.effort, defaults.EFFORTS)
-    if settings.preset is not None:
-        _check_choice("--preset", settings.preset, defaults.PRESETS)
+    over = values.pop("over", None)
+    point = values.pop(given[0]) if given else None
+    if over is not None and (not given or given[0] in ("min", "min_ssim")):
+        index, value = FLOOR if not given else _floor(given[0], point)
+        return Floor(index, value, over)
+    if over is not None:
+        raise InputError(
+            "goes with a quality to keep", field="over", remedy="give {min} or leave it out"
+        )
+    if not given:
+        return ConstantQuality(CRF)
+    if given[0] in ("min", "min_ssim"):
+        return Floor(*_floor(given[0], point))
+    assert point is not None, "it was given"
+    if given[0] == "qp":
+        return ConstantQuantizer(point)
+    return ConstantQuality(point) if given[0] == "crf" else MeanBitrate(point)
 
 
-def _check_range(
-    name: str, value: float | Fraction, low: float | Fraction, high: float | Fraction
-) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{name} {value} is out of range: {float(low):g} to {float(high):g}")
+def _floor(name: str, point: Any) -> tuple[str, float]:
+    return point if name == "min" else (FLOOR[0], point)
 
 
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(map(str, choices))}")
-
-
-def _check_x264_params(settings: EncodeSettings) -> None:
-    for name, value in settings.x264_params:
-        key = spelled_out(name)
-        if "\0" in name + value:
-            raise InputError(f"--x264-params: {name} has a NUL character")
-        if key in _OWN_OPTIONS:
-            raise InputError(f"--x264-params: {name} is set by {_OWN_OPTIONS[key]}")
-        if settings.rdo == "ssim" and not _keeps_aq_on(key, value):
-            raise InputError(
-                f"--x264-params: {name}={value} makes x264 ignore the quantizer offsets of "
-                "--rdo ssim: take an aq-mode of 1 to 3 and an aq-strength above 0, or --rdo off"
-            )
-
-
-def spelled_out(name: str) -> str:
-    """Return a parameter's name as x264 looks it up: with hyphens, without a negation."""
-    key = name.replace("_", "-")
-    return key[2:].removeprefix("-") if key.startswith("no") else key
-
-
-def _keeps_aq_on(key: str, value: str) -> bool:
-    if key == "aq-mode":
-        return value in ("1", "2", "3")
-    if key == "aq-strength":
-        try:
-            return float(value) > 1e-30
-        except ValueError:
-            return False
-    return True
+def _x264(values: dict[str, Any], rdo: str) -> X264:
+    """Take x264's options out of values and return it with them."""
+    effort, preset = values.pop("effort", None), values.pop("preset", None)
+    if rdo == OFF and effort is None and preset is None:
+        preset = PRESET
+    more = {"strength": values.pop("rdo_strength", None), "params": values.pop("x264_params", None)}
+    return X264(effort, preset, **{name: v for name, v in more.items() if v is not None})

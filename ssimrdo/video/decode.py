@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def decoded_luma(
-    path: Path, *, container: str | None = None, threads: int = 0
+    path: Path, *, container: str | None = None, threads: int = 0, bit_depth: int | None = None
 ) -> Iterator[NDArray[Any]]:
     """Yield the luma of every frame of a video file in presentation order.
 
@@ -24,6 +25,8 @@ def decoded_luma(
         FFmpeg's name of the container, where the file's suffix does not tell.
     threads : int
         Decoder threads; 0 leaves the number to FFmpeg.
+    bit_depth : int, optional
+        See :func:`luma_plane`.
 
     Yields
     ------
@@ -40,13 +43,72 @@ def decoded_luma(
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         for frame in source.decode(stream):
-            yield luma_plane(frame)
+            yield luma_plane(frame, bit_depth)
 
 
-def luma_plane(frame: av.VideoFrame) -> NDArray[Any]:
-    """Return a copy of the first plane of a planar frame with 8 or more bits per sample."""
-    plane = frame.planes[0]
-    dtype = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
+class PacketDecoder:
+    """Decodes packets as they come, for codecs that give no reconstruction.
+
+    Parameters
+    ----------
+    syntax : str
+        FFmpeg's name of the raw stream that headers and packets make.
+    headers : bytes
+        Parameter sets ahead of the packets; may be empty.
+    bit_depth : int, optional
+        See :func:`luma_plane`.
+    """
+
+    def __init__(self, syntax: str, headers: bytes = b"", bit_depth: int | None = None) -> None:
+        self._bit_depth = bit_depth
+        self._syntax = syntax
+        self._headers = headers
+        self._decoder: av.VideoCodecContext | None = None
+
+    def decode(self, data: bytes, pts: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Take a packet; yield the frames that come out, each with its presentation time."""
+        if self._decoder is None:
+            self._decoder = self._open(self._headers + data)
+            data = self._headers + data
+        packet = av.Packet(data)
+        packet.pts = pts
+        yield from self._frames(packet)
+
+    def flush(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the frames that are still inside."""
+        if self._decoder is not None:
+            yield from self._frames(None)
+
+    def _open(self, first: bytes) -> av.VideoCodecContext:
+        with av.open(io.BytesIO(first), format=self._syntax) as source:
+            context = source.streams.video[0].codec_context
+            decoder = av.CodecContext.create(context.codec.name, "r")
+            decoder.extradata = context.extradata
+        assert isinstance(decoder, av.VideoCodecContext)
+        # Frames come out at once, in the order of presentation all the same.
+        decoder.thread_count = 1
+        return decoder
+
+    def _frames(self, packet: av.Packet[Any] | None) -> Iterator[tuple[int, NDArray[Any]]]:
+        assert self._decoder is not None
+        for frame in self._decoder.decode(packet):
+            assert frame.pts is not None, "packets have one"
+            yield frame.pts, luma_plane(frame, self._bit_depth)
+
+
+def luma_plane(frame: av.VideoFrame, bit_depth: int | None = None) -> NDArray[Any]:
+    """Return a copy of the first plane of a planar frame with 8 or more bits per sample.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        Decoded frame.
+    bit_depth : int, optional
+        Bits that were coded, where FFmpeg may have put them into the upper ones of more.
+    """
+    plane, bits = frame.planes[0], frame.format.components[0].bits
+    dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
     samples: NDArray[Any] = np.frombuffer(memoryview(plane), dtype)
-    rows = samples.reshape(plane.height, plane.line_size // dtype.itemsize)
-    return rows[:, : plane.width].copy()
+    rows = samples.reshape(plane.height, plane.line_size // dtype.itemsize)[:, : plane.width]
+    surplus = 0 if bit_depth is None else max(bits - bit_depth, 0)
+    return np.asarray(rows >> surplus if surplus else rows.copy())

@@ -1,4 +1,4 @@
-"""Writing encoded packets: MP4, Matroska or a raw H.264 stream."""
+"""Writing encoded packets: MP4, Matroska or a raw stream."""
 
 from __future__ import annotations
 
@@ -7,22 +7,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Final
 
 import av
 from av.container import OutputContainer
 
-from ssimrdo.video.nal import sei_units
-from ssimrdo.x264 import Packet
+from ssimrdo.codecs.base import Codec, Packet
+from ssimrdo.errors import InputError
+from ssimrdo.video.nal import settings_units
 
-CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".h264": "h264"}
-"""FFmpeg's name of the container for each suffix."""
+SUFFIXES: Final = {
+    ".mp4": "mp4",
+    ".mkv": "matroska",
+    ".h264": "h264",
+    ".hevc": "hevc",
+    ".m4v": "m4v",
+}
+"""FFmpeg's name of the container for each suffix; raw streams are called after their syntax."""
 
 WritePacket = Callable[[Packet], None]
 
 
+def container_of(output: Path, codec: Codec) -> str:
+    """Return FFmpeg's name of the container that an output path's suffix asks for.
+
+    Raises
+    ------
+    InputError
+        If the suffix is none that the codec's streams go into.
+    """
+    container = SUFFIXES.get(output.suffix.lower())
+    if container not in codec.containers:
+        known = (suffix for suffix, name in SUFFIXES.items() if name in codec.containers)
+        raise InputError(
+            f"{output}: the suffix tells the container", remedy=f"use one of {', '.join(known)}"
+        )
+    return container
+
+
 @contextmanager
 def packet_writer(
-    path: Path, container: str, *, headers: bytes, fps: Fraction
+    path: Path, container: str, *, syntax: str, headers: bytes, fps: Fraction
 ) -> Iterator[WritePacket]:
     """Yield a function that appends packets to a video file; the file is complete afterwards.
 
@@ -31,9 +56,11 @@ def packet_writer(
     path : Path
         File to write; its suffix does not matter.
     container : str
-        A value of :data:`CONTAINERS`.
+        FFmpeg's name of the container; that of the syntax writes the packets as they are.
+    syntax : str
+        FFmpeg's name of the raw stream that headers and packets make.
     headers : bytes
-        Parameter sets and SEI in Annex B form.
+        Parameter sets ahead of the packets; empty where these bring their own.
     fps : Fraction
         Frames per second.
 
@@ -42,28 +69,30 @@ def packet_writer(
     OSError
         If the file cannot be written.
     """
-    if container == "h264":
+    if container == syntax:
         with path.open("wb") as stream:
             yield lambda packet: _write_raw(stream, packet)
         return
     options = {"movflags": "+faststart"} if container == "mp4" else {}
     with av.open(str(path), "w", format=container, options=options) as output:
-        yield _packet_muxer(output, headers, fps)
+        yield _packet_muxer(output, syntax, headers, fps)
 
 
 def _write_raw(stream: io.BufferedWriter, packet: Packet) -> None:
     stream.write(packet.data)
 
 
-def _packet_muxer(output: OutputContainer, headers: bytes, fps: Fraction) -> WritePacket:
+def _packet_muxer(
+    output: OutputContainer, syntax: str, headers: bytes, fps: Fraction
+) -> WritePacket:
     stream: av.VideoStream | None = None
 
     def write(packet: Packet) -> None:
         nonlocal stream
         data = packet.data
         if stream is None:
-            stream = _video_stream(output, headers + data, fps)
-            data = sei_units(headers) + data
+            stream = _video_stream(output, syntax, headers + data, fps)
+            data = settings_units(headers, syntax) + data
         muxed = av.Packet(data)
         muxed.stream = stream
         muxed.time_base = 1 / fps
@@ -74,10 +103,12 @@ def _packet_muxer(output: OutputContainer, headers: bytes, fps: Fraction) -> Wri
     return write
 
 
-def _video_stream(output: OutputContainer, first_frame: bytes, fps: Fraction) -> av.VideoStream:
+def _video_stream(
+    output: OutputContainer, syntax: str, first_frame: bytes, fps: Fraction
+) -> av.VideoStream:
     """Add a stream described by parameter sets and one frame, which FFmpeg's parser reads."""
     with av.open(
-        io.BytesIO(first_frame), format="h264", options={"framerate": f"{fps}"}
+        io.BytesIO(first_frame), format=syntax, options={"framerate": f"{fps}"}
     ) as template:
         stream = output.add_stream_from_template(template.streams.video[0])
     stream.time_base = 1 / fps

@@ -7,7 +7,6 @@ import re
 SEI = 6
 
 _START_CODE = re.compile(rb"\x00\x00\x00?\x01")
-_OPTIONS = re.compile(rb"options: ([\x20-\x7e]+)")
 
 
 def nal_units(stream: bytes) -> list[bytes]:
@@ -29,7 +28,6 @@ def sei_units(headers: bytes) -> bytes:
     return b"".join(unit for unit in nal_units(headers) if nal_type(unit) == SEI)
 
 
-def x264_settings(headers: bytes) -> str:
-    """Return the settings that x264 records in its SEI, as ``name=value`` words."""
-    match = _OPTIONS.search(headers)
-    return match.group(1).decode("ascii") if match else ""
+def settings_units(headers: bytes, syntax: str) -> bytes:
+    """Return what headers hold beside the parameter sets, which belongs into the first packet."""
+    return sei_units(headers) if syntax == "h264" else b""

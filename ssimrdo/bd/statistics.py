@@ -1,0 +1,144 @@
+"""Summary of one delta over many series."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssimrdo.bd.deltas import EvaluationError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Location and spread of a delta over series; NaN where too few series define it.
+
+    Parameters
+    ----------
+    count : int
+        Series summarized.
+    excluded : int
+        Series left out because their delta is NaN.
+    mean, median : float
+        Over the series summarized.
+    worst, best : float
+        Largest and smallest delta, or the reverse where larger is better.
+    low, high : float
+        Bootstrap confidence interval of the mean.
+    confidence : float
+        Coverage of the interval.
+    """
+
+    count: int
+    excluded: int
+    mean: float
+    median: float
+    worst: float
+    best: float
+    low: float
+    high: float
+    confidence: float
+
+
+def summarize(
+    values: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+    larger_is_better: bool = False,
+) -> Summary:
+    """Summarize one delta per series, with a bootstrap interval of the mean over series.
+
+    The interval is bias-corrected and accelerated (BCa) [1]_. It does not depend on the order of
+    the values. One value alone says nothing of the spread, its interval is NaN; values that are all
+    equal have an interval of no width. With fewer than about ten series any bootstrap interval
+    comes out too narrow.
+
+    Parameters
+    ----------
+    values : array_like
+        One delta per series; NaN entries are counted and left out.
+    confidence : float
+        Coverage of the interval, between 0 and 1.
+    resamples : int
+        Number of bootstrap samples.
+    seed : int
+        Seed of the bootstrap; the same seed gives the same interval.
+    larger_is_better : bool
+        False for BD-rate, where the largest value is the worst; True for BD-quality.
+
+    Returns
+    -------
+    Summary
+        Everything is NaN if no value is left.
+
+    Raises
+    ------
+    EvaluationError
+        For values that are no flat list of numbers, infinite values, or options out of range.
+
+    References
+    ----------
+    .. [1] B. Efron, "Better bootstrap confidence intervals", J. Am. Stat. Assoc. 82(397), 1987.
+    """
+    if not 0 < confidence < 1:
+        raise EvaluationError(f"confidence must lie between 0 and 1, not {confidence:g}")
+    if resamples < 2:
+        raise EvaluationError(f"at least 2 bootstrap samples are needed, not {resamples}")
+    try:
+        given = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvaluationError("values are not all numbers") from error
+    if given.ndim != 1 or np.isinf(given).any():
+        raise EvaluationError("values must be a flat list of finite numbers or NaN")
+
+    kept = np.sort(given[~np.isnan(given)])
+    if kept.size == 0:
+        nan = math.nan
+        return Summary(0, given.size, nan, nan, nan, nan, nan, nan, confidence)
+    # Rounding of the sum must not push the mean of equal values off their value.
+    mean = float(np.clip(kept.mean(), kept[0], kept[-1]))
+    low, high = _interval(kept, mean, confidence, resamples, seed)
+    smallest, largest = float(kept[0]), float(kept[-1])
+    return Summary(
+        count=kept.size,
+        excluded=given.size - kept.size,
+        mean=mean,
+        median=float(np.median(kept)),
+        worst=smallest if larger_is_better else largest,
+        best=largest if larger_is_better else smallest,
+        low=low,
+        high=high,
+        confidence=confidence,
+    )
+
+
+def _interval(
+    values: NDArray[np.float64], mean: float, confidence: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Bootstrap the mean of sorted values."""
+    if values.size == 1:
+        return math.nan, math.nan
+    if values[0] == values[-1]:
+        return mean, mean  # BCa divides by the spread.
+    from scipy.stats import bootstrap  # Slow to import.
+
+    with warnings.catch_warnings():
+        # Spreads at the limit of float64 come back as NaN, which is what the summary then says.
+        warnings.simplefilter("ignore")
+        result = bootstrap(
+            (values,),
+            np.mean,
+            confidence_level=confidence,
+            n_resamples=resamples,
+            method="BCa",
+            # The name `rng` came with SciPy 1.15; the older one means the same in all versions.
+            random_state=np.random.default_rng(seed),
+        )
+    # A resampled mean may leave the range of the values by a rounding error; NaN stays NaN.
+    low, high = np.clip(result.confidence_interval, values[0], values[-1])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""x264, in-process: search, options, steering, and the library itself."""

@@ -1,0 +1,141 @@
+"""The user's own x264 parameters: how they are written, and which of them are refused."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from ssimrdo.codecs.x264.choices import Options
+from ssimrdo.errors import InputError
+
+FIELD: Final = "x264_params"
+
+FRAME_STRUCTURE: Final = frozenset(
+    {
+        "b-adapt",
+        "b-pyramid",
+        "bframes",
+        "bluray-compat",
+        "intra-refresh",
+        "min-keyint",
+        "open-gop",
+        "scenecut",
+    }
+)
+"""With one of these the types of frames are x264's choice."""
+
+_ALIASES: Final = {
+    "analyse": "partitions",
+    "me-range": "merange",
+    "subq": "subme",
+    "frameref": "ref",
+}
+
+_SET_ELSEWHERE: Final = MappingProxyType(
+    {
+        **dict.fromkeys(("qp", "qp-constant"), "{qp}"),
+        **dict.fromkeys(("bitrate", "pass", "stats"), "{bitrate_kbps}"),
+        **dict.fromkeys(("fps", "force-cfr", "timebase"), "{fps}"),
+        **dict.fromkeys(("width", "height", "crop-rect"), "the series"),
+        **dict.fromkeys(
+            ("csp", "input-csp", "output-csp", "input-depth", "output-depth", "bitdepth"),
+            "{bit_depth}",
+        ),
+        **dict.fromkeys(("fullrange", "range"), "the output's full range"),
+        **dict.fromkeys(("annexb", "repeat-headers", "global-header"), "the output's suffix"),
+        **dict.fromkeys(("log", "log-level"), "{verbose}"),
+        **dict.fromkeys(("avcintra-class", "avcintra-flavor"), "the output's profile"),
+        "crf": "{crf}",
+        "threads": "{threads}",
+        "sar": "the series' pixel spacing",
+        "preset": "{preset}",
+        "dump-yuv": "the output",
+        "qpfile": "{rdo}",
+    }
+)
+"""What else sets a parameter."""
+
+
+def parse_x264_params(text: str) -> Options:
+    """Split ``name=value:name=value`` as x264 and FFmpeg write it; a bare name means on.
+
+    Raises
+    ------
+    InputError
+        If a part has no name.
+    """
+    pairs = []
+    for part in text.split(":") if text else []:
+        name, separator, value = part.partition("=")
+        name = name.strip()
+        if not name or not (name.isascii() and name.isprintable()):
+            raise InputError(f"{part!r} is not name=value", field=FIELD)
+        pairs.append((name.removeprefix("--"), value.strip() if separator else "1"))
+    return tuple(pairs)
+
+
+def format_x264_params(params: Options) -> str:
+    """Return parameters as :func:`parse_x264_params` reads them."""
+    return ":".join(f"{name}={value}" for name, value in params)
+
+
+def check_x264_params(params: Options) -> None:
+    """Check that parameters are x264's to set.
+
+    Raises
+    ------
+    InputError
+        If one is set by something else.
+    """
+    for name, value in params:
+        if "\0" in name + value:
+            raise InputError(f"{name} has a NUL character", field=FIELD)
+        owner = _SET_ELSEWHERE.get(spelled_out(name))
+        if owner is not None:
+            raise InputError(f"{name} is not set here", field=FIELD, remedy=f"it is set by {owner}")
+
+
+def check_keeps_aq_on(params: Options) -> None:
+    """Check that x264 would follow quantizer offsets with these parameters.
+
+    Raises
+    ------
+    InputError
+        If one turns adaptive quantization off.
+    """
+    for name, value in params:
+        if not _keeps_aq_on(spelled_out(name), value):
+            raise InputError(
+                f"{name}={value} makes x264 ignore quantizer offsets",
+                field=FIELD,
+                remedy="take an aq-mode of 1 to 3 and an aq-strength above 0, or turn {rdo} off",
+            )
+
+
+def spelled_out(name: str) -> str:
+    """Return a parameter's name as x264 looks it up: with hyphens, without a negation."""
+    key = name.replace("_", "-")
+    return key[2:].removeprefix("-") if key.startswith("no") else key
+
+
+def names_set(params: Options) -> set[str]:
+    """Return the names that parameters set, whatever alias they use."""
+    names = [spelled_out(name) for name, _ in params]
+    return {_ALIASES.get(name, name) for name in names}
+
+
+def last_value(params: Options, name: str) -> str | None:
+    """Return the value that counts of a parameter, None if it is not set."""
+    given = [value for key, value in params if spelled_out(key) == name]
+    return given[-1] if given else None
+
+
+def _keeps_aq_on(key: str, value: str) -> bool:
+    if key == "aq-mode":
+        return value in ("1", "2", "3")
+    if key == "aq-strength":
+        try:
+            return float(value) > 1e-30
+        except ValueError:
+            return False
+    return True

@@ -1,0 +1,110 @@
+"""From HU to luma: the window that is taken, and the frames of series and volumes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from ssimrdo.dicom.grey import Window, apply_window
+from ssimrdo.dicom.read.load import load_hu
+from ssimrdo.errors import BadSliceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from ssimrdo.dicom.read.header import SliceHeader
+
+logger = logging.getLogger(__name__)
+
+FALLBACK_WINDOW: Final = Window(40.0, 400.0)
+"""Soft tissue, for series whose header has no window."""
+
+
+def choose_window(own: Window | None, asked: Window | None = None, *, name: str = "") -> Window:
+    """Return the window asked for, else the header's own, else `FALLBACK_WINDOW` with a warning.
+
+    Parameters
+    ----------
+    own : Window or None
+        What the slices come with.
+    asked : Window or None
+        The user's choice.
+    name : str
+        What the warning calls the series, where there are several.
+    """
+    chosen = asked or own
+    if chosen is not None:
+        return chosen
+    logger.warning(
+        "%sthe header has no window: using %g/%g HU; choose another",
+        f"{name}: " if name else "",
+        FALLBACK_WINDOW.center,
+        FALLBACK_WINDOW.width,
+    )
+    return FALLBACK_WINDOW
+
+
+def load_luma(header: SliceHeader, window: Window, *, bit_depth: int = 8) -> NDArray[Any]:
+    """Load one slice as full-range luma.
+
+    Parameters
+    ----------
+    header : SliceHeader
+        The slice as found by `find_series`.
+    window : Window
+        Window that maps HU to luma.
+    bit_depth : int
+        Bits per luma sample.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape (rows, columns)
+        Luma as `apply_window` makes it, MONOCHROME1 inverted.
+
+    Raises
+    ------
+    BadSliceError
+        If the file cannot be read or its pixel data cannot be decoded.
+    """
+    return apply_window(load_hu(header), window, bit_depth=bit_depth, inverted=header.inverted)
+
+
+def luma_frames(
+    slices: Iterable[SliceHeader],
+    window: Window,
+    *,
+    bit_depth: int = 8,
+    on_bad: Callable[[SliceHeader, BadSliceError], None] | None = None,
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield slices as luma, one after another, each with its place among all.
+
+    Parameters
+    ----------
+    slices : iterable of SliceHeader
+        Slices in the order to yield them in.
+    window, bit_depth
+        As in `load_luma`.
+    on_bad : callable or None
+        Called with each slice that cannot be decoded, which is then left out.
+
+    Yields
+    ------
+    int, ndarray of uint8 or uint16 of shape (rows, columns)
+        Place among the slices, from 0, and luma.
+
+    Raises
+    ------
+    BadSliceError
+        If a slice cannot be decoded and there is no `on_bad`.
+    """
+    for index, header in enumerate(slices):
+        try:
+            luma = load_luma(header, window, bit_depth=bit_depth)
+        except BadSliceError as error:
+            if on_bad is None:
+                raise
+            on_bad(header, error)
+            continue
+        yield index, luma

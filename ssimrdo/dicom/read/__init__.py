@@ -1,0 +1,1 @@
+"""Finding CT series and reading their headers and pixels."""

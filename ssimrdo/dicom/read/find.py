@@ -1,0 +1,189 @@
+"""Search for CT series in a folder, reading headers only."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ssimrdo.dicom.read.geometry import sort_slices
+from ssimrdo.dicom.read.header import (
+    NOT_DICOM,
+    BadFile,
+    SkippedFile,
+    SliceHeader,
+    printable,
+    read_header,
+)
+from ssimrdo.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from ssimrdo.dicom.grey import Window
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One CT series: its Series Instance UID, and at least one slice, sorted by `sort_slices`."""
+
+    uid: str
+    slices: tuple[SliceHeader, ...]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __repr__(self) -> str:
+        # Neither paths nor UIDs, which may tell whose series it is.
+        return f"Series({len(self)} slices of {self.columns}x{self.rows})"
+
+    @property
+    def rows(self) -> int:
+        """Rows of a slice in pixels."""
+        return self.slices[0].rows
+
+    @property
+    def columns(self) -> int:
+        """Columns of a slice in pixels."""
+        return self.slices[0].columns
+
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, float] | None:
+        """Row spacing and column spacing in mm, None if the header has none."""
+        return self.slices[0].pixel_spacing_mm
+
+    @property
+    def header_window(self) -> Window | None:
+        """The most common first window of the slices, None if no header has a valid one."""
+        windows = Counter(header.windows[0] for header in self.slices if header.windows)
+        return windows.most_common(1)[0][0] if windows else None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """CT series by their UID, files that are no CT slices, and files that may be damaged ones."""
+
+    series: tuple[Series, ...]
+    skipped: tuple[SkippedFile, ...]
+    bad: tuple[BadFile, ...]
+
+
+def find_series(folder: Path | str, files: Collection[str] | None = None) -> SearchResult:
+    """Find the CT series below a folder.
+
+    Hidden files and folders are ignored; symbolic links to files are followed, those to folders
+    are not, so that no loop can arise.
+
+    Parameters
+    ----------
+    folder : Path or str
+        A folder, searched recursively, or a single DICOM file.
+    files : collection of str, optional
+        Look at these files only, named relative to `folder`.
+
+    Returns
+    -------
+    SearchResult
+        The same for the same files, whatever order the file system lists them in.
+
+    Raises
+    ------
+    InputError
+        If the path does not exist or cannot be read.
+    """
+    unique: dict[str, SliceHeader] = {}
+    by_series: dict[str, list[SliceHeader]] = {}
+    skipped: list[SkippedFile] = []
+    bad: list[BadFile] = []
+    root = Path(folder)
+    named = list_files(root) if files is None else _named(root, files)
+    for path, name in named:
+        found = read_file(path, name, read_header)
+        if isinstance(found, BadFile):
+            bad.append(found)
+        elif isinstance(found, SkippedFile):
+            skipped.append(found)
+        elif (first := unique.setdefault(found.sop_instance_uid, found)) is not found:
+            skipped.append(SkippedFile(name, f"duplicate of {first.name}"))
+        else:
+            by_series.setdefault(found.series_uid, []).append(found)
+    series = tuple(Series(uid, sort_slices(by_series[uid])) for uid in sorted(by_series))
+    return SearchResult(series, tuple(skipped), tuple(bad))
+
+
+def _named(root: Path, files: Collection[str]) -> Iterator[tuple[Path, str]]:
+    for path in sorted(Path(file) for file in files):
+        yield root / path, printable(path.as_posix())
+
+
+def list_files(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files below `root`, and folders that cannot be listed, with their printed names.
+
+    Raises
+    ------
+    InputError
+        If the path does not exist or cannot be read.
+    """
+    listed = (Path(folder, name) for folder, names, _ in walk(root) for name in names)
+    for path in sorted(listed, key=lambda path: path.relative_to(root).parts):
+        yield path, printable(path.relative_to(root).as_posix() if path != root else path.name)
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield each folder with the names of its files and whether that is all it holds.
+
+    Subfolders that cannot be listed count as files, of one more entry for their parent.
+
+    Raises
+    ------
+    InputError
+        If the path does not exist or cannot be read.
+    """
+    try:
+        if root.is_file():
+            yield str(root.parent), [root.name], False
+            return
+        os.scandir(root).close()
+    except FileNotFoundError:
+        raise InputError(f"{printable(root)}: no such file or folder; check the path") from None
+    except NotADirectoryError:
+        raise InputError(f"{printable(root)}: neither a file nor a folder; check it") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "invalid path"
+        raise InputError(f"{printable(root)}: cannot be read ({reason}); check it") from None
+    errors: list[OSError] = []
+    for parent, folders, files in os.walk(root, onerror=errors.append):
+        # The order of the walk is that of the names, whatever the file system lists.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, sorted(name for name in files if not name.startswith(".")), not folders
+    for unlisted in errors:
+        parent, name = os.path.split(unlisted.filename)
+        yield parent, [name], False
+
+
+def read_file(
+    path: Path, name: str, read: Callable[[Path, str], T | SkippedFile]
+) -> T | SkippedFile:
+    """Read one file with `read`, or say why it is left out."""
+    claims_dicom = path.suffix.lower() == ".dcm"
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return BadFile(name, "folder cannot be read")
+        # Opening a named pipe would wait for a writer.
+        if not stat.S_ISREG(mode):
+            return SkippedFile(name, "not a regular file")
+        found = read(path, name)
+    except FileNotFoundError:
+        return BadFile(name, "broken link") if claims_dicom else SkippedFile(name, "broken link")
+    except OSError as error:
+        return BadFile(name, f"cannot be read ({error.strerror})")
+    if claims_dicom and found == SkippedFile(name, NOT_DICOM):
+        empty = path.stat().st_size == 0
+        return BadFile(name, "the file is empty" if empty else f"{NOT_DICOM}, despite its name")
+    return found

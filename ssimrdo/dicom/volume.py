@@ -1,0 +1,204 @@
+"""Volumes: CT slices in HU with their geometry, from a series or from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.read.find import Series
+from ssimrdo.dicom.read.geometry import slice_normal
+from ssimrdo.dicom.read.load import load_hu
+from ssimrdo.dicom.read.select import open_series
+from ssimrdo.errors import InputError
+
+MAX_ASPECT_RATIO: Final = 16
+"""Of a pixel; decoders drop frames whose shape on the screen they think absurd."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where slices lie in the patient; no text of a header.
+
+    Parameters
+    ----------
+    pixel_spacing_mm : tuple of 2 floats, optional
+        Row spacing and column spacing.
+    orientation : tuple of 6 floats, optional
+        Direction cosines of a row, then of a column.
+    positions_mm : tuple of tuples of 3 floats, optional
+        Centre of the first pixel of every slice.
+    along_mm : tuple of float, optional
+        Position of every slice along their normal.
+    thickness_mm : float, optional
+        Nominal thickness of a slice.
+    """
+
+    pixel_spacing_mm: tuple[float, float] | None = None
+    orientation: tuple[float, ...] | None = None
+    positions_mm: tuple[tuple[float, ...], ...] | None = None
+    along_mm: tuple[float, ...] | None = None
+    thickness_mm: float | None = None
+
+    def of(self, slices: Sequence[int]) -> Geometry:
+        """Return the geometry of some of the slices, by their indices."""
+
+        def some(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+            return None if values is None else tuple(values[index] for index in slices)
+
+        return Geometry(
+            self.pixel_spacing_mm,
+            self.orientation,
+            some(self.positions_mm),
+            some(self.along_mm),
+            self.thickness_mm,
+        )
+
+    def __repr__(self) -> str:
+        slices = 0 if self.along_mm is None else len(self.along_mm)
+        return f"Geometry(pixel_spacing_mm={self.pixel_spacing_mm}, slices={slices})"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """CT slices in HU, in the order in which they are shown.
+
+    Parameters
+    ----------
+    hu : ndarray of shape (slices, rows, columns), or iterable of ndarrays of shape (rows, columns)
+        HU values, of any real dtype. An iterator can be encoded in one pass only; what can be gone
+        through again, such as a list or a memory-mapped array, in several.
+    pixel_spacing_mm : tuple of 2 floats, optional
+        Row spacing and column spacing.
+    positions_mm : sequence of float, optional
+        Position of every slice along their normal.
+    window : Window, optional
+        The one that the slices come with, as from a DICOM header.
+    geometry : Geometry, optional
+        All that is known of the geometry, in place of spacing and positions.
+
+    Raises
+    ------
+    InputError
+        If an array is no volume, or there are positions for another number of slices.
+    """
+
+    hu: NDArray[Any] | Iterable[NDArray[Any]] = field(repr=False)
+    pixel_spacing_mm: tuple[float, float] | None = None
+    positions_mm: Sequence[float] | None = field(default=None, repr=False)
+    window: Window | None = None
+    geometry: Geometry = field(default=Geometry(), repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hu, np.ndarray) and (self.hu.ndim != 3 or 0 in self.hu.shape):
+            raise InputError(
+                f"a volume has slices, rows and columns, not shape {self.hu.shape}", field="hu"
+            )
+        if self.geometry == Geometry():
+            along = None if self.positions_mm is None else tuple(map(float, self.positions_mm))
+            spacing = self.pixel_spacing_mm and (
+                float(self.pixel_spacing_mm[0]),
+                float(self.pixel_spacing_mm[1]),
+            )
+            geometry = Geometry(pixel_spacing_mm=spacing, along_mm=along)
+            object.__setattr__(self, "geometry", geometry)
+        along = self.geometry.along_mm
+        if along is not None and isinstance(self.hu, Sized) and len(along) != len(self.hu):
+            raise InputError(
+                f"{len(along)} positions for {len(self.hu)} slices", field="positions_mm"
+            )
+
+    def __len__(self) -> int:
+        if not isinstance(self.hu, Sized):
+            raise TypeError("the number of slices of an iterable is not known")
+        return len(self.hu)
+
+    def slices(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the slices as float32 of shape (rows, columns)."""
+        for hu in self.hu:
+            yield np.asarray(hu, np.float32)
+
+
+def load_volume(
+    folder: Path | str,
+    *,
+    files: Collection[str] | None = None,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
+) -> Volume:
+    """Load the CT series of a folder into memory.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Folder that is searched recursively, or a single DICOM file.
+    files : collection of str, optional
+        Look at these files only, named relative to ``folder``.
+    series_uid : str, optional
+        Series Instance UID, where the folder holds several CT series.
+    skip_bad : bool
+        Leave out files whose header cannot be used instead of refusing the series.
+
+    Returns
+    -------
+    Volume
+        HU as float32 of shape (slices, rows, columns), geometry, and the header's window.
+
+    Raises
+    ------
+    InputError
+        If the series cannot be used.
+    """
+    series, _ = open_series(folder, files=files, series_uid=series_uid, skip_bad=skip_bad)
+    hu = np.empty((len(series), series.rows, series.columns), np.float32)
+    for index, header in enumerate(series.slices):
+        hu[index] = load_hu(header)
+    return Volume(hu, window=series.header_window, geometry=geometry_of(series))
+
+
+def geometry_of(series: Series) -> Geometry:
+    """Return where the slices of a series lie."""
+    first = series.slices[0]
+    normal = slice_normal(first.orientation)
+    return Geometry(
+        pixel_spacing_mm=series.pixel_spacing_mm,
+        orientation=first.orientation,
+        positions_mm=tuple(header.position for header in series.slices),
+        along_mm=tuple(float(normal @ header.position) for header in series.slices),
+        thickness_mm=first.slice_thickness_mm,
+    )
+
+
+def sample_aspect_ratio(spacing: tuple[float, float] | None, what: Callable[[], str]) -> Fraction:
+    """Return the width of a pixel over its height.
+
+    Parameters
+    ----------
+    spacing : tuple of 2 floats, optional
+        Row spacing and column spacing in mm; None for square pixels.
+    what : callable
+        Says what an error message names.
+
+    Raises
+    ------
+    InputError
+        If the one is more than 16 times the other.
+    """
+    if spacing is None:
+        return Fraction(1)
+    row_spacing, column_spacing = spacing
+    if min(spacing) <= 0 or abs(column_spacing / row_spacing - 1) < 1e-4:
+        return Fraction(1)
+    ratio = Fraction(column_spacing / row_spacing).limit_denominator(1000)
+    if not 1 <= ratio * MAX_ASPECT_RATIO <= MAX_ASPECT_RATIO**2:
+        raise InputError(
+            f"{what()}: PixelSpacing {row_spacing:g} by {column_spacing:g} mm cannot be shown: the "
+            f"larger is at most {MAX_ASPECT_RATIO} times the smaller"
+        )
+    return ratio

@@ -1,0 +1,437 @@
+"""From CT slices, or luma frames, to a verified video file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo import metrics
+from ssimrdo.codecs.base import ConstantQuality, MeanBitrate, check_format
+from ssimrdo.dicom import Geometry, SkippedFile
+from ssimrdo.encoding.passes import (
+    Clock,
+    PassOutcome,
+    PassSettings,
+    Target,
+    run_passes,
+)
+from ssimrdo.encoding.search import Goal, Trial, find_smallest
+from ssimrdo.encoding.settings import EncodeSettings, Floor
+from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_source
+from ssimrdo.encoding.verify import verify
+from ssimrdo.encoding.warmup import load_kernels
+from ssimrdo.errors import InputError, VerificationError
+from ssimrdo.files import check_free, whole_files
+from ssimrdo.frames import FrameFormat, FrameSource
+from ssimrdo.metrics import QualityIndex
+from ssimrdo.observer import Event, Observer
+from ssimrdo.record.result import (
+    CodecUsed,
+    EncodeResult,
+    GreyMapping,
+    SearchInfo,
+    Seconds,
+    SliceSummary,
+)
+from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
+from ssimrdo.video.mux import container_of
+
+
+def encode(
+    series: SeriesLike,
+    output: Path | str,
+    settings: EncodeSettings | None = None,
+    *,
+    files: Collection[str] | None = None,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    note: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> EncodeResult:
+    """Encode CT slices and measure what a decoder will show.
+
+    Slices are read, windowed, analysed, encoded and measured as they come, so memory does
+    not grow with their number. The finished file is decoded once and compared with what was
+    measured before it gets its name; a sidecar ``OUTPUT.json`` holds settings and results.
+
+    Parameters
+    ----------
+    series : Path, str, Series or Volume
+        Folder that is searched recursively, a single DICOM file, a series that was found, or
+        slices in HU.
+    output : Path or str
+        File to write; its suffix tells the container.
+    settings : EncodeSettings, optional
+        How to encode; CRF 23 with SSIM-based rate-distortion optimisation by default.
+    files : collection of str, optional
+        Look at these files only, named relative to ``series``.
+    series_uid : str, optional
+        Series Instance UID, where the folder holds several CT series.
+    skip_bad : bool
+        Leave out files that cannot be used instead of refusing the series.
+    overwrite : bool
+        Replace an existing output.
+    observer : Observer, optional
+        Is told how many slices are done, each encode counting each slice, and may cancel.
+    note : mapping, optional
+        JSON types that the sidecar holds as well.
+    **options
+        In place of ``settings``: ``crf=20``, ``window="lung"`` and so on, see
+        :meth:`EncodeSettings.of`.
+
+    Returns
+    -------
+    EncodeResult
+        Sizes, qualities, times and the files left out.
+
+    Raises
+    ------
+    InputError
+        If the series, an option or the output cannot be used.
+    EncoderError
+        If the encoder fails.
+    VerificationError
+        If the file does not decode to what was measured.
+    CancelledError
+        If the observer cancels.
+    OSError
+        If the output cannot be written, such as on a full disk.
+    """
+    started = time.perf_counter()
+    settings = _settings(settings, options)
+    job = _Job(Path(output), settings, overwrite, observer or Observer(), note or {})
+    job.check()
+    with job.clock.measure("load"):
+        opened = open_source(
+            series,
+            window=settings.window,
+            bit_depth=settings.bit_depth,
+            fps=settings.fps,
+            files=files,
+            series_uid=series_uid,
+            skip_bad=skip_bad,
+        )
+        check_not_input((job.output, sidecar_path(job.output)), opened.paths)
+    return _encode(job, opened, started)
+
+
+def encode_frames(
+    frames: Iterable[NDArray[Any]],
+    output: Path | str,
+    settings: EncodeSettings | None = None,
+    *,
+    frame_format: FrameFormat | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    note: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> EncodeResult:
+    """Encode luma frames and measure what a decoder will show; what :func:`encode` rests on.
+
+    Parameters
+    ----------
+    frames : iterable of ndarray of shape (rows, columns)
+        Full-range luma: uint8, or uint16 at more than 8 bit. An iterator can be encoded in one
+        pass only; a list or an array in several.
+    output : Path or str
+        File to write; its suffix tells the container.
+    settings : EncodeSettings, optional
+        How to encode; the window is not used.
+    frame_format : FrameFormat, optional
+        Of the frames, with the shape of their samples; by default that of the first frame, with
+        the settings' depth and rate and square samples.
+    overwrite, observer, note, **options
+        As :func:`encode`.
+
+    Returns
+    -------
+    EncodeResult
+        Without window and geometry.
+
+    Raises
+    ------
+    InputError, EncoderError, VerificationError, CancelledError, OSError
+        As :func:`encode`.
+    """
+    started = time.perf_counter()
+    settings = _settings(settings, options)
+    if frame_format is not None:
+        settings = replace(settings, bit_depth=frame_format.bit_depth, fps=frame_format.fps)
+    job = _Job(Path(output), settings, overwrite, observer or Observer(), note or {})
+    job.check()
+    source = _frame_source(frames, frame_format, settings)
+    return _encode(job, OpenedSource("the frames", source, None), started)
+
+
+def check_not_input(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Check that no output is a file of the series or other DICOM.
+
+    Raises
+    ------
+    InputError
+        If one is.
+    """
+    inputs = tuple(inputs)
+    for path in outputs:
+        if path.is_file() and (_is_dicom(path) or any(map(path.samefile, inputs))):
+            raise InputError(f"{path}: is a DICOM file", remedy="use another name")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _settings(settings: EncodeSettings | None, options: Mapping[str, Any]) -> EncodeSettings:
+    if settings is None:
+        return EncodeSettings.of(**options)
+    if options:
+        raise InputError("goes with no settings beside it", field=next(iter(options)))
+    if not isinstance(settings, EncodeSettings):
+        raise InputError(f"{settings!r:.60} are no settings", field="settings")
+    return settings
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One encode and what its steps share."""
+
+    output: Path
+    settings: EncodeSettings
+    overwrite: bool
+    observer: Observer
+    note: Mapping[str, Any]
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def container(self) -> str:
+        return container_of(self.output, self.settings.codec)
+
+    def check(self) -> None:
+        """Check the output before any work is done for it."""
+        container_of(self.output, self.settings.codec)
+        for path in (self.output, sidecar_path(self.output)):
+            check_free(path, overwrite=self.overwrite)
+
+
+def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
+    settings, clock = job.settings, job.clock
+    check_format(settings.codec, opened.frames.format, opened.name)
+    with clock.measure("load"):
+        load_kernels(opened.frames.format, settings.objective, settings.indices)
+    paths = job.output, sidecar_path(job.output)
+    with whole_files(*paths, overwrite=job.overwrite) as (video, sidecar):
+        outcome, search = _encode_to(video, job, opened.frames)
+        with clock.measure("verify"):
+            verify(
+                video,
+                [one.checksum for one in outcome.slices],
+                container=job.container,
+                bit_depth=settings.bit_depth,
+                threads=settings.threads,
+            )
+        result = _result(job, video, opened, outcome, search, started)
+        write_sidecar(sidecar, sidecar_record(result, settings.as_dict(), job.note))
+    return result
+
+
+def _encode_to(path: Path, job: _Job, source: FrameSource) -> tuple[PassOutcome, SearchInfo | None]:
+    settings = job.settings
+    progress = _Progress(job.observer, source.count)
+    if isinstance(settings.rate, Floor):
+        return _search_to(path, job, source, settings.rate, progress)
+    common = PassSettings(
+        settings.codec, settings.rate, settings.objective, settings.threads, settings.indices
+    )
+    progress.expect(settings.codec.passes(settings.rate))
+    return run_passes(
+        source, common, Target(job.container, path), clock=job.clock, advance=progress.advance
+    ), None
+
+
+def _search_to(
+    path: Path, job: _Job, source: FrameSource, floor: Floor, progress: _Progress
+) -> tuple[PassOutcome, SearchInfo]:
+    """Search without writing, then write the best encode, which must come out the same."""
+    settings = job.settings
+    index = metrics.get(floor.index)
+    scale = settings.codec.scale("crf", settings.bit_depth)
+    goal = Goal(index, floor.value, floor.over, scale)
+
+    def encode_at(crf: float, shifts: NDArray[np.float64] | None, to: Path | None) -> PassOutcome:
+        common = PassSettings(
+            settings.codec,
+            ConstantQuality(crf),
+            settings.objective,
+            settings.threads,
+            settings.indices,
+            shifts,
+        )
+        target = Target(job.container, to)
+        return run_passes(source, common, target, clock=job.clock, advance=progress.advance)
+
+    def trial(crf: float, shifts: NDArray[np.float64] | None, encodes_left: int) -> Trial:
+        progress.expect(encodes_left + 1)
+        outcome = encode_at(crf, shifts, None)
+        return Trial(crf, shifts, outcome.values(index.name), outcome.payload_bytes)
+
+    found = find_smallest(trial, goal, may_raise=settings.steered)
+    best, plain = found.best, found.plain
+    progress.expect(1)
+    outcome = encode_at(best.crf, best.shifts, path)
+    again = outcome.values(index.name)
+    if outcome.payload_bytes != best.payload_bytes or (again != best.values).any():
+        raise VerificationError("the same slices were not encoded to the same bytes again")
+    return outcome, SearchInfo(
+        index=index.name,
+        goal=floor.value,
+        reached=goal.quality(best.values),
+        over=floor.over,
+        crf=best.crf,
+        raised_slices=best.raised,
+        encodes=found.encodes + 1,
+        payload_bytes=best.payload_bytes,
+        plain_crf=plain.crf,
+        plain_payload_bytes=plain.payload_bytes,
+    )
+
+
+class _Progress:
+    """Counts slices over all encodes, tells the observer, and heeds it."""
+
+    def __init__(self, observer: Observer, slices: int) -> None:
+        self._observer = observer
+        self._slices = slices
+        self._done = 0
+        self._total = 0
+
+    def expect(self, encodes: int) -> None:
+        """Set how many encodes are still to come, at most."""
+        self._total = self._done + encodes * self._slices
+
+    def advance(self) -> None:
+        """Count a slice."""
+        self._done += 1
+        self._observer.check()
+        self._observer.tell(Event(self._done, max(self._total, self._done)))
+
+
+def _frame_source(
+    frames: Iterable[NDArray[Any]], frame_format: FrameFormat | None, settings: EncodeSettings
+) -> FrameSource:
+    remaining = iter(frames)
+    is_single = remaining is frames
+    if frame_format is None or is_single:
+        first = next(remaining, None)
+        if first is None or np.ndim(first) != 2:
+            raise InputError("there is no frame with rows and columns", field="frames")
+        if frame_format is None:
+            rows, columns = first.shape
+            frame_format = FrameFormat(rows, columns, settings.bit_depth, settings.fps)
+    passed = False
+
+    def once() -> Iterator[NDArray[Any]]:
+        nonlocal passed
+        if passed:
+            raise InputError(
+                "an iterator can be encoded in one pass only",
+                field="frames",
+                remedy="give a list or an array, or a {crf}",
+            )
+        passed = True
+        assert first is not None, "checked above"
+        yield first
+        yield from remaining
+
+    def checked() -> Iterator[NDArray[Any]]:
+        for number, luma in enumerate(once() if is_single else frames, start=1):
+            try:
+                frame_format.check(luma)
+            except (ValueError, AttributeError) as error:
+                raise InputError(f"frame {number}: {error}", field="frames") from error
+            if frame_format.bit_depth > 8 and luma.max() > frame_format.peak:
+                raise InputError(
+                    f"frame {number} has luma above {frame_format.peak}", field="frames"
+                )
+            yield luma
+
+    count = len(frames) if isinstance(frames, Sized) else 0
+    return FrameSource(frame_format, count, checked)
+
+
+def _result(
+    job: _Job,
+    video: Path,
+    opened: OpenedSource,
+    outcome: PassOutcome,
+    search: SearchInfo | None,
+    started: float,
+) -> EncodeResult:
+    settings, shown = job.settings, opened.frames.format
+    coded = shown.padded()
+    first: QualityIndex = settings.indices[0]
+    values = outcome.values(first.name) * first.sign
+    geometry = opened.geometry.of(opened.notes.used)
+    rate = settings.rate
+    return EncodeResult(
+        output=str(job.output),
+        frames=len(outcome.slices),
+        width=coded.columns,
+        height=coded.rows,
+        bit_depth=shown.bit_depth,
+        fps=str(shown.fps),
+        bytes=video.stat().st_size,
+        kbps=float(outcome.payload_bytes * 8 * shown.fps / len(outcome.slices) / 1000),
+        quality={
+            index.name: SliceSummary.of((one.values[index.name] for one in outcome.slices), index)
+            for index in settings.indices
+        },
+        worst_slice=int(np.argmin(values)),
+        seconds=Seconds(
+            **{step: job.clock.seconds[step] for step in ("load", "analyse", "encode", "verify")},
+            total=time.perf_counter() - started,
+        ),
+        codec=CodecUsed(
+            settings.codec.name, settings.codec.label, settings.codec.version, outcome.settings
+        ),
+        objective=None if settings.objective is None else settings.objective.name,
+        grey=_grey(opened),
+        geometry=geometry,
+        slices=_slice_rows(outcome, geometry),
+        skipped=(
+            *opened.skipped,
+            *(SkippedFile(name, reason) for name, reason in opened.notes.bad.items()),
+        ),
+        search=search,
+        asked_kbps=rate.kbps if isinstance(rate, MeanBitrate) else None,
+    )
+
+
+def _grey(opened: OpenedSource) -> GreyMapping | None:
+    window = opened.window
+    if window is None:
+        return None
+    depth = opened.frames.format.bit_depth
+    return GreyMapping(window.center, window.width, window.function, opened.inverted, depth)
+
+
+def _slice_rows(outcome: PassOutcome, geometry: Geometry) -> tuple[Mapping[str, Any], ...]:
+    along = geometry.along_mm or (None,) * len(outcome.slices)
+    return tuple(
+        {
+            "number": number,
+            "position_mm": position,
+            "frame_type": one.frame_type,
+            "bytes": one.bytes,
+            **one.values,
+        }
+        for number, (one, position) in enumerate(zip(outcome.slices, along, strict=True), start=1)
+    )

@@ -1,0 +1,321 @@
+"""The options of an encode, each defined once: for Python, the command line and manifests."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from ssimrdo.codecs.x264.choices import CRF, EFFORT, PRESETS, STRENGTH, Options
+from ssimrdo.codecs.x264.effort import EFFORTS
+from ssimrdo.codecs.x264.options import parse_x264_params
+from ssimrdo.errors import InputError
+
+if TYPE_CHECKING:
+    from ssimrdo.dicom.grey import Window
+
+FLOOR: Final = ("ssim", 0.95)
+"""The index and the value to keep where nothing but what it is about is given."""
+
+OVER: Final = ("worst", "mean", "p5")
+"""Over slices: the worst one, the mean, what 95 % of the slices keep; the first by default."""
+
+FPS: Final = "25"
+BIT_DEPTH: Final = 8
+MAX_THREADS: Final = 128
+
+_FPS = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9}|\d{1,9}/\d{1,9})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of an encode.
+
+    Parameters
+    ----------
+    name : str
+        Keyword in Python.
+    read : callable
+        Makes the value of what a person wrote or a script gave; raises ValueError, whose text says
+        what is wrong, or InputError.
+    metavar : str
+        What stands for the value in usage messages.
+    help : str
+        What it does, in one or two sentences.
+    default : str
+        What holds without it, as a person would write or describe it.
+    column : str
+        Name in manifests and, with hyphens, on the command line, if it is another one.
+    aliases : tuple of str
+        Other names there.
+    """
+
+    name: str
+    read: Callable[[Any], Any]
+    metavar: str
+    help: str
+    default: str = ""
+    column: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def external(self) -> str:
+        """Name in manifests; on the command line with hyphens."""
+        return self.column or self.name
+
+    @property
+    def flag(self) -> str:
+        """Name on the command line."""
+        return "--" + self.external.replace("_", "-")
+
+    def value(self, given: Any) -> Any:
+        """Return the value of what was given.
+
+        Raises
+        ------
+        InputError
+            If it cannot be one; the error is about this option.
+        """
+        try:
+            return self.read(given)
+        except InputError as error:
+            if error.field is not None:
+                raise
+            raise InputError(error.reason, field=self.name, remedy=error.remedy) from None
+        except ValueError as error:
+            raise InputError(str(error), field=self.name) from None
+
+
+def read_number(given: Any) -> float:
+    """Return a finite number.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try:
+        number = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{_shown(given)} is no number")
+    return number
+
+
+def read_whole_number(given: Any) -> int:
+    """Return a whole number; errors as :func:`read_number`."""
+    number = read_number(given)
+    if not number.is_integer():
+        raise ValueError(f"{_shown(given)} is no whole number")
+    return int(number)
+
+
+def read_text(given: Any) -> str:
+    """Return a text without NUL.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not isinstance(given, str) or "\0" in given:
+        raise ValueError(f"{_shown(given)} is no text")
+    return given
+
+
+def read_fps(given: Any) -> Fraction:
+    """Return slices per second of a number or a text such as ``25``, ``12.5`` or ``30000/1001``.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive number.
+    """
+    if isinstance(given, Fraction):
+        return given
+    text = given.strip() if isinstance(given, str) else str(read_number(given))
+    try:
+        if not _FPS.fullmatch(text):
+            raise ValueError
+        return Fraction(text).limit_denominator(100_000)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text[:40]!r} is no number or fraction, such as 25 or 25/2") from None
+
+
+def read_window(given: Any) -> Window | None:
+    """Return a window, or None for the header's own.
+
+    Raises
+    ------
+    ValueError, InputError
+        If it is none.
+    """
+    from ssimrdo.dicom.grey import Window, parse_window
+
+    if given is None or isinstance(given, Window):
+        return given
+    return parse_window(read_text(given))
+
+
+def read_floor(given: Any) -> tuple[str, float]:
+    """Return index and value of ``ssim=0.95``, of such a pair, or of an SSIM alone.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if isinstance(given, tuple) and len(given) == 2:
+        return read_text(given[0]), read_number(given[1])
+    name, equals, value = read_text(given).partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"{given[:40]!r} is not INDEX=VALUE, such as ssim=0.95")
+    return name.strip().replace("-", "_"), read_number(value)
+
+
+def read_names(given: Any) -> tuple[str, ...]:
+    """Return names of a text with commas, or of an iterable.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    parts = given.split(",") if isinstance(given, str) else given
+    try:
+        return tuple(read_text(part).strip() for part in parts)
+    except TypeError:
+        raise ValueError(f"{_shown(given)} are no names") from None
+
+
+def read_x264_params(given: Any) -> Options:
+    """Return x264's parameters of a text, a mapping or pairs.
+
+    Raises
+    ------
+    ValueError, InputError
+        If it is neither.
+    """
+    if isinstance(given, str):
+        return parse_x264_params(given)
+    pairs = given.items() if isinstance(given, Mapping) else given
+    try:
+        return tuple((read_text(name), str(value)) for name, value in pairs)
+    except TypeError:
+        raise ValueError(f"{_shown(given)} is neither text nor pairs") from None
+
+
+def _shown(given: Any) -> str:
+    return repr(given[:40]) if isinstance(given, str) else repr(given)[:40]
+
+
+OPTIONS: Final = (
+    Option(
+        "crf",
+        read_number,
+        "F",
+        "Constant rate factor, 1 to 51; lower is better.",
+        f"{CRF:g}",
+    ),
+    Option("qp", read_whole_number, "N", "Constant quantizer of P-frames, 1 to 51."),
+    Option(
+        "bitrate_kbps",
+        read_number,
+        "KBPS",
+        "Mean bit rate in kbit/s, in two passes.",
+        column="bitrate",
+    ),
+    Option(
+        "min_ssim",
+        read_number,
+        "S",
+        "Short for --min ssim=S.",
+        f"{FLOOR[1]:g} with --over",
+    ),
+    Option(
+        "min",
+        read_floor,
+        "INDEX=VALUE",
+        "Find the smallest file whose slices keep this quality, such as ssim=0.95 or psnr=40.",
+    ),
+    Option(
+        "over",
+        read_text,
+        "|".join(OVER),
+        "Which quality --min is about: the worst slice's, the mean or the 5th percentile.",
+        OVER[0],
+        aliases=("target",),
+    ),
+    Option(
+        "effort",
+        read_text,
+        "|".join(EFFORTS),
+        "How thoroughly to search for a smaller file.",
+        EFFORT,
+    ),
+    Option(
+        "preset",
+        read_text,
+        "NAME",
+        f"x264's own search in place of an effort: its preset, from {PRESETS[0]} to {PRESETS[-1]}.",
+    ),
+    Option(
+        "rdo",
+        read_text,
+        "NAME|off",
+        "What bits are spent for: ssim, or off for plain x264.",
+        "ssim",
+    ),
+    Option(
+        "rdo_strength",
+        read_number,
+        "S",
+        "Share of the theoretical QP offset, 0 to 4.",
+        f"{STRENGTH:g}",
+    ),
+    Option(
+        "window",
+        read_window,
+        "NAME|CENTRE/WIDTH|auto",
+        "Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
+        "auto",
+    ),
+    Option(
+        "bit_depth",
+        read_whole_number,
+        "8|10",
+        "Bits per sample; 10 takes the High 10 profile.",
+        f"{BIT_DEPTH}",
+    ),
+    Option("fps", read_fps, "F", "Slices per second.", FPS),
+    Option(
+        "threads",
+        read_whole_number,
+        "N",
+        "x264's threads, on which the bytes depend a little.",
+        "three per core; x264's own choice with --preset; 1 in a batch",
+    ),
+    Option(
+        "x264_params",
+        read_x264_params,
+        "K=V:K=V",
+        "More of x264's parameters; they win over all others.",
+    ),
+    Option(
+        "measure",
+        read_names,
+        "NAME,NAME",
+        "Quality indices to measure beside SSIM, weighted SSIM and PSNR, such as ms_ssim.",
+    ),
+)
+"""All options, in the order of usage messages."""
+
+BY_NAME: Final = MappingProxyType({option.name: option for option in OPTIONS})
+
+RATES: Final = ("crf", "qp", "bitrate_kbps", "min_ssim", "min")
+"""Options that exclude each other; ``over`` alone asks for a floor as well."""

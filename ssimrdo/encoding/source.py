@@ -1,0 +1,242 @@
+"""What is encoded: a series or a volume as luma frames, with all that a record tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sized
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.dicom import (
+    Geometry,
+    Series,
+    SkippedFile,
+    SliceHeader,
+    Volume,
+    Window,
+    geometry_of,
+    open_series,
+)
+from ssimrdo.dicom.grey import apply_window
+from ssimrdo.dicom.luma import choose_window, luma_frames
+from ssimrdo.dicom.volume import sample_aspect_ratio
+from ssimrdo.errors import BadSliceError, InputError
+from ssimrdo.frames import FrameFormat, FrameSource
+
+SeriesLike: TypeAlias = Path | str | Series | Volume
+"""A folder that is searched recursively, a DICOM file, a series that was found, or a volume."""
+
+
+@dataclass
+class SourceNotes:
+    """What going through the slices has shown; each passage begins anew.
+
+    Parameters
+    ----------
+    used : list of int
+        Indices of the slices that became frames, in their order.
+    bad : dict of str to str
+        Reason by name of the files that could not be decoded.
+    """
+
+    used: list[int] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """Slices, ready to be encoded.
+
+    Parameters
+    ----------
+    name : str
+        What messages name: the path that the user gave, or "the volume".
+    frames : FrameSource
+        The luma frames.
+    window : Window, optional
+        What they are made with; None where luma was given.
+    inverted : bool
+        Whether the lowest HU are shown white.
+    geometry : Geometry
+        Of all slices.
+    skipped : tuple of SkippedFile
+        Files that are left out for what their headers say.
+    paths : tuple of Path
+        Files of the slices.
+    notes : SourceNotes
+        What the last passage has shown.
+    """
+
+    name: str
+    frames: FrameSource
+    window: Window | None
+    inverted: bool = False
+    geometry: Geometry = field(default_factory=Geometry)
+    skipped: tuple[SkippedFile, ...] = ()
+    paths: tuple[Path, ...] = ()
+    notes: SourceNotes = field(default_factory=SourceNotes)
+
+
+def open_source(
+    source: SeriesLike,
+    *,
+    window: Window | None,
+    bit_depth: int,
+    fps: Fraction,
+    files: Collection[str] | None = None,
+    series_uid: str | None = None,
+    skip_bad: bool = False,
+    name: str = "",
+    limit: int | None = None,
+) -> OpenedSource:
+    """Find what is to be encoded and choose its window; no pixel is read.
+
+    Parameters
+    ----------
+    source : Path, str, Series or Volume
+        See :data:`SeriesLike`.
+    window : Window, optional
+        The slices' own when None.
+    bit_depth : int
+        Bits per luma sample.
+    fps : Fraction
+        Slices per second.
+    files, series_uid, skip_bad
+        As :func:`ssimrdo.dicom.open_series`; the first two for a folder only.
+    name : str
+        What the warning about a missing window calls the source, where there are several.
+    limit : int, optional
+        Take only so many slices, from the first on.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be used.
+    """
+    if isinstance(source, Volume):
+        return _opened_volume(source, window, bit_depth, fps, name, limit)
+    skipped: tuple[SkippedFile, ...] = ()
+    if isinstance(source, Series):
+        shown, found = _folder_of(source), source
+    elif isinstance(source, Path | str):
+        shown = str(source)
+        found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
+    else:
+        raise InputError(
+            f"{source!r:.60} is neither a path nor a series nor a volume", field="series"
+        )
+    return _opened_series(found, skipped, shown, window, bit_depth, fps, skip_bad, name, limit)
+
+
+def _folder_of(series: Series) -> str:
+    return str(series.slices[0].path.parent)
+
+
+def _opened_series(
+    series: Series,
+    skipped: tuple[SkippedFile, ...],
+    shown: str,
+    window: Window | None,
+    bit_depth: int,
+    fps: Fraction,
+    skip_bad: bool,
+    name: str,
+    limit: int | None,
+) -> OpenedSource:
+    aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: str(series.slices[0].path))
+    used = choose_window(series.header_window, window, name=name)
+    notes = SourceNotes()
+
+    def frames() -> Iterator[NDArray[Any]]:
+        notes.used, notes.bad = [], {}
+
+        def note_bad(header: SliceHeader, error: BadSliceError) -> None:
+            notes.bad[header.name] = error.cause
+
+        for index, luma in luma_frames(
+            series.slices, used, bit_depth=bit_depth, on_bad=note_bad if skip_bad else None
+        ):
+            notes.used.append(index)
+            yield luma
+            if len(notes.used) == limit:
+                return
+        if not notes.used:
+            raise InputError(f"{shown}: no slice could be decoded")
+
+    frame_format = FrameFormat(series.rows, series.columns, bit_depth, fps, aspect)
+    count = len(series) if limit is None else min(limit, len(series))
+    return OpenedSource(
+        shown,
+        FrameSource(frame_format, count, frames),
+        used,
+        series.slices[0].inverted,
+        geometry_of(series),
+        skipped,
+        tuple(header.path for header in series.slices),
+        notes,
+    )
+
+
+def _opened_volume(
+    volume: Volume,
+    window: Window | None,
+    bit_depth: int,
+    fps: Fraction,
+    name: str,
+    limit: int | None,
+) -> OpenedSource:
+    used = choose_window(volume.window, window, name=name)
+    first, again = _first_slice(volume)
+    notes = SourceNotes()
+
+    def frames() -> Iterator[NDArray[Any]]:
+        notes.used = []
+        for index, hu in enumerate(again()):
+            if hu.shape != first.shape:
+                raise InputError(f"slice {index + 1} is {hu.shape}, the first one {first.shape}")
+            if not np.isfinite(hu).all():
+                raise InputError(f"slice {index + 1} has values that are no finite numbers")
+            notes.used.append(index)
+            yield apply_window(hu, used, bit_depth=bit_depth)
+            if len(notes.used) == limit:
+                return
+
+    spacing = volume.geometry.pixel_spacing_mm
+    aspect = sample_aspect_ratio(spacing, lambda: "the volume")
+    count = len(volume) if isinstance(volume.hu, Sized) else 0
+    rows, columns = first.shape
+    return OpenedSource(
+        name or "the volume",
+        FrameSource(FrameFormat(rows, columns, bit_depth, fps, aspect), count, frames),
+        used,
+        geometry=volume.geometry,
+        notes=notes,
+    )
+
+
+def _first_slice(volume: Volume) -> tuple[NDArray[np.float32], Any]:
+    """Return the first slice and a function that returns an iterator over all."""
+    slices = volume.slices()
+    first = next(slices, None)
+    if first is None or first.ndim != 2:
+        raise InputError("a volume has at least one slice with rows and columns", field="hu")
+    if iter(volume.hu) is not volume.hu:
+        return first, volume.slices
+    left: list[Iterator[NDArray[np.float32]]] = [slices]
+
+    def once() -> Iterator[NDArray[np.float32]]:
+        if not left:
+            raise InputError(
+                "an iterator can be encoded in one pass only",
+                field="hu",
+                remedy="give a list or an array, or a {crf}",
+            )
+        rest = left.pop()
+        yield first
+        yield from rest
+
+    return first, once

@@ -1,6 +1,0 @@
-"""The HTML report of a comparison: one file, nothing loaded from elsewhere."""
-
-from ssimrdo.evaluate.report.page import write_html
-from ssimrdo.evaluate.report.viewer import MAX_SLICES, Viewer, ViewerSlice, make_viewer
-
-__all__ = ["MAX_SLICES", "Viewer", "ViewerSlice", "make_viewer", "write_html"]

@@ -1,0 +1,206 @@
+"""Files and folders that appear whole or not at all, and never over what came first."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from ssimrdo.errors import InputError
+
+ANOTHER_NAME = "use {overwrite} or another name"
+
+PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{16}\.partial", re.DOTALL)
+"""Names of files and folders that are not finished; those of killed processes stay behind."""
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Check that a file may be written, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or takes no files, the path is a folder, or the file exists and
+        may not be replaced.
+    """
+    try:
+        _check_writable(path.parent)
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder", remedy="name a file")
+        if os.path.lexists(path) and not overwrite:
+            raise _exists(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def check_folder_free(folder: Path, *, overwrite: bool) -> None:
+    """Check that files may be put into a folder of their own, before any work is done for them.
+
+    Raises
+    ------
+    InputError
+        If its parent is missing or takes no files, it is no folder, or it holds something already
+        and may not be changed.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder}: is no folder", remedy="name another")
+    _check_writable(folder if folder.is_dir() else folder.parent)
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise InputError(f"{folder}: is not empty", remedy=ANOTHER_NAME)
+
+
+def temporary_for(path: Path) -> Path:
+    """Return a hidden name beside a path, for what is to become it; nothing is made."""
+    # A file name has at most 255 bytes, and a character up to four. FFmpeg takes a relative path
+    # with a colon for a URL.
+    return path.absolute().with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+
+
+@contextmanager
+def whole_files(*paths: Path, overwrite: bool) -> Iterator[tuple[Path, ...]]:
+    """Yield empty temporary files that get their names, in order, if the block succeeds.
+
+    Whoever finds the last file finds all others beside it.
+
+    Raises
+    ------
+    InputError
+        If a folder takes no file, or a file has come into being and may not be replaced.
+    OSError
+        If writing fails, such as on a full disk; it names the file.
+    """
+    # Named before they are made, so that no signal finds a file that nobody removes.
+    temporaries = tuple(map(temporary_for, paths))
+    try:
+        for temporary, path in zip(temporaries, paths, strict=True):
+            _create(temporary, path.parent)
+        yield temporaries
+        for temporary in temporaries:
+            _flush(temporary)
+        if overwrite:
+            for path in paths[1:]:
+                path.unlink(missing_ok=True)
+        _publish(temporaries, paths, overwrite)
+    except OSError as error:
+        if error.filename is None or Path(error.filename) in temporaries:
+            named = dict(zip(map(str, temporaries), map(str, paths), strict=True))
+            shown = named.get(str(error.filename), str(paths[0]))
+            raise OSError(error.errno, error.strerror, shown) from error
+        raise
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool) -> None:
+    """Write one file; errors as :func:`whole_files`."""
+    with whole_files(path, overwrite=overwrite) as (temporary,):
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def whole_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a new folder for files; they get to ``folder`` if the block succeeds.
+
+    A new folder appears whole. In one that exists, each file is replaced whole and others stay.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_folder_free`, also if the folder has come into being meanwhile.
+    OSError
+        If writing fails.
+    """
+    check_folder_free(folder, overwrite=overwrite)
+    staged = temporary_for(folder)
+    try:
+        staged.mkdir()
+        yield staged
+        for path in sorted(staged.iterdir()):
+            _flush(path)
+        try:
+            staged.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            check_folder_free(folder, overwrite=overwrite)
+            for path in sorted(staged.iterdir()):
+                path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a private temporary folder that goes with the block."""
+    import tempfile
+
+    # Named before it is made, so that no signal finds a folder that nobody removes.
+    folder = Path(tempfile.gettempdir(), f"ssimrdo-{secrets.token_hex(8)}")
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_writable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder", remedy="create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: cannot write to this folder")
+
+
+def _create(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write to this folder: {error.strerror}") from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _publish(temporaries: Sequence[Path], paths: Sequence[Path], overwrite: bool) -> None:
+    """Give finished files their names, all or none; a file that came first stays."""
+    with ExitStack() as undo:
+        for temporary, path in zip(temporaries, paths, strict=True):
+            if overwrite:
+                temporary.replace(path)
+                continue
+            _link(temporary, path)
+            undo.callback(path.unlink)
+        undo.pop_all()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+        return
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:
+        # Not every file system has hard links. Opening for exclusive creation is as safe; the
+        # file is then seen empty for a moment.
+        pass
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        raise _exists(path) from None
+    try:
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(f"{path}: exists already", remedy=ANOTHER_NAME)

@@ -1,0 +1,121 @@
+"""What a frame looks like: its size, depth, rate and shape, and all that follows from these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MACROBLOCK: Final = 16
+"""Side of a macroblock in luma samples: the grid that the model works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFormat:
+    """Format of the luma frames of a series; full range, one plane.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size in samples.
+    bit_depth : int
+        Bits per sample, 8 to 16.
+    fps : Fraction
+        Slices per second.
+    aspect : Fraction
+        Width of a sample over its height.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    rows: int
+    columns: int
+    bit_depth: int = 8
+    fps: Fraction = Fraction(25)
+    aspect: Fraction = Fraction(1)
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.columns) < 1 or not 8 <= self.bit_depth <= 16:
+            raise ValueError(f"no frames are {self.columns}x{self.rows} at {self.bit_depth} bit")
+        if min(self.fps, self.aspect) <= 0:
+            raise ValueError("frame rate and sample aspect ratio are above 0")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of a frame: rows and columns."""
+        return self.rows, self.columns
+
+    @property
+    def peak(self) -> int:
+        """L, the largest luma."""
+        return int((1 << self.bit_depth) - 1)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the samples: uint8 at 8 bit, else uint16."""
+        return np.dtype(np.uint8 if self.bit_depth == 8 else np.uint16)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the macroblocks that cover a frame."""
+        return block_grid(self.shape)
+
+    def padded(self, multiple: int = 2) -> FrameFormat:
+        """Return the format whose sides are the next multiples, two as 4:2:0 pictures need."""
+        rows, columns = (-(-side // multiple) * multiple for side in self.shape)
+        return replace(self, rows=rows, columns=columns)
+
+    def pad(self, luma: NDArray[Any]) -> NDArray[Any]:
+        """Return a smaller frame with its last row and column repeated; not copied if it fits."""
+        missing = [whole - side for whole, side in zip(self.shape, luma.shape, strict=True)]
+        if not any(missing):
+            return luma
+        return np.pad(luma, [(0, more) for more in missing], mode="edge")
+
+    def crop(self, luma: NDArray[Any]) -> NDArray[Any]:
+        """Return this format's part of a padded frame, as a view."""
+        return luma[: self.rows, : self.columns]
+
+    def check(self, luma: NDArray[Any]) -> None:
+        """Check that an array is a frame of this format.
+
+        Raises
+        ------
+        ValueError
+            If its shape or dtype is another.
+        """
+        if luma.shape != self.shape or luma.dtype != self.dtype:
+            raise ValueError(f"a frame is {luma.shape} {luma.dtype}, not {self.shape} {self.dtype}")
+
+
+def block_grid(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the rows and columns of macroblocks that cover a frame of a shape."""
+    rows, columns = (-(-side // MACROBLOCK) for side in shape)
+    return rows, columns
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A sequence of luma frames that can be gone through more than once.
+
+    Parameters
+    ----------
+    format : FrameFormat
+        Of every frame.
+    count : int
+        How many there are, at most: slices that turn out to be damaged may be left out.
+    frames : callable
+        Returns an iterable over the frames, anew with each call: ndarrays of the format's shape
+        and dtype.
+    """
+
+    format: FrameFormat
+    count: int
+    frames: Callable[[], Iterable[NDArray[Any]]]

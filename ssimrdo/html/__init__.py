@@ -1,0 +1,1 @@
+"""What HTML reports are made with: numbers as text, images, templates."""

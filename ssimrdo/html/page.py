@@ -1,0 +1,34 @@
+"""Pages that load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from typing import Any
+
+from ssimrdo.html.extra import template_environment
+
+
+def render_template(package: str, name: str, **context: Any) -> str:
+    """Fill the template ``NAME.html.j2`` of a package with style sheet and script inlined.
+
+    Everything but these two is escaped. The page's content security policy allows the package's
+    ``NAME.js`` and no other script, so even markup that got through could not run or load anything.
+    """
+    code = _asset(package, f"{name}.js")
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return (
+        template_environment(package)
+        .get_template(f"{name}.html.j2")
+        .render(css=style_sheet(), script=code, script_hash=f"sha256-{digest}", **context)
+    )
+
+
+def style_sheet() -> str:
+    """Return the style sheet that all pages share."""
+    return _asset("ssimrdo.html", "report.css")
+
+
+def _asset(package: str, name: str) -> str:
+    return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,282 @@
+"""What an encode reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssimrdo import metrics
+from ssimrdo.dicom import Geometry, SkippedFile
+from ssimrdo.metrics import QualityIndex
+
+
+@dataclass(frozen=True, slots=True)
+class SliceSummary:
+    """A quality index over the slices of a series.
+
+    Parameters
+    ----------
+    mean : float
+        Mean over slices.
+    worst : float
+        Value of the worst slice.
+    higher_is_better : bool
+        Direction of the index.
+    """
+
+    mean: float
+    worst: float
+    higher_is_better: bool = True
+
+    @classmethod
+    def of(cls, values: Iterable[float], index: QualityIndex) -> SliceSummary:
+        """Return the summary of one or more values."""
+        numbers = list(values)
+        return cls(sum(numbers) / len(numbers), index.worst(numbers), index.higher_is_better)
+
+    @property
+    def min(self) -> float:
+        """The worst slice's value where higher is better."""
+        if not self.higher_is_better:
+            raise AttributeError("lower is better here: see worst")
+        return self.worst
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the summary as JSON types: ``mean``, and ``min`` or ``max`` for the worst."""
+        return {"mean": self.mean, "min" if self.higher_is_better else "max": self.worst}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowUsed:
+    """The window that grey levels were made with, in HU."""
+
+    center: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class GreyMapping:
+    """From HU to luma.
+
+    Parameters
+    ----------
+    center, width : float
+        Window in HU.
+    function : str
+        VOI LUT Function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
+    inverted : bool
+        Whether the lowest HU are shown white.
+    bit_depth : int
+        Bits per luma sample, full range.
+    """
+
+    center: float
+    width: float
+    function: str
+    inverted: bool
+    bit_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Wall time per step.
+
+    Slices are read and analysed beside encoding, so steps may add up to more than the total.
+    """
+
+    load: float
+    analyse: float
+    encode: float
+    verify: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class CodecUsed:
+    """The encoder.
+
+    Parameters
+    ----------
+    name, label, version : str
+        As of :class:`ssimrdo.codecs.base.Codec`.
+    settings : str
+        All settings in effect, as the encoder records them in the stream.
+    """
+
+    name: str
+    label: str
+    version: str
+    settings: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchInfo:
+    """What the search for the smallest file with a quality found.
+
+    Parameters
+    ----------
+    index : str
+        Name of the quality index.
+    goal, reached : float
+        Its value asked for and reached, over slices as ``over`` says.
+    over : str
+        ``worst``, ``mean`` or ``p5``.
+    crf : float
+        CRF of the file.
+    raised_slices : int
+        Slices that have a finer quantizer than the CRF gives.
+    encodes : int
+        How many encodes it took, the file's own among them.
+    payload_bytes : int
+        Size of the video without its container.
+    plain_crf : float
+        The highest CRF found that reaches the goal without raising any slice.
+    plain_payload_bytes : int
+        Size of the video at that CRF.
+    """
+
+    index: str
+    goal: float
+    reached: float
+    over: str
+    crf: float
+    raised_slices: int
+    encodes: int
+    payload_bytes: int
+    plain_crf: float
+    plain_payload_bytes: int
+
+    @property
+    def saved_percent(self) -> float:
+        """How much smaller the file's video is than at the plain CRF."""
+        return 100 * (1 - self.payload_bytes / self.plain_payload_bytes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON types; for SSIM also under the names of ``--min-ssim``."""
+        record = {**dataclasses.asdict(self), "saved_percent": self.saved_percent}
+        if self.index == metrics.SSIM.name:
+            record |= {"min_ssim": self.goal, "ssim": self.reached, "target": self.over}
+        return record
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What came out of an encode.
+
+    Parameters
+    ----------
+    output : str
+        Path of the video file, as the user gave it.
+    frames : int
+        Number of slices in it.
+    width, height : int
+        Size as a player shows it, in samples.
+    grey : GreyMapping, optional
+        From HU to luma; None where luma was given.
+    fps : str
+        Slices per second, such as ``25`` or ``25/2``.
+    bytes : int
+        Size of the file.
+    kbps : float
+        Bit rate of the video payload at the frame rate, in 1000 bits per second.
+    quality : mapping of str to SliceSummary
+        Quality of the decoded slices, by index.
+    worst_slice : int
+        Index of the slice with the worst of the first quality index, SSIM, from 0.
+    seconds : Seconds
+        Wall time.
+    codec : CodecUsed
+        The encoder and its settings.
+    objective : str, optional
+        Name of what bits were spent for.
+    geometry : Geometry
+        Where the slices lie.
+    slices : tuple of mapping
+        One for each slice, made for ``pandas.DataFrame(result.slices)``: its ``number`` from 1,
+        ``position_mm`` along the normal or None, ``frame_type``, ``bytes``, and every index.
+    skipped : tuple of SkippedFile
+        Files that were left out, with the reason.
+    search : SearchInfo, optional
+        What was found where a quality was asked for in place of a rate.
+    bit_depth : int
+        Bits per luma sample.
+    asked_kbps : float, optional
+        The bit rate where one was asked for.
+    """
+
+    output: str
+    frames: int
+    width: int
+    height: int
+    bit_depth: int
+    fps: str
+    bytes: int
+    kbps: float
+    quality: Mapping[str, SliceSummary]
+    worst_slice: int
+    seconds: Seconds
+    codec: CodecUsed
+    objective: str | None
+    grey: GreyMapping | None = None
+    geometry: Geometry = field(default_factory=Geometry)
+    slices: tuple[Mapping[str, Any], ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
+    search: SearchInfo | None = None
+    asked_kbps: float | None = None
+
+    @property
+    def ssim(self) -> SliceSummary:
+        """SSIM over the slices."""
+        return self.quality[metrics.SSIM.name]
+
+    @property
+    def window(self) -> WindowUsed | None:
+        """The window used."""
+        return None if self.grey is None else WindowUsed(self.grey.center, self.grey.width)
+
+    @property
+    def bitrate_error_percent(self) -> float | None:
+        """By how much the bit rate asked for was missed; positive where the file is larger."""
+        return None if self.asked_kbps is None else 100 * (self.kbps / self.asked_kbps - 1)
+
+    def __repr__(self) -> str:
+        # Not the output, whose path may tell whose series it is.
+        qualities = ", ".join(f"{name}={one.mean:.5g}" for name, one in self.quality.items())
+        return f"EncodeResult({self.frames} slices, {self.kbps:.1f} kbit/s, {qualities})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON types, as docs/json.md describes them.
+
+        Geometry, grey mapping and single slices are in the sidecar.
+        """
+        window = self.window
+        record: dict[str, Any] = {
+            "output": self.output,
+            "frames": self.frames,
+            "width": self.width,
+            "height": self.height,
+            "bit_depth": self.bit_depth,
+            "window": window and dataclasses.asdict(window),
+            "bytes": self.bytes,
+            "kbps": self.kbps,
+            **{name: summary.as_dict() for name, summary in self.quality.items()},
+            "worst_slice": self.worst_slice,
+            "worst_slice_number": self.worst_slice + 1,
+            "seconds": dataclasses.asdict(self.seconds),
+            "codec": dataclasses.asdict(self.codec),
+            "objective": self.objective,
+            "skipped": [{"path": file.path, "reason": file.reason} for file in self.skipped],
+        }
+        if self.codec.name == "x264":
+            build = self.codec.version.removeprefix("x264 ")
+            record["x264"] = {"build": build, "settings": self.codec.settings}
+        if self.asked_kbps is not None:
+            record |= {
+                "asked_kbps": self.asked_kbps,
+                "bitrate_error_percent": self.bitrate_error_percent,
+            }
+        if self.search is not None:
+            record["search"] = self.search.as_dict()
+        return record

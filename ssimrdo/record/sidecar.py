@@ -1,0 +1,65 @@
+"""The sidecar: what was encoded, how, and what came of it, without a word that names a patient.
+
+docs/json.md describes every key. :data:`SCHEMA` grows when a key changes its meaning; keys are
+added without that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import ssimrdo
+from ssimrdo.record.result import EncodeResult
+
+SCHEMA: Final = 2
+"""Of the sidecar; those without a number are of schema 1."""
+
+MODEL: Final = 1
+"""Grows when the same input and options give other bytes: with the objective, how codecs are
+steered, or their efforts."""
+
+
+def sidecar_path(output: Path) -> Path:
+    """Return the path of the JSON file that goes with an output file."""
+    return output.with_suffix(".json")
+
+
+def sidecar_record(
+    result: EncodeResult, settings: Mapping[str, Any], note: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the sidecar of an encode holds, as JSON types.
+
+    Parameters
+    ----------
+    result : EncodeResult
+        What came out; file names of the source stay out, they may name a patient.
+    settings : mapping
+        What was asked for, as JSON types.
+    note : mapping
+        More keys, as JSON types.
+    """
+    reasons = Counter(file.reason for file in result.skipped)
+    return {
+        "schema": SCHEMA,
+        "version": ssimrdo.__version__,
+        "model": MODEL,
+        **result.as_dict(),
+        "output": Path(result.output).name,
+        "skipped": [{"reason": reason, "files": files} for reason, files in reasons.items()],
+        "settings": dict(settings),
+        "fps": result.fps,
+        "grey": result.grey and dataclasses.asdict(result.grey),
+        "geometry": dataclasses.asdict(result.geometry),
+        "slices": [dict(one) for one in result.slices],
+        **note,
+    }
+
+
+def write_sidecar(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a sidecar as text that people can read."""
+    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
