@@ -13,6 +13,11 @@ from collections.abc import Callable
 _OPTION = re.compile(r"\{(\w+)\}")
 
 
+def name_options(text: str, called: Callable[[str], str]) -> str:
+    """Return a text whose options in braces are called as a function says."""
+    return _OPTION.sub(lambda match: called(match[1]), text)
+
+
 class SsimrdoError(Exception):
     """Base class of all errors that ssimrdo raises on purpose.
 
@@ -37,8 +42,7 @@ class SsimrdoError(Exception):
         parts = [] if self.field is None else [f"{called(self.field)}: "]
         parts.append(self.reason)
         if self.remedy:
-            shown = _OPTION.sub(lambda match: called(match[1]), self.remedy)
-            parts.append(f": {shown}")
+            parts.append(f": {name_options(self.remedy, called)}")
         return "".join(parts)
 
     def __str__(self) -> str:

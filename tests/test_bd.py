@@ -298,11 +298,11 @@ def test_curves_may_differ_in_their_number_of_points():
 
 
 def test_no_overlap_is_nan_with_a_reason(caplog):
+    far = np.multiply(RATES, 100), np.add(QUALITIES, 20)
+    result = bjontegaard(RateQuality(RATES, QUALITIES), RateQuality(*far))
+    assert not caplog.records
     with caplog.at_level(logging.WARNING, logger="ssimrdo"):
-        result = bjontegaard(
-            RateQuality(RATES, QUALITIES),
-            RateQuality(np.multiply(RATES, 100), np.add(QUALITIES, 20)),
-        )
+        assert math.isnan(bd_rate(RATES, QUALITIES, *far))
     assert math.isnan(result.rate_percent)
     assert math.isnan(result.quality)
     assert result.overlap_quality == result.overlap_rate == 0
@@ -323,8 +323,9 @@ def test_touching_in_one_point_is_no_overlap():
 @pytest.mark.parametrize("method", METHODS)
 def test_falling_quality_is_a_warning(method, caplog):
     bent = (30.0, 36.0, 34.0, 39.0)
+    result = bjontegaard(RateQuality(RATES, QUALITIES), RateQuality(RATES, bent), method=method)
     with caplog.at_level(logging.WARNING, logger="ssimrdo"):
-        result = bjontegaard(RateQuality(RATES, QUALITIES), RateQuality(RATES, bent), method=method)
+        bd_rate(RATES, QUALITIES, RATES, bent, method=method)
     warning = "test: quality does not increase with rate, 36 at 200 but 34 at 400"
     assert result.warnings == (warning,)
     assert warning in caplog.text

@@ -61,7 +61,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssimrdo.errors import InputError
 
-logger = logging.getLogger("ssimrdo")
+logger = logging.getLogger(__name__)
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -162,8 +162,6 @@ class BDResult:
 def bjontegaard(anchor: RateQuality, test: RateQuality, *, method: Method = "pchip") -> BDResult:
     """Compare two curves by BD-rate and BD-quality.
 
-    Warnings and reasons are also logged to the logger ``ssimrdo``.
-
     Parameters
     ----------
     anchor, test : RateQuality
@@ -215,8 +213,6 @@ def bjontegaard(anchor: RateQuality, test: RateQuality, *, method: Method = "pch
             ),
         ),
     )
-    for message in (*result.warnings, *reasons):
-        logger.warning("%s", message)
     return result
 
 
@@ -240,7 +236,8 @@ def bd_rate(
     Returns
     -------
     float
-        BD-rate, or NaN where it is undefined; :func:`bjontegaard` tells the reason.
+        BD-rate, or NaN where it is undefined; the reason and any warnings are logged, and
+        :func:`bjontegaard` returns them.
 
     Raises
     ------
@@ -274,7 +271,12 @@ def _deltas(
 ) -> BDResult:
     anchor = RateQuality(anchor_rates, anchor_qualities, name="anchor")
     test = RateQuality(test_rates, test_qualities, name="test")
-    return bjontegaard(anchor, test, method=method)
+    result = bjontegaard(anchor, test, method=method)
+    # Whoever takes a number alone finds in the log what makes it less trustworthy.
+    for message in (*result.warnings, *(result.reason or "").split("; ")):
+        if message:
+            logger.warning("%s", message)
+    return result
 
 
 def rate_difference(anchor: RateQuality, test: RateQuality) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,18 +126,21 @@ def _interval(
         return mean, mean  # BCa divides by the spread.
     from scipy.stats import bootstrap  # Slow to import.
 
-    with warnings.catch_warnings():
-        # Spreads at the limit of float64 come back as NaN, which is what the summary then says.
-        warnings.simplefilter("ignore")
-        result = bootstrap(
-            (values,),
-            np.mean,
-            confidence_level=confidence,
-            n_resamples=resamples,
-            method="BCa",
-            # The name `rng` came with SciPy 1.15; the older one means the same in all versions.
-            random_state=np.random.default_rng(seed),
-        )
+    # The interval moves and scales with the values; on this scale nothing can overflow.
+    centre, spread = values[0] / 2 + values[-1] / 2, values[-1] / 2 - values[0] / 2
+    scaled = (values - centre) / spread if spread > 0 else np.full_like(values, math.nan)
+    if not np.isfinite(scaled).all() or np.ptp(scaled) == 0:
+        return math.nan, math.nan
+    result = bootstrap(
+        (scaled,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        method="BCa",
+        # The name `rng` came with SciPy 1.15; the older one means the same in all versions.
+        random_state=np.random.default_rng(seed),
+    )
     # A resampled mean may leave the range of the values by a rounding error; NaN stays NaN.
-    low, high = np.clip(result.confidence_interval, values[0], values[-1])
+    ends = np.asarray(result.confidence_interval) * spread + centre
+    low, high = np.clip(ends, values[0], values[-1])
     return float(low), float(high)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from ssimrdo.encoding.options import BY_NAME, OPTIONS, Option
+from ssimrdo.errors import name_options
 
 if TYPE_CHECKING:
     from ssimrdo.encoding.settings import EncodeSettings
@@ -30,9 +31,8 @@ def encode_option(name: str) -> Callable[[Command], Command]:
     option = BY_NAME[name]
     default = f" [default: {option.default}]" if option.default else ""
     aliases = ("--" + alias.replace("_", "-") for alias in option.aliases)
-    return click.option(
-        option.flag, *aliases, option.name, metavar=option.metavar, help=option.help + default
-    )
+    shown = name_options(option.help + default, flag_of)
+    return click.option(option.flag, *aliases, option.name, metavar=option.metavar, help=shown)
 
 
 def encode_options(command: Command) -> Command:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,7 +239,6 @@ class Session(Protocol):
     ) -> None: ...
 
 
-@runtime_checkable
 class Codec(Protocol):
     """An encoder with its options."""
 
@@ -260,7 +259,7 @@ class Codec(Protocol):
 
     @property
     def containers(self) -> tuple[str, ...]:
-        """FFmpeg's names of the containers that may hold it; that of the syntax is the raw stream."""
+        """FFmpeg's names of the containers that may hold it; the syntax's own is the raw stream."""
         ...
 
     @property
@@ -316,6 +315,14 @@ class Codec(Protocol):
     def version(self) -> str:
         """Version of the encoder and of what stands between it and us."""
         ...
+
+
+def is_codec(thing: object) -> bool:
+    """Tell whether something can be used as a codec; no property of it is asked for."""
+    return all(
+        callable(getattr(thing, name, None))
+        for name in ("describe", "open", "passes", "role", "scale")
+    )
 
 
 def check_format(codec: Codec, shown: FrameFormat, what: str) -> None:

@@ -45,7 +45,7 @@ class Option:
     metavar : str
         What stands for the value in usage messages.
     help : str
-        What it does, in one or two sentences.
+        What it does, in one or two sentences; other options stand in braces.
     default : str
         What holds without it, as a person would write or describe it.
     column : str
@@ -234,8 +234,8 @@ OPTIONS: Final = (
         "min_ssim",
         read_number,
         "S",
-        "Short for --min ssim=S.",
-        f"{FLOOR[1]:g} with --over",
+        "Short for {min} ssim=S.",
+        f"{FLOOR[1]:g} with {{over}}",
     ),
     Option(
         "min",
@@ -247,7 +247,7 @@ OPTIONS: Final = (
         "over",
         read_text,
         "|".join(OVER),
-        "Which quality --min is about: the worst slice's, the mean or the 5th percentile.",
+        "Which quality {min} is about: the worst slice's, the mean or the 5th percentile.",
         OVER[0],
         aliases=("target",),
     ),
@@ -298,7 +298,7 @@ OPTIONS: Final = (
         read_whole_number,
         "N",
         "x264's threads, on which the bytes depend a little.",
-        "three per core; x264's own choice with --preset; 1 in a batch",
+        "three per core; x264's own choice with {preset}; 1 in a batch",
     ),
     Option(
         "x264_params",

@@ -1,8 +1,8 @@
 """The smallest encode whose slices keep a quality: one CRF for all of them, then shifts for each.
 
-The logarithm of an index's loss is close to a straight line over CRF, such as that of ``1/SSIM - 1``,
-as ``1/SSIM - 1 ∝ MSE ∝ 2^(QP / 3)``. The search interpolates on it. CRF stands for a number on the
-codec's quality scale, whatever the codec calls it.
+The logarithm of an index's loss is close to a straight line over CRF, such as that of
+``1/SSIM - 1``, as ``1/SSIM - 1 ∝ MSE ∝ 2^(QP / 3)``. The search interpolates on it. CRF stands for a
+number on the codec's quality scale, whatever the codec calls it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ SLACK: Final = 0.05
 """Quality above the goal that is as good as none, as the CRF that it is worth."""
 
 MARGIN: Final = 0.2
-"""By how much more than estimated a slice is raised, in steps of the scale; encodes scatter that much. It
-grows by a quarter with each encode, because one of many slices often falls short by chance."""
+"""By how much more than estimated a slice is raised, in steps of the scale; encodes scatter that
+much. It grows by a quarter with each encode, because one of many slices often falls short by
+chance."""
 
 WORTHWHILE: Final = 0.995
 """Share of the bytes that one more encode has to come below for another one to follow."""

@@ -15,6 +15,7 @@ from ssimrdo.codecs.base import (
     ConstantQuantizer,
     MeanBitrate,
     RateControl,
+    is_codec,
     point_of,
 )
 from ssimrdo.codecs.x264.choices import CRF, PRESET
@@ -82,6 +83,10 @@ Rate: TypeAlias = RateControl | Floor
 """What decides about the size of an encode."""
 
 
+def _default_rate() -> Rate:
+    return ConstantQuality(CRF)
+
+
 @dataclass(frozen=True)
 class EncodeSettings:
     """How a series is encoded; :meth:`of` makes them from options as the command line has them.
@@ -112,7 +117,7 @@ class EncodeSettings:
         names the field.
     """
 
-    rate: Rate = ConstantQuality(CRF)
+    rate: Rate = field(default_factory=_default_rate)
     objective: Objective | None = objective.SSIM
     codec: Codec = field(default_factory=X264)
     window: Window | None = None
@@ -280,7 +285,6 @@ def _check_types(settings: EncodeSettings) -> None:
     kinds: tuple[tuple[str, Any, str], ...] = (
         ("rate", ConstantQuality | ConstantQuantizer | MeanBitrate | Floor, "a rate control"),
         ("objective", Objective | None, "an objective"),
-        ("codec", Codec, "a codec"),
         ("window", Window | None, "a window"),
         ("bit_depth", int, "a whole number"),
         ("fps", Fraction, "a fraction"),
@@ -291,6 +295,8 @@ def _check_types(settings: EncodeSettings) -> None:
         value = getattr(settings, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{value!r:.60} is not {what}", field=name)
+    if not is_codec(settings.codec):
+        raise InputError(f"{settings.codec!r:.60} is not a codec", field="codec")
 
 
 def _rate(values: dict[str, Any]) -> Rate:

@@ -154,7 +154,7 @@ class SearchInfo:
         return 100 * (1 - self.payload_bytes / self.plain_payload_bytes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON types; for SSIM also under the names of ``--min-ssim``."""
+        """Return it as JSON types; for SSIM also under the names of schema 1."""
         record = {**dataclasses.asdict(self), "saved_percent": self.saved_percent}
         if self.index == metrics.SSIM.name:
             record |= {"min_ssim": self.goal, "ssim": self.reached, "target": self.over}

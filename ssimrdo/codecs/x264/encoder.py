@@ -364,8 +364,8 @@ def _errors(messages: list[tuple[int, str]]) -> str:
 def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str:
     if status == lib.SSIMRDO_BAD_SIZE:
         return (
-            f"x264 cannot encode {parameters.width}x{parameters.height} at "
-            f"{parameters.bit_depth} bit: sides must be even and at most {MAX_SIDE}, the depth 8 or 10"
+            f"x264 cannot encode {parameters.width}x{parameters.height} at {parameters.bit_depth} "
+            f"bit: sides must be even and at most {MAX_SIDE}, the depth 8 or 10"
         )
     if status == lib.SSIMRDO_BAD_PRESET:
         return f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(PRESETS)}"
@@ -376,5 +376,5 @@ def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str
     if status == lib.SSIMRDO_SHARED_OPTION:
         return f"{name!r} cannot differ from frame to frame: x264 keeps one text of it"
     if status == lib.SSIMRDO_BAD_OPTION_NAME:
-        return f"x264 has no parameter {name!r}: see 'x264 --fullhelp' for the names"
+        return f"x264 has no parameter {name!r}: x264's own help lists them"
     return f"x264 cannot read {value!r} as the value of {name!r}"

@@ -1,7 +1,7 @@
 """From λ_i / λ to x264's quantizer offsets.
 
-H.264 ties λ to the quantizer by ``λ ∝ 2^((QP - 12) / 3)`` [1]_, and x264 derives its own λ from each
-macroblock's QP, so a QP offset hands it λ_i as well.
+H.264 ties λ to the quantizer by ``λ ∝ 2^((QP - 12) / 3)`` [1]_, and x264 derives its own λ from
+each macroblock's QP, so a QP offset hands it λ_i as well.
 
 References
 ----------
