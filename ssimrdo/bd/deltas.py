@@ -197,7 +197,7 @@ def bjontegaard(anchor: RateQuality, test: RateQuality, *, method: Method = "pch
 
     deltas = (("BD-rate", by_quality), ("BD-quality", by_rate))
     reasons = [f"{name} undefined: {gap.reason}" for name, gap in deltas if gap.reason]
-    result = BDResult(
+    return BDResult(
         rate_percent=percent,
         quality=by_rate.mean,
         overlap_quality=by_quality.overlap,
@@ -213,7 +213,6 @@ def bjontegaard(anchor: RateQuality, test: RateQuality, *, method: Method = "pch
             ),
         ),
     )
-    return result
 
 
 def bd_rate(

@@ -8,7 +8,7 @@ codec. Each codec turns that into its own units. A codec is an object with the m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -277,6 +277,20 @@ class Codec(Protocol):
         """Whether it follows Lagrange ratios."""
         ...
 
+    def options(self) -> Mapping[str, Any]:
+        """Return its own options as JSON types, by the names that Python and manifests have."""
+        ...
+
+    def check(self, *, steered: bool) -> None:
+        """Check that its options go with being steered, or with being left alone.
+
+        Raises
+        ------
+        InputError
+            If they do not.
+        """
+        ...
+
     def scale(self, mode: Mode, bit_depth: int) -> QualityScale:
         """Return the scale of a mode.
 
@@ -317,11 +331,39 @@ class Codec(Protocol):
         ...
 
 
+class UnsteeredCodec:
+    """What codecs that follow no objective have in common."""
+
+    name: ClassVar[str]
+    steerable: ClassVar[bool] = False
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the fields of the codec, if it is a dataclass."""
+        return dict(vars(self))
+
+    def check(self, *, steered: bool) -> None:
+        """Refuse to be steered."""
+        if steered:
+            raise InputError(
+                f"{self.name} follows no objective", field="rdo", remedy="turn {rdo} off"
+            )
+
+    def passes(self, rate: RateControl) -> int:
+        """Return 1."""
+        del rate
+        return 1
+
+    def role(self, index: int) -> Role | None:
+        """Return None: the codec decides as it goes."""
+        del index
+        return None
+
+
 def is_codec(thing: object) -> bool:
     """Tell whether something can be used as a codec; no property of it is asked for."""
     return all(
         callable(getattr(thing, name, None))
-        for name in ("describe", "open", "passes", "role", "scale")
+        for name in ("check", "describe", "open", "options", "passes", "role", "scale")
     )
 
 

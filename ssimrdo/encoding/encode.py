@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,11 @@ from ssimrdo.record.result import (
 )
 from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
 from ssimrdo.video.mux import container_of
+
+logger = logging.getLogger(__name__)
+
+MISSED_RATE_PERCENT: Final = 10.0
+"""A bit rate that is missed by more is worth a warning."""
 
 
 def encode(
@@ -239,8 +245,19 @@ def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
                 threads=settings.threads,
             )
         result = _result(job, video, opened, outcome, search, started)
+        _warn_of_missed_rate(result)
         write_sidecar(sidecar, sidecar_record(result, settings.as_dict(), job.note))
     return result
+
+
+def _warn_of_missed_rate(result: EncodeResult) -> None:
+    missed = result.bitrate_error_percent
+    if missed is not None and abs(missed) > MISSED_RATE_PERCENT:
+        logger.warning(
+            "the bit rate is %+.0f %% beside the one asked for: %d slices are few to reach it with",
+            missed,
+            result.frames,
+        )
 
 
 def _encode_to(path: Path, job: _Job, source: FrameSource) -> tuple[PassOutcome, SearchInfo | None]:

@@ -1,8 +1,8 @@
 """The smallest encode whose slices keep a quality: one CRF for all of them, then shifts for each.
 
 The logarithm of an index's loss is close to a straight line over CRF, such as that of
-``1/SSIM - 1``, as ``1/SSIM - 1 ∝ MSE ∝ 2^(QP / 3)``. The search interpolates on it. CRF stands for a
-number on the codec's quality scale, whatever the codec calls it.
+``1/SSIM - 1``, as ``1/SSIM - 1 ∝ MSE ∝ 2^(QP / 3)``. The search interpolates on it. CRF stands for
+a number on the codec's quality scale, whatever the codec calls it.
 """
 
 from __future__ import annotations

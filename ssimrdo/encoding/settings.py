@@ -18,9 +18,8 @@ from ssimrdo.codecs.base import (
     is_codec,
     point_of,
 )
-from ssimrdo.codecs.x264.choices import CRF, PRESET
+from ssimrdo.codecs.x264.choices import CRF
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.codecs.x264.options import check_keeps_aq_on, format_x264_params
 from ssimrdo.dicom.grey import Window
 from ssimrdo.encoding.options import (
     BIT_DEPTH,
@@ -144,16 +143,7 @@ class EncodeSettings:
             )
         if not Fraction(1, 100) <= self.fps <= 1000:
             raise InputError(f"{self.fps} is out of range", field="fps", remedy="use 0.01 to 1000")
-        if self.objective is not None and not self.codec.steerable:
-            raise InputError(
-                f"{self.codec.name} follows no objective", field="rdo", remedy="turn {rdo} off"
-            )
-        if self.objective is None and getattr(self.codec, "effort", None) is not None:
-            raise InputError(
-                "needs an objective", field="effort", remedy="give {preset} with {rdo} off"
-            )
-        if self.objective is not None and isinstance(self.codec, X264):
-            check_keeps_aq_on(self.codec.params)
+        self.codec.check(steered=self.steered)
         object.__setattr__(self, "measure", tuple(metrics.get(name).name for name in self.measure))
 
     @classmethod
@@ -179,7 +169,7 @@ class EncodeSettings:
         rdo = values.pop("rdo", OFF if codec is not None and not codec.steerable else "ssim")
         rate = _rate(values)
         if codec is None:
-            codec = _x264(values, rdo)
+            codec = X264.from_options(values, steered=rdo != OFF)
         values = {
             name: value
             for name, value in values.items()
@@ -223,15 +213,8 @@ class EncodeSettings:
             options |= {"min": (self.rate.index, self.rate.value), "over": self.rate.over}
         else:
             options[RATE_FIELDS[self.rate.mode]] = point_of(self.rate)
-        if isinstance(self.codec, X264):
-            options |= {
-                "effort": self.codec.effort,
-                "preset": self.codec.preset,
-                "rdo_strength": self.codec.strength,
-                "x264_params": self.codec.params,
-            }
-        else:
-            options["codec"] = self.codec
+        is_default = isinstance(self.codec, X264) and self.codec.tune is None
+        options |= self.codec.options() if is_default else {"codec": self.codec}
         others = {name: getattr(self, name) for name in ("window", "bit_depth", "fps", "threads")}
         options |= others | {"measure": self.measure or None}
         return {name: value for name, value in options.items() if value is not None}
@@ -240,7 +223,6 @@ class EncodeSettings:
         """Return the settings as JSON types, by option; ``min`` only where it is no SSIM."""
         floor = self.rate if isinstance(self.rate, Floor) else None
         is_ssim = floor is not None and floor.index == FLOOR[0]
-        x264 = self.codec if isinstance(self.codec, X264) else None
         rate = None if isinstance(self.rate, Floor) else self.rate
         point = {None if rate is None else rate.mode: rate and point_of(rate)}
         record: dict[str, Any] = {
@@ -249,21 +231,18 @@ class EncodeSettings:
             "bitrate_kbps": point.get("bitrate"),
             "min_ssim": floor.value if floor and is_ssim else None,
             "target": floor.over if floor else None,
-            "effort": x264 and x264.effort,
-            "preset": x264 and x264.preset,
             "rdo": self.objective.name if self.objective else OFF,
-            "rdo_strength": x264 and x264.strength,
             "window": self.window and dataclasses.asdict(self.window),
             "bit_depth": self.bit_depth,
             "fps": str(self.fps),
             "threads": self.threads,
-            "x264_params": x264 and format_x264_params(x264.params),
+            **self.codec.options(),
         }
         if floor is not None and not is_ssim:
             record["min"] = f"{floor.index}={floor.value:g}"
         if self.measure:
             record["measure"] = list(self.measure)
-        if x264 is None:
+        if self.codec.name != X264.name:
             record["codec"] = self.codec.label
         return record
 
@@ -329,12 +308,3 @@ def _rate(values: dict[str, Any]) -> Rate:
 
 def _floor(name: str, point: Any) -> tuple[str, float]:
     return point if name == "min" else (FLOOR[0], point)
-
-
-def _x264(values: dict[str, Any], rdo: str) -> X264:
-    """Take x264's options out of values and return it with them."""
-    effort, preset = values.pop("effort", None), values.pop("preset", None)
-    if rdo == OFF and effort is None and preset is None:
-        preset = PRESET
-    more = {"strength": values.pop("rdo_strength", None), "params": values.pop("x264_params", None)}
-    return X264(effort, preset, **{name: v for name, v in more.items() if v is not None})

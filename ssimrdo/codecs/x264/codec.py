@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType, TracebackType
@@ -24,6 +24,7 @@ from ssimrdo.codecs.x264.choices import (
     EFFORT,
     MAX_QP,
     MAX_STRENGTH,
+    PRESET,
     PRESETS,
     STRENGTH,
     Options,
@@ -36,7 +37,11 @@ from ssimrdo.codecs.x264.encoder import (
     x264_build,
     x264_settings,
 )
-from ssimrdo.codecs.x264.options import check_keeps_aq_on, check_x264_params
+from ssimrdo.codecs.x264.options import (
+    check_keeps_aq_on,
+    check_x264_params,
+    format_x264_params,
+)
 from ssimrdo.codecs.x264.parameters import (
     encoder_parameters,
     has_plan,
@@ -142,6 +147,46 @@ class X264:
     def _search(self) -> Effort:
         return search_of(self.effort, self.preset or "", self.params)
 
+    @classmethod
+    def from_options(cls, values: dict[str, Any], *, steered: bool) -> Self:
+        """Return the codec of options, which are taken out of ``values``.
+
+        Parameters
+        ----------
+        values : dict
+            May have ``effort``, ``preset``, ``rdo_strength`` and ``x264_params``.
+        steered : bool
+            Without steering x264's own default preset holds instead of an effort.
+
+        Raises
+        ------
+        InputError
+            As the class.
+        """
+        effort, preset = values.pop("effort", None), values.pop("preset", None)
+        if not steered and effort is None and preset is None:
+            preset = PRESET
+        strength, params = values.pop("rdo_strength", STRENGTH), values.pop("x264_params", ())
+        return cls(effort, preset, strength=strength, params=params)
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the options that :meth:`from_options` takes."""
+        return {
+            "effort": self.effort,
+            "preset": self.preset,
+            "rdo_strength": self.strength,
+            "x264_params": format_x264_params(self.params),
+        }
+
+    def check(self, *, steered: bool) -> None:
+        """Refuse an effort without steering, and parameters that would make x264 ignore it."""
+        if steered:
+            check_keeps_aq_on(self.params)
+        elif self.effort is not None:
+            raise InputError(
+                "needs an objective", field="effort", remedy="give {preset} with {rdo} off"
+            )
+
     def scale(self, mode: Mode, bit_depth: int) -> QualityScale:
         """Return the scale of a mode; at 10 bit only a CRF of 0 is lossless."""
         if mode == "qp":
@@ -163,8 +208,7 @@ class X264:
 
     def parameters(self, stream: StreamSettings) -> EncoderParameters:
         """Return what x264 is opened with for a stream."""
-        if stream.steered:
-            check_keeps_aq_on(self.params)
+        self.check(steered=stream.steered)
         return encoder_parameters(
             stream,
             self._search,
