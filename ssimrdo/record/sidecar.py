@@ -62,4 +62,16 @@ def sidecar_record(
 
 def write_sidecar(path: Path, record: Mapping[str, Any]) -> None:
     """Write a sidecar as text that people can read."""
-    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    path.write_text(_text(record) + "\n")
+
+
+def _text(value: Any, indent: str = "") -> str:
+    """Return JSON with a line for every key of the outer objects and every item of their lists."""
+    deeper = indent + "  "
+    if isinstance(value, Mapping) and len(deeper) <= 4 and value:
+        parts = [f"{json.dumps(key)}: {_text(item, deeper)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(deeper + part for part in parts) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        parts = [deeper + json.dumps(item, allow_nan=False) for item in value]
+        return "[\n" + ",\n".join(parts) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False)
