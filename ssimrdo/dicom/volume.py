@@ -82,6 +82,8 @@ class Volume:
         The one that the slices come with, as from a DICOM header.
     geometry : Geometry, optional
         All that is known of the geometry, in place of spacing and positions.
+    inverted : bool
+        Whether the lowest HU are shown white, as in MONOCHROME1.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class Volume:
     positions_mm: Sequence[float] | None = field(default=None, repr=False)
     window: Window | None = None
     geometry: Geometry = field(default=Geometry(), repr=False)
+    inverted: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.hu, np.ndarray) and (self.hu.ndim != 3 or 0 in self.hu.shape):
@@ -159,7 +162,12 @@ def load_volume(
     hu = np.empty((len(series), series.rows, series.columns), np.float32)
     for index, header in enumerate(series.slices):
         hu[index] = load_hu(header)
-    return Volume(hu, window=series.header_window, geometry=geometry_of(series))
+    return Volume(
+        hu,
+        window=series.header_window,
+        geometry=geometry_of(series),
+        inverted=series.slices[0].inverted,
+    )
 
 
 def geometry_of(series: Series) -> Geometry:

@@ -117,19 +117,29 @@ def open_source(
     InputError
         If the source cannot be used.
     """
+    wanted = _Wanted(window, bit_depth, fps, skip_bad, name, limit)
     if isinstance(source, Volume):
-        return _opened_volume(source, window, bit_depth, fps, name, limit)
-    skipped: tuple[SkippedFile, ...] = ()
+        return _opened_volume(source, wanted)
     if isinstance(source, Series):
-        shown, found = _folder_of(source), source
-    elif isinstance(source, Path | str):
-        shown = str(source)
-        found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
-    else:
+        return _opened_series(source, (), _folder_of(source), wanted)
+    if not isinstance(source, Path | str):
         raise InputError(
             f"{source!r:.60} is neither a path nor a series nor a volume", field="series"
         )
-    return _opened_series(found, skipped, shown, window, bit_depth, fps, skip_bad, name, limit)
+    found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
+    return _opened_series(found, skipped, str(source), wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How slices are to be shown, and which of them."""
+
+    window: Window | None
+    bit_depth: int
+    fps: Fraction
+    skip_bad: bool
+    name: str
+    limit: int | None
 
 
 def _folder_of(series: Series) -> str:
@@ -137,18 +147,10 @@ def _folder_of(series: Series) -> str:
 
 
 def _opened_series(
-    series: Series,
-    skipped: tuple[SkippedFile, ...],
-    shown: str,
-    window: Window | None,
-    bit_depth: int,
-    fps: Fraction,
-    skip_bad: bool,
-    name: str,
-    limit: int | None,
+    series: Series, skipped: tuple[SkippedFile, ...], shown: str, wanted: _Wanted
 ) -> OpenedSource:
     aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: str(series.slices[0].path))
-    used = choose_window(series.header_window, window, name=name)
+    used = choose_window(series.header_window, wanted.window, name=wanted.name)
     notes = SourceNotes()
 
     def frames() -> Iterator[NDArray[Any]]:
@@ -158,17 +160,20 @@ def _opened_series(
             notes.bad[header.name] = error.cause
 
         for index, luma in luma_frames(
-            series.slices, used, bit_depth=bit_depth, on_bad=note_bad if skip_bad else None
+            series.slices,
+            used,
+            bit_depth=wanted.bit_depth,
+            on_bad=note_bad if wanted.skip_bad else None,
         ):
             notes.used.append(index)
             yield luma
-            if len(notes.used) == limit:
+            if len(notes.used) == wanted.limit:
                 return
         if not notes.used:
             raise InputError(f"{shown}: no slice could be decoded")
 
-    frame_format = FrameFormat(series.rows, series.columns, bit_depth, fps, aspect)
-    count = len(series) if limit is None else min(limit, len(series))
+    frame_format = FrameFormat(series.rows, series.columns, wanted.bit_depth, wanted.fps, aspect)
+    count = min(len(series), wanted.limit or len(series))
     return OpenedSource(
         shown,
         FrameSource(frame_format, count, frames),
@@ -181,15 +186,8 @@ def _opened_series(
     )
 
 
-def _opened_volume(
-    volume: Volume,
-    window: Window | None,
-    bit_depth: int,
-    fps: Fraction,
-    name: str,
-    limit: int | None,
-) -> OpenedSource:
-    used = choose_window(volume.window, window, name=name)
+def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
+    used = choose_window(volume.window, wanted.window, name=wanted.name)
     first, again = _first_slice(volume)
     notes = SourceNotes()
 
@@ -201,19 +199,21 @@ def _opened_volume(
             if not np.isfinite(hu).all():
                 raise InputError(f"slice {index + 1} has values that are no finite numbers")
             notes.used.append(index)
-            yield apply_window(hu, used, bit_depth=bit_depth)
-            if len(notes.used) == limit:
+            yield apply_window(hu, used, bit_depth=wanted.bit_depth, inverted=volume.inverted)
+            if len(notes.used) == wanted.limit:
                 return
 
     spacing = volume.geometry.pixel_spacing_mm
     aspect = sample_aspect_ratio(spacing, lambda: "the volume")
     count = len(volume) if isinstance(volume.hu, Sized) else 0
     rows, columns = first.shape
+    frame_format = FrameFormat(rows, columns, wanted.bit_depth, wanted.fps, aspect)
     return OpenedSource(
-        name or "the volume",
-        FrameSource(FrameFormat(rows, columns, bit_depth, fps, aspect), count, frames),
+        wanted.name or "the volume",
+        FrameSource(frame_format, count, frames),
         used,
-        geometry=volume.geometry,
+        volume.inverted,
+        volume.geometry,
         notes=notes,
     )
 
