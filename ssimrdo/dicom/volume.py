@@ -65,7 +65,7 @@ class Geometry:
         return f"Geometry(pixel_spacing_mm={self.pixel_spacing_mm}, slices={slices})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Volume:
     """CT slices in HU, in the order in which they are shown.
 
@@ -91,11 +91,11 @@ class Volume:
         If an array is no volume, or there are positions for another number of slices.
     """
 
-    hu: NDArray[Any] | Iterable[NDArray[Any]] = field(repr=False)
+    hu: NDArray[Any] | Iterable[NDArray[Any]]
     pixel_spacing_mm: tuple[float, float] | None = None
-    positions_mm: Sequence[float] | None = field(default=None, repr=False)
+    positions_mm: Sequence[float] | None = None
     window: Window | None = None
-    geometry: Geometry = field(default=Geometry(), repr=False)
+    geometry: Geometry = field(default_factory=Geometry)
     inverted: bool = False
 
     def __post_init__(self) -> None:
@@ -111,6 +111,8 @@ class Volume:
             )
             geometry = Geometry(pixel_spacing_mm=spacing, along_mm=along)
             object.__setattr__(self, "geometry", geometry)
+        object.__setattr__(self, "pixel_spacing_mm", self.geometry.pixel_spacing_mm)
+        object.__setattr__(self, "positions_mm", self.geometry.along_mm)
         along = self.geometry.along_mm
         if along is not None and isinstance(self.hu, Sized) and len(along) != len(self.hu):
             raise InputError(
@@ -121,6 +123,12 @@ class Volume:
         if not isinstance(self.hu, Sized):
             raise TypeError("the number of slices of an iterable is not known")
         return len(self.hu)
+
+    def __repr__(self) -> str:
+        slices = len(self) if isinstance(self.hu, Sized) else "some"
+        shape = getattr(self.hu, "shape", ())
+        size = f" of {shape[2]}x{shape[1]}" if len(shape) == 3 else ""
+        return f"Volume({slices} slices{size})"
 
     def slices(self) -> Iterator[NDArray[np.float32]]:
         """Yield the slices as float32 of shape (rows, columns)."""
