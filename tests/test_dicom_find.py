@@ -268,8 +268,8 @@ def test_bad_files_refuse_the_series_unless_skipped(tmp_path: Path) -> None:
     with pytest.raises(BadSliceError) as caught:
         open_series(tmp_path)
     assert caught.value.path == str(tmp_path / "x.dcm")
-    assert "RescaleSlope is missing and 1 more damaged" in caught.value.reason
-    assert "--skip-bad" in refusal(tmp_path)
+    assert "RescaleSlope is missing and 1 more damaged" in caught.value.cause
+    assert "skip_bad leaves such files out" in refusal(tmp_path)
     series, skipped = open_series(tmp_path, skip_bad=True)
     assert len(series.slices) == 3
     assert skipped == (

@@ -1,22 +1,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from dicom_files import write_series
 from numpy.testing import assert_array_equal
+from video_files import ct_volume, windowed
 
-from ssimrdo.dicom import Window, open_series
-from ssimrdo.dicom.luma import (
-    FALLBACK_WINDOW,
-    check_size,
-    choose_window,
-    even,
-    luma_frames,
-    pad_to_even,
-)
-from ssimrdo.errors import BadSliceError, InputError
+from ssimrdo.dicom import Window, geometry_of, load_hu, open_series
+from ssimrdo.dicom.luma import FALLBACK_WINDOW, choose_window, load_luma, luma_frames
+from ssimrdo.errors import BadSliceError
 
 
 def a_series(folder, *, shape=(3, 17, 20), **overrides):
@@ -26,27 +21,37 @@ def a_series(folder, *, shape=(3, 17, 20), **overrides):
 
 def test_the_window_asked_for_comes_before_that_of_the_header(tmp_path, caplog):
     series, _ = a_series(tmp_path / "a", WindowCenter=35, WindowWidth=100)
-    assert choose_window(series, Window(-600, 1500)) == Window(-600, 1500)
-    assert choose_window(series) == Window(35, 100)
+    own = series.header_window
+    assert choose_window(own, Window(-600, 1500)) == Window(-600, 1500)
+    assert choose_window(own) == Window(35, 100)
     assert not caplog.records
 
 
 def test_without_any_window_there_is_a_warning(tmp_path, caplog):
     series, _ = a_series(tmp_path / "a", WindowCenter=None, WindowWidth=None)
     with caplog.at_level(logging.WARNING, logger="ssimrdo"):
-        assert choose_window(series, name="chest") == FALLBACK_WINDOW
+        assert choose_window(series.header_window, name="chest") == FALLBACK_WINDOW
     (record,) = caplog.records
     assert record.getMessage().startswith("chest: the header has no window: using 40/400 HU;")
 
 
-@pytest.mark.parametrize(("rows", "columns", "fits"), [(16, 16, True), (15, 99, False)])
-def test_sides_have_limits(tmp_path, rows, columns, fits):
-    series, _ = a_series(tmp_path / "a", shape=(1, rows, columns))
-    if fits:
-        check_size(series, "here")
-        return
-    with pytest.raises(InputError, match=rf"^here: slices of {columns}x{rows} cannot be encoded"):
-        check_size(series, "here")
+def test_slices_become_luma_each_with_its_place(tmp_path):
+    volume = ct_volume(3, 20, 24)
+    write_series(tmp_path, volume)
+    series, _ = open_series(tmp_path)
+    frames = list(luma_frames(series.slices, Window(40, 400), bit_depth=10))
+    assert [index for index, _ in frames] == [0, 1, 2]
+    for (_, luma), hu in zip(frames, volume, strict=True):
+        assert luma.dtype == np.uint16
+        assert_array_equal(luma, windowed(hu, bit_depth=10))
+
+
+def test_monochrome1_is_shown_inverted(tmp_path):
+    series, _ = a_series(tmp_path / "a", PhotometricInterpretation="MONOCHROME1")
+    header = series.slices[0]
+    plain = replace(header, photometric_interpretation="MONOCHROME2")
+    window = Window(100, 400)
+    assert_array_equal(load_luma(header, window), 255 - load_luma(plain, window))
 
 
 def test_a_bad_slice_is_left_out_only_where_somebody_notes_it(tmp_path):
@@ -60,15 +65,41 @@ def test_a_bad_slice_is_left_out_only_where_somebody_notes_it(tmp_path):
     )
     ((header, error),) = noted
     assert header.path == paths[1]
-    assert "cut off" in error.reason or "decoded" in error.reason
-    assert len(frames) == 2
+    assert "cut off" in error.cause or "decoded" in error.cause
+    assert [index for index, _ in frames] == [0, 2]
 
 
-def test_odd_sides_repeat_their_last_samples():
-    luma = np.arange(15, dtype=np.uint16).reshape(3, 5)
-    padded = pad_to_even(luma)
-    assert padded.shape == (even(3), even(5)) == (4, 6)
-    assert_array_equal(padded[:3, :5], luma)
-    assert_array_equal(padded[3, :5], luma[2])
-    assert_array_equal(padded[:, 5], padded[:, 4])
-    assert pad_to_even(padded) is padded
+def test_geometry_is_that_of_the_header_in_the_order_of_the_slices(tmp_path):
+    """A coronal series: rows point along -z, the normal along y."""
+    volume = ct_volume(4, 16, 20)
+    write_series(
+        tmp_path,
+        volume,
+        orientation=(1.0, 0.0, 0.0, 0.0, 0.0, -1.0),
+        step=(0.5, 2.5, 0.0),
+        PixelSpacing=[0.75, 0.5],
+        SliceThickness=3.5,
+    )
+    series, _ = open_series(tmp_path)
+    assert_array_equal([load_hu(header) for header in series.slices], volume)
+    geometry = geometry_of(series)
+    assert geometry.pixel_spacing_mm == (0.75, 0.5)
+    assert geometry.orientation == (1, 0, 0, 0, 0, -1)
+    assert geometry.positions_mm == ((0, 0, 0), (0.5, 2.5, 0), (1, 5, 0), (1.5, 7.5, 0))
+    assert geometry.along_mm == (0, 2.5, 5, 7.5)
+    assert geometry.thickness_mm == 3.5
+    some = geometry.of([1, 3])
+    assert some.positions_mm == ((0.5, 2.5, 0), (1.5, 7.5, 0))
+    assert some.along_mm == (2.5, 7.5)
+    assert replace(some, positions_mm=None, along_mm=None) == replace(
+        geometry, positions_mm=None, along_mm=None
+    )
+
+
+@pytest.mark.parametrize("thickness", [None, 0, -2])
+def test_what_the_header_does_not_say_stays_open(tmp_path, thickness):
+    series, _ = a_series(tmp_path / "a", SliceThickness=thickness, PixelSpacing=None)
+    geometry = geometry_of(series)
+    assert geometry.thickness_mm is None
+    assert geometry.pixel_spacing_mm is None
+    assert geometry.along_mm == (0, 2, 4)

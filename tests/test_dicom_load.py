@@ -274,7 +274,7 @@ def assert_clean(error: BadSliceError, path: Path) -> None:
     assert str(error).startswith(f"{path}: ")
     assert str(error).isprintable()
     assert CANARY not in str(error)
-    assert len(error.reason) < 200
+    assert len(error.cause) < 200
 
 
 COMPRESSED = [RLELossless, JPEGLSLossless, JPEG2000Lossless]
