@@ -3,82 +3,155 @@ from __future__ import annotations
 import json
 import re
 import sys
-from importlib import import_module
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dicom_files import CANARY, write_series
+from numpy.typing import NDArray
 from PIL import Image
-from video_files import SOFT_TISSUE, ct_volume, windowed
+from video_files import SOFT_TISSUE, Completed, ct_volume, run_command, windowed
 
-from ssimrdo import InputError, Window
-from ssimrdo import objective as rdo
-from ssimrdo.compare import inspect
-
-main_module = import_module("ssimrdo.cli.main")
+from ssimrdo import FrameFormat, InputError, Volume, Window, objective, open_series
+from ssimrdo.codecs.base import Steering
+from ssimrdo.codecs.x264.steering import quantizer_offsets
+from ssimrdo.inspection import (
+    Inspection,
+    inspect_slice,
+    slice_maps,
+    write_inspection,
+)
+from ssimrdo.inspection.figure import draw, figure_png
+from ssimrdo.objective import Objective
 
 SOFT = Window(*SOFT_TISSUE)
 
+Command = Callable[..., Completed]
+
 
 @pytest.fixture(scope="module")
-def volume():
+def volume() -> NDArray[np.int16]:
     return ct_volume(5, 49, 75)
 
 
 @pytest.fixture(scope="module")
-def series(volume, tmp_path_factory):
+def series(volume: NDArray[np.int16], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("series")
     write_series(folder, volume)
     return folder
 
 
 @pytest.fixture(scope="module")
-def inspection(series):
-    return inspect.inspect_slice(series, window=SOFT)
+def inspection(series: Path) -> Inspection:
+    return inspect_slice(series, window=SOFT)
 
 
 @pytest.fixture
-def ssimrdo(monkeypatch, capsys):
+def ssimrdo(capfd: pytest.CaptureFixture[str]) -> Command:
     """Run the command in this process, which has everything imported already."""
+    return lambda *arguments: run_command(capfd, "inspect", *arguments)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ssimrdo", "inspect", *map(str, arguments)])
-        status = main_module._run()
-        out, err = capsys.readouterr()
-        return SimpleNamespace(returncode=status, stdout=out, stderr=err)
 
-    return run
+@pytest.fixture
+def brightness() -> Iterator[Objective]:
+    """An objective in which a squared error costs more the brighter a macroblock's corner is."""
+
+    def sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.float32]:
+        del frame_format
+        return np.asarray(1 + luma[::16, ::16], np.float32)
+
+    yield objective.register(Objective("brightness", "Brightness", sensitivity, lambda _: 64.0))
+    del objective.base._OBJECTIVES["brightness"]
 
 
 @pytest.mark.parametrize(("number", "index"), [(None, 2), (1, 0), (5, 4)])
-def test_slices_count_from_one_and_the_middle_is_the_default(series, volume, number, index):
-    found = inspect.inspect_slice(series, number=number, window=SOFT)
+def test_slices_count_from_one_and_the_middle_is_the_default(
+    series: Path, volume: NDArray[np.int16], number: int | None, index: int
+) -> None:
+    found = inspect_slice(series, number=number, window=SOFT)
     assert (found.number, found.slices) == (index + 1, 5)
     assert np.array_equal(found.luma, windowed(volume[index], bit_depth=8))
 
 
+def test_what_an_encode_takes_can_be_inspected(series: Path, volume: NDArray[np.int16]) -> None:
+    found, _ = open_series(series)
+    expected = inspect_slice(series, number=4, window="lung")
+    for source in (str(series), found, Volume(volume), Volume(list(volume))):
+        again = inspect_slice(source, number=4, window="lung")
+        assert (again.number, again.slices) == (4, 5)
+        assert np.array_equal(again.luma, expected.luma)
+        assert np.array_equal(again.maps.qp_offset, expected.maps.qp_offset)
+
+
+def test_slices_of_an_iterator_are_counted_as_they_come(volume: NDArray[np.int16]) -> None:
+    found = inspect_slice(Volume(iter(volume)), number=2, window=SOFT)
+    assert (found.number, found.slices) == (2, 0)
+    assert np.array_equal(found.luma, windowed(volume[1]))
+    with pytest.raises(InputError, match="the series has slices 1 to 5") as beyond:
+        inspect_slice(Volume(iter(volume)), number=6, window=SOFT)
+    with pytest.raises(InputError, match="is needed") as missing:
+        inspect_slice(Volume(iter(volume)), window=SOFT)
+    assert beyond.value.field == missing.value.field == "slice"
+
+
+def test_only_the_slice_itself_is_read(volume: NDArray[np.int16], tmp_path: Path) -> None:
+    write_series(tmp_path, volume)
+    found, _ = open_series(tmp_path)
+    for index in (0, 1, 3, 4):
+        found.slices[index].path.unlink()
+    assert np.array_equal(inspect_slice(found, window=SOFT).luma, windowed(volume[2]))
+
+
 @pytest.mark.parametrize("bit_depth", [8, 10])
-def test_maps_are_those_an_encode_uses(series, bit_depth):
-    found = inspect.inspect_slice(series, window=SOFT, bit_depth=bit_depth, strength=0.4)
-    expected = rdo.quantizer_offsets(found.luma, bit_depth=bit_depth, strength=0.4)
+def test_maps_are_those_an_encode_uses(series: Path, bit_depth: int) -> None:
+    found = inspect_slice(series, window=SOFT, bit_depth=bit_depth, rdo_strength=0.4)
+    peak = 2**bit_depth - 1
+    assert found.format == FrameFormat(49, 75, bit_depth)
+    ratio = objective.SSIM.lagrange_ratio(found.luma, found.format)
+    expected = quantizer_offsets(found.luma, Steering(ratio), strength=0.4, data_range=peak)
     np.testing.assert_array_equal(found.maps.qp_offset, expected)
-    statistics = rdo.block_statistics(found.luma, bit_depth=bit_depth)
+    statistics = objective.block_statistics(found.luma, data_range=peak)
+    np.testing.assert_array_equal(found.maps.mean, statistics.mean)
     np.testing.assert_array_equal(found.maps.variance, statistics.variance)
     assert found.maps.theta.shape == found.maps.lagrange_ratio.shape == (4, 5)
+    reference = objective.reference_theta(data_range=peak)
+    np.testing.assert_allclose(found.maps.lagrange_ratio, reference / found.maps.theta, rtol=1e-5)
     offsets = 1.2 * np.log2(found.maps.lagrange_ratio)
     np.testing.assert_allclose(found.maps.qp_offset, offsets, atol=1e-5)
 
 
+def test_any_objective_can_be_inspected(
+    ssimrdo: Command, series: Path, tmp_path: Path, brightness: Objective
+) -> None:
+    found = inspect_slice(series, window=SOFT, rdo=brightness.name, rdo_strength=1)
+    corners = 1 + found.luma[::16, ::16].astype(float)
+    np.testing.assert_allclose(found.maps.theta, corners)
+    np.testing.assert_allclose(found.maps.qp_offset, 3 * np.log2(64 / corners), atol=1e-5)
+    output = tmp_path / "maps.html"
+    result = ssimrdo(series, "-o", output, "--rdo", brightness.name, "--json")
+    assert (result.status, json.loads(result.out)["rdo"]) == (0, "brightness")
+    assert "objective brightness" in output.read_text(encoding="utf-8")
+
+
+def test_without_an_objective_there_is_nothing_to_show(series: Path) -> None:
+    with pytest.raises(InputError, match=r"rdo: there is nothing to show.*: use one of ssim"):
+        inspect_slice(series, rdo="off")
+
+
 @pytest.mark.parametrize("number", [0, 6, -1])
-def test_a_slice_out_of_range_is_refused(series, number):
-    with pytest.raises(InputError, match="the series has slices 1 to 5"):
-        inspect.inspect_slice(series, number=number)
+def test_a_slice_out_of_range_is_refused(series: Path, number: int) -> None:
+    with pytest.raises(InputError, match="the series has slices 1 to 5") as refused:
+        inspect_slice(series, number=number)
+    assert refused.value.field == "slice"
 
 
-def test_colour_bars_have_symbols_and_units(inspection):
-    figure = inspect._figure(inspection)
-    everything = [axis for panel in figure.axes for axis in (panel, *panel.child_axes)]
+def test_colour_bars_have_symbols_and_units(inspection: Inspection) -> None:
+    figure = draw(inspection)
+    everything = [
+        axis for panel in figure.axes for axis in (panel, *panel.child_axes) if axis.get_ylabel()
+    ]
     labels = [axis.get_ylabel() for axis in everything]
     for label in ("σ² (luma²)", "θ (1/luma²)", "λᵢ/λ (ratio)", "ΔQP (QP steps)"):
         assert label in labels
@@ -88,17 +161,18 @@ def test_colour_bars_have_symbols_and_units(inspection):
     assert high >= float(np.abs(inspection.maps.qp_offset).max())
 
 
-def test_a_flat_slice_can_be_drawn(inspection):
-    luma = np.full((48, 64), 255, np.uint8)
-    maps = rdo.block_maps(luma)
+def test_a_flat_slice_can_be_drawn() -> None:
+    frame_format = FrameFormat(48, 64)
+    luma = np.full(frame_format.shape, 255, np.uint8)
+    maps = slice_maps(luma, frame_format, objective.SSIM, strength=0)
     assert (maps.variance == 0).all()
-    flat = inspect.Inspection(1, 1, luma, 8, inspection.window, 0.0, maps)
-    assert inspect.figure_png(flat).startswith(b"\x89PNG")
+    flat = Inspection(1, 1, luma, frame_format, SOFT, "ssim", 0, maps)
+    assert figure_png(flat).startswith(b"\x89PNG")
 
 
-def test_png_and_html_are_written(inspection, tmp_path):
+def test_png_and_html_are_written(inspection: Inspection, tmp_path: Path) -> None:
     for name in ("maps.png", "maps.html"):
-        inspect.write_inspection(inspection, tmp_path / name)
+        write_inspection(inspection, tmp_path / name)
     with Image.open(tmp_path / "maps.png") as image:
         assert image.width > 1200
         assert np.asarray(image.convert("L")).std() > 10
@@ -106,12 +180,20 @@ def test_png_and_html_are_written(inspection, tmp_path):
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)|https?://|@import|url\(""", html)
     for text in ("luma²", "1/luma²", "QP steps", "Slice 3 of 5", "40/400 HU"):
         assert text in html
-    data = json.loads(re.findall(r'id="data">(.*?)</script>', html)[0])
-    np.testing.assert_allclose(data["maps"]["offset"], inspection.maps.qp_offset, rtol=1e-3)
+    (embedded,) = re.findall(r'id="data">(.*?)</script>', html)
+    data = json.loads(embedded)
+    for key, name in (
+        ("mean", "mean"),
+        ("variance", "variance"),
+        ("theta", "theta"),
+        ("ratio", "lagrange_ratio"),
+        ("offset", "qp_offset"),
+    ):
+        np.testing.assert_allclose(data["maps"][key], getattr(inspection.maps, name), rtol=1e-3)
     assert CANARY not in html
 
 
-def test_outputs_are_checked_before_anything_is_read(ssimrdo, tmp_path):
+def test_outputs_are_checked_before_anything_is_read(ssimrdo: Command, tmp_path: Path) -> None:
     (tmp_path / "there.png").write_text("former")
     for output, reason in (
         ("maps.jpg", "the suffix tells the kind: use one of .png, .html"),
@@ -119,19 +201,19 @@ def test_outputs_are_checked_before_anything_is_read(ssimrdo, tmp_path):
         ("no/maps.png", "no such folder"),
     ):
         result = ssimrdo(tmp_path / "no-series", "-o", tmp_path / output)
-        assert result.returncode == 2
-        assert reason in result.stderr
-        assert result.stderr.count("\n") == 1
+        assert result.status == 2
+        assert reason in result.err
+        assert result.err.count("\n") == 1
     assert (tmp_path / "there.png").read_text() == "former"
 
 
-def test_command_line(ssimrdo, series, tmp_path):
+def test_command_line(ssimrdo: Command, series: Path, tmp_path: Path) -> None:
     output = tmp_path / "maps.png"
     output.write_text("former")
     options = ("--slice", 2, "--window", "lung", "--rdo-strength", 0.3, "--json", "--overwrite")
     result = ssimrdo(series, "-o", output, *options)
-    assert (result.returncode, result.stderr) == (0, "")
-    fields = json.loads(result.stdout)
+    assert (result.status, result.err) == (0, "")
+    fields = json.loads(result.out)
     assert fields["slice"] == 2
     assert fields["window"] == {"center": -600, "width": 1500}
     assert fields["qp_offset"]["min"] < 0 < fields["qp_offset"]["max"]
@@ -142,35 +224,50 @@ def test_command_line(ssimrdo, series, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--slice", "6"), "--slice 6 is out of range: the series has slices 1 to 5"),
-        (("--rdo-strength", "9"), "--rdo-strength 9.0 is out of range"),
-        (("--bit-depth", "9"), "--bit-depth 9 is unknown"),
+        (("--slice", "6"), "--slice: 6 is out of range: the series has slices 1 to 5"),
+        (("--rdo-strength", "9"), "--rdo-strength: 9.0 is out of range"),
+        (("--bit-depth", "9"), "--bit-depth: 9 is unknown"),
         (("--window", "nope"), "window 'nope' is not known"),
     ],
 )
-def test_bad_options_are_one_line_and_status_2(ssimrdo, series, tmp_path, options, reason):
+def test_bad_options_are_one_line_and_status_2(
+    ssimrdo: Command, series: Path, tmp_path: Path, options: tuple[str, ...], reason: str
+) -> None:
     result = ssimrdo(series, "-o", tmp_path / "maps.png", *options)
-    assert result.returncode == 2
-    assert reason in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.status == 2
+    assert reason in result.err
+    assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dicom_file_is_never_replaced(ssimrdo, series):
+def test_a_dicom_file_is_never_replaced(ssimrdo: Command, series: Path) -> None:
     victim = next(iter(series.glob("*.dcm")))
     target = victim.with_suffix(".png")
     target.write_bytes(victim.read_bytes())
     try:
         result = ssimrdo(series, "-o", target, "--overwrite")
-        assert result.returncode == 2
-        assert "is a DICOM file" in result.stderr
+        assert result.status == 2
+        assert "is a DICOM file" in result.err
         assert target.read_bytes() == victim.read_bytes()
     finally:
         target.unlink()
 
 
-def test_missing_libraries_say_what_to_install(monkeypatch, inspection, tmp_path):
+def test_a_file_of_the_series_is_never_replaced(volume: NDArray[np.int16], tmp_path: Path) -> None:
+    write_series(tmp_path, volume)
+    found, _ = open_series(tmp_path)
+    link = tmp_path / "maps.png"
+    link.symlink_to(found.slices[0].path)
+    before = found.slices[0].path.read_bytes()
+    with pytest.raises(InputError, match="is a DICOM file"):
+        write_inspection(inspect_slice(found), link, overwrite=True)
+    assert found.slices[0].path.read_bytes() == before
+
+
+def test_missing_libraries_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, inspection: Inspection, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=re.escape('pip install "ssimrdo[report]"')):
-        inspect.write_inspection(inspection, tmp_path / "maps.png")
+        write_inspection(inspection, tmp_path / "maps.png")
     assert list(tmp_path.iterdir()) == []

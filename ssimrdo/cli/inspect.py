@@ -1,18 +1,20 @@
-"""``ssimrdo inspect``: show what the model makes of one slice."""
+"""``ssimrdo inspect``: show what the objective makes of one slice."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import click
 
 from ssimrdo.cli.options import (
-    bit_depth_option,
+    encode_option,
     json_option,
     overwrite_option,
-    rdo_strength_option,
     series_uid_option,
     skip_bad_option,
+    value_of,
     verbose_option,
-    window_option,
 )
 
 
@@ -29,9 +31,10 @@ from ssimrdo.cli.options import (
 @click.option(
     "--slice", "number", type=int, metavar="N", help="Which slice, from 1. [default: the middle]"
 )
-@window_option
-@bit_depth_option
-@rdo_strength_option
+@encode_option("window")
+@encode_option("bit_depth")
+@click.option("--rdo", metavar="NAME", help="Objective that the maps are of. [default: ssim]")
+@encode_option("rdo_strength")
 @series_uid_option
 @skip_bad_option
 @overwrite_option
@@ -41,9 +44,10 @@ def inspect(
     series: str,
     output: str,
     number: int | None,
-    window: str,
-    bit_depth: int,
-    rdo_strength: float,
+    window: str | None,
+    bit_depth: str | None,
+    rdo: str | None,
+    rdo_strength: str | None,
     series_uid: str | None,
     skip_bad: bool,
     overwrite: bool,
@@ -51,35 +55,24 @@ def inspect(
 ) -> None:
     """Draw σ², θ, λ_i/λ and ΔQP of one slice of the CT series in the folder SERIES.
 
-    σ² is the variance of a macroblock in squared luma units, θ the slope of 1/SSIM over the mean
-    squared error, λ_i/λ the ratio of Lagrange multipliers and ΔQP the offset in QP steps.
+    σ² is the variance of a macroblock in squared luma units, θ the slope of the objective's
+    distortion, such as 1/SSIM, over the mean squared error, λ_i/λ the ratio of Lagrange multipliers
+    and ΔQP the offset in QP steps.
     """
-    import json
-    from pathlib import Path
-
     if not series:
         raise click.UsageError("SERIES is empty")
 
-    from ssimrdo.dicom import parse_window
-    from ssimrdo.encoding import EncodeSettings
-    from ssimrdo.files import check_not_input
     from ssimrdo.inspection import check_output, inspect_slice, write_inspection
 
-    # Strength and bit depth are checked where encodes have them checked.
-    settings = EncodeSettings(
-        window=parse_window(window),
-        bit_depth=bit_depth,  # type: ignore[arg-type]
-        rdo_strength=rdo_strength,
-    )
     path = Path(output)
     check_output(path, overwrite=overwrite)
-    check_not_input(path, [])
     inspection = inspect_slice(
         series,
         number=number,
-        window=settings.window,
-        bit_depth=settings.bit_depth,
-        strength=settings.rdo_strength,
+        window=value_of("window", window),
+        bit_depth=value_of("bit_depth", bit_depth),
+        rdo=value_of("rdo", rdo),
+        rdo_strength=value_of("rdo_strength", rdo_strength),
         series_uid=series_uid,
         skip_bad=skip_bad,
     )
@@ -90,6 +83,7 @@ def inspect(
         "slice": inspection.number,
         "slices": inspection.slices,
         "window": {"center": inspection.window.center, "width": inspection.window.width},
+        "rdo": inspection.objective,
         "qp_offset": {"min": float(offsets.min()), "max": float(offsets.max())},
     }
     click.echo(

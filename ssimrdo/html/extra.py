@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
     import jinja2
 
-INSTALL = 'pip install "ssimrdo[report]"'
+INSTALL: Final = 'pip install "ssimrdo[report]"'
+"""What to do where a library that pages and figures are made with is missing."""
 
 
 def check_extra(*modules: str) -> None:
@@ -24,11 +25,11 @@ def check_extra(*modules: str) -> None:
     Raises
     ------
     InputError
-        If one is missing; the message says what to install.
+        If one is missing; the remedy says what to install.
     """
     for module in modules:
         if find_spec(module) is None:
-            raise InputError(f"{module} is not installed: {INSTALL}")
+            raise InputError(f"{module} is not installed", remedy=INSTALL)
 
 
 def template_environment(package: str) -> jinja2.Environment:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo.frames import FrameFormat
+
 LEVELS = 64
 """Colours of a map; an eye tells fewer apart, and few compress well."""
 
@@ -42,6 +44,11 @@ class ColourScale:
         """Return the ticks with their place on the bar in percent."""
         span = self.high - self.low
         return [(100 * (value - self.low) / span, text) for value, text in self.ticks]
+
+
+def as_8_bit(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.uint8]:
+    """Return a copy of a luma frame for the screen."""
+    return (luma >> (frame_format.bit_depth - 8)).astype(np.uint8)
 
 
 def png_uri(luma: NDArray[np.uint8]) -> str:

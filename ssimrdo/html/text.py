@@ -1,4 +1,4 @@
-"""Numbers as text, and the notes on numbers that are missing."""
+"""Numbers and names of quality indices as text, and the notes on numbers that are missing."""
 
 from __future__ import annotations
 
@@ -6,39 +6,52 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ssimrdo import metrics
+from ssimrdo.metrics import QualityIndex
+
 MISSING = "–"
 
-TIMING_NOTES = {
-    "loaded": "Other work ran beside these encodes, so compare times with care.",
-    "mixed": "Some times are of earlier runs, so compare them with care; --no-cache measures anew.",
-}
-"""Why times may mislead, by what the report calls their ``timing``."""
-
-METRIC_NAMES = {
-    "ssim": "SSIM",
-    "ssim_db": "SSIM in dB",
-    "weighted_ssim": "Weighted SSIM",
-    "weighted_ssim_db": "Weighted SSIM in dB",
-    "ms_ssim": "MS-SSIM",
-    "ms_ssim_db": "MS-SSIM in dB",
-    "psnr": "PSNR",
-}
+IN_DB = "_db"
+"""What ends the name of an index given as -10 log10(1 - q)."""
 
 
 def metric_name(metric: str) -> str:
-    """Return what a metric is called in text."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+    """Return what a quality index is called in text; reports may hold some that are not known."""
+    index, is_in_db = _known(metric)
+    if index is None:
+        return metric.replace("_", " ")
+    return f"{index.title} in dB" if is_in_db else index.title
 
 
 def metric_axis(metric: str) -> str:
-    """Return the name of a metric with its unit."""
+    """Return the name of an index with its unit, and its direction if lower is better."""
+    index, is_in_db = _known(metric)
     name = metric_name(metric)
-    return f"{name} (dB)" if metric == "psnr" else name
+    if index is None or is_in_db:
+        return name
+    unit = f" ({index.unit})" if index.unit else ""
+    return f"{name}{unit}" if index.higher_is_better else f"{name}{unit}, lower is better"
+
+
+def metric_unit(metric: str) -> str:
+    """Return the unit of an index; empty for a plain number."""
+    index, is_in_db = _known(metric)
+    return "dB" if is_in_db else "" if index is None else index.unit
 
 
 def decimals(metric: str) -> int:
-    """Return the decimals that a metric's values are given with."""
-    return 2 if metric == "psnr" or metric.endswith("_db") else 4
+    """Return the decimals that an index's values are given with."""
+    index, is_in_db = _known(metric)
+    return 2 if is_in_db else 4 if index is None else index.decimals
+
+
+def _known(metric: str) -> tuple[QualityIndex | None, bool]:
+    """Return the index of a name, None if it is not known, and whether it is given in dB."""
+    known = metrics.names()
+    if metric in known:
+        return metrics.get(metric), False
+    plain = metric.removesuffix(IN_DB)
+    return metrics.get(plain) if plain in known else None, plain != metric
 
 
 def finite(value: Any) -> float | None:

@@ -1,0 +1,165 @@
+"""The figure of an inspection: a slice and its maps with colour bars."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.frames import MACROBLOCK
+from ssimrdo.inspection.inspect import Inspection
+from ssimrdo.inspection.maps import Quantity, quantities
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI: Final = 110
+
+PANEL_INCHES: Final = 3.6
+
+
+def title(inspection: Inspection) -> str:
+    """Return which slice it is."""
+    of = f" of {inspection.slices}" if inspection.slices else ""
+    return f"Slice {inspection.number}{of}"
+
+
+def about(inspection: Inspection) -> str:
+    """Return how the slice is shown and what for its maps are made."""
+    rows, columns = inspection.format.shape
+    window = f"{inspection.window.center:g}/{inspection.window.width:g} HU"
+    return (
+        f"{columns}×{rows}, window {window.replace('-', chr(0x2212))}, "
+        f"{inspection.format.bit_depth} bit, objective {inspection.objective}, "
+        f"strength {inspection.strength:g}"
+    )
+
+
+def figure_png(inspection: Inspection) -> bytes:
+    """Return the slice, its maps with colour bars, and how ΔQP is distributed, as PNG."""
+    stream = io.BytesIO()
+    draw(inspection).savefig(stream, format="png", dpi=DPI, metadata={"Software": "ssimrdo"})
+    return stream.getvalue()
+
+
+def draw(inspection: Inspection) -> Figure:
+    """Return the figure."""
+    # A Figure of its own, as pyplot would look for a display and keep it in a global list.
+    from matplotlib.figure import Figure
+
+    rows, columns = inspection.format.shape
+    panel = PANEL_INCHES * min(max(rows / columns, 0.6), 1.7)
+    width, height = 14.4, 2 * panel + 1.9
+    # A layout found by Matplotlib itself takes longer than all the drawing.
+    figure = Figure(figsize=(width, height), facecolor="white")
+    figure.suptitle(
+        f"{title(inspection)} · {about(inspection)}",
+        fontsize=13,
+        x=0.15 / width,
+        y=1 - 0.15 / height,
+        ha="left",
+        va="top",
+    )
+    axes = figure.subplots(
+        2,
+        3,
+        gridspec_kw={
+            "left": 0.15 / width,
+            "right": 1 - 1.05 / width,
+            "top": 1 - 0.8 / height,
+            "bottom": 0.6 / height,
+            "wspace": 0.33,
+            "hspace": 0.5 / panel,
+        },
+    )
+    shown = [one for one in quantities(inspection.maps, inspection.strength) if one.drawn]
+    _draw_slice(axes[0, 0], inspection)
+    for axis, quantity in zip((axes[0, 1], axes[0, 2], axes[1, 0], axes[1, 1]), shown, strict=True):
+        _draw_map(figure, axis, quantity, inspection.luma)
+    _draw_histogram(axes[1, 2], inspection.maps.qp_offset)
+    return figure
+
+
+def _draw_slice(axis: Axes, inspection: Inspection) -> None:
+    axis.imshow(
+        inspection.luma, cmap="gray", vmin=0, vmax=inspection.format.peak, interpolation="nearest"
+    )
+    axis.set_title("Slice as encoded", fontsize=11, loc="left")
+    axis.set_axis_off()
+
+
+def _draw_map(figure: Figure, axis: Axes, quantity: Quantity, luma: NDArray[Any]) -> None:
+    """Draw a map over the slice; the map's last row and column may reach over the slice."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    rows, columns = luma.shape
+    block_rows, block_columns = quantity.values.shape
+    # Grey of little contrast beneath leaves the colours close to those of the bar.
+    peak = float(luma.max()) or 1.0
+    axis.imshow(
+        luma,
+        cmap="gray",
+        vmin=-1.2 * peak,
+        vmax=peak,
+        interpolation="nearest",
+        extent=(0, columns, rows, 0),
+    )
+    low, high = _limits(quantity)
+    scale = LogNorm if quantity.logarithmic else Normalize
+    drawn = axis.imshow(
+        # A logarithm has no place for the zero variance of flat blocks.
+        np.maximum(quantity.values, np.float32(low)),
+        cmap="PuOr_r" if quantity.diverging else "viridis",
+        norm=scale(low, high),
+        alpha=0.72,
+        interpolation="nearest",
+        extent=(0, MACROBLOCK * block_columns, MACROBLOCK * block_rows, 0),
+    )
+    axis.set(xlim=(0, columns), ylim=(rows, 0))
+    axis.set_title(f"{quantity.symbol}: {quantity.name}", fontsize=11, loc="left")
+    axis.set_axis_off()
+    below = "min" if float(quantity.values.min()) < low else "neither"
+    # Beside the panel, not at its cost: all panels keep one size.
+    beside = axis.inset_axes((1.02, 0, 0.045, 1))
+    bar = figure.colorbar(drawn, cax=beside, extend=below)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
+    bar.set_label(f"{quantity.symbol} ({quantity.unit})")
+
+
+def _limits(quantity: Quantity) -> tuple[float, float]:
+    """Return the values at the ends of a map's colours."""
+    values = quantity.values.astype(np.float64)
+    if quantity.logarithmic and quantity.diverging:
+        reach = max(float(np.abs(np.log2(values)).max()), 1.0)
+        return 2.0**-reach, 2.0**reach
+    if quantity.logarithmic:
+        # Flat blocks may have no variance at all.
+        positive = values[values > 0]
+        low, high = _range(positive, floor=1e-3) if positive.size else (0.1, 1.0)
+        return max(low, high / 1e6), high
+    reach = max(float(np.abs(values).max()), 1.0)
+    return -reach, reach
+
+
+def _range(values: NDArray[np.float64], *, floor: float) -> tuple[float, float]:
+    """Return the range of positive values, never empty."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return (low, high) if high > low * (1 + floor) else (low / 2, low * 2)
+
+
+def _draw_histogram(axis: Axes, offsets: NDArray[np.float32]) -> None:
+    low, high = int(np.floor(offsets.min())), int(np.ceil(offsets.max()))
+    edges = list(range(low, max(high, low + 1) + 1))
+    axis.hist(offsets.ravel(), bins=edges, color="#0b6e75")
+    axis.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    axis.set_title("How ΔQP is distributed", fontsize=11, loc="left")
+    axis.set_xlabel("ΔQP (QP steps)")
+    axis.set_ylabel("macroblocks")
+    # On the right, as on the left there is the colour bar of the panel beside.
+    axis.yaxis.tick_right()
+    axis.yaxis.set_label_position("right")
+    axis.spines[["top", "left"]].set_visible(False)

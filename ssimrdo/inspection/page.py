@@ -1,0 +1,59 @@
+"""The HTML page of an inspection."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from ssimrdo.html.images import as_8_bit, png_uri
+from ssimrdo.html.page import render_template
+from ssimrdo.inspection.figure import about, figure_png, title
+from ssimrdo.inspection.inspect import Inspection
+from ssimrdo.inspection.maps import Quantity, quantities
+
+SHARES = (0, 0.05, 0.5, 0.95, 1)
+"""Quantiles of the page's table."""
+
+
+def page(inspection: Inspection) -> str:
+    """Return an HTML page with the figure and the maps' numbers, loading nothing else."""
+    rows, columns = inspection.format.shape
+    shown = quantities(inspection.maps, inspection.strength)
+    return render_template(
+        "ssimrdo.inspection",
+        "inspect",
+        title=title(inspection),
+        about=about(inspection),
+        figure="data:image/png;base64," + base64.b64encode(figure_png(inspection)).decode(),
+        quantities=[_row(quantity) for quantity in shown],
+        slice_image=png_uri(as_8_bit(inspection.luma, inspection.format)),
+        rows=rows,
+        columns=columns,
+        data={
+            "rows": rows,
+            "columns": columns,
+            "maps": {
+                one.key: [[float(f"{v:.4g}") for v in row] for row in one.values.tolist()]
+                for one in shown
+            },
+        },
+    )
+
+
+def _row(quantity: Quantity) -> dict[str, Any]:
+    values = np.quantile(quantity.values.astype(np.float64), SHARES)
+    return {
+        "key": quantity.key,
+        "name": quantity.name,
+        "symbol": quantity.symbol,
+        "unit": quantity.unit,
+        "meaning": quantity.meaning,
+        "numbers": [_three_digits(value) for value in values],
+    }
+
+
+def _three_digits(value: float) -> str:
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return text.replace("-", "\u2212")
