@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo import defaults
-from ssimrdo import objective as rdo
-from ssimrdo.metrics import ssim_map
+from ssimrdo.codecs.x264.choices import STRENGTH
+from ssimrdo.codecs.x264.steering import qp_offset
+from ssimrdo.frames import FrameFormat
+from ssimrdo.html.images import as_8_bit
+from ssimrdo.metrics import SSIM, FramePair
+from ssimrdo.objective import SSIM as SSIM_OBJECTIVE
+from ssimrdo.objective import Objective
 
 MAX_SLICES = 12
 """Slices per series that go into a report, spread evenly; it bounds the size of the file."""
@@ -78,12 +82,13 @@ def make_viewer(
     reference_frames: Iterable[NDArray[Any]],
     our_frames: Iterable[NDArray[Any]],
     *,
+    frame_format: FrameFormat,
     reference_label: str = "reference",
     ours_label: str = "ours",
     reference_kbps: float | None = None,
     ours_kbps: float | None = None,
-    bit_depth: int = 8,
-    strength: float = defaults.RDO_STRENGTH,
+    objective: Objective = SSIM_OBJECTIVE,
+    strength: float = STRENGTH,
     max_slices: int = MAX_SLICES,
 ) -> Viewer:
     """Pick slices of a series and compute the maps of the viewer.
@@ -92,17 +97,19 @@ def make_viewer(
     ----------
     name : str
         Name of the series.
-    source_frames : array or sequence of ndarray, uint8 or uint16
+    source_frames : array or sequence of ndarray, of the format's shape and dtype
         All slices of the source.
-    reference_frames, our_frames : iterable of ndarray, uint8 or uint16
+    reference_frames, our_frames : iterable of ndarray of the format's dtype
         The decoded slices, in the same order; read once, and no further than needed. Rows and
         columns that pad them to even sides are cut off.
+    frame_format : FrameFormat
+        Of the source; maps are computed at its depth, images shown at 8 bit.
     reference_label, ours_label : str
         What the encodes are called.
     reference_kbps, ours_kbps : float, optional
         Their bit rates in kbit/s.
-    bit_depth : int
-        8 or 10; maps are computed at this depth, images shown at 8 bit.
+    objective : Objective
+        What our encode spends bits for.
     strength : float
         Share of the theoretical QP offset that our encode was made with; maps are without what
         an effort adds by frame type.
@@ -117,10 +124,27 @@ def make_viewer(
     wanted = spread(len(source_frames), max_slices)
     pairs = enumerate(zip(reference_frames, our_frames, strict=False))
     needed = itertools.islice(pairs, wanted[-1] + 1 if wanted else 0)
+
+    def shown(index: int, reference: NDArray[Any], ours: NDArray[Any]) -> ViewerSlice:
+        source = np.asarray(source_frames[index])
+        ratio = objective.lagrange_ratio(source, frame_format)
+        reference, reference_map, reference_ssim = _compared(source, reference, frame_format)
+        ours, our_map, our_ssim = _compared(source, ours, frame_format)
+        return ViewerSlice(
+            index=index,
+            source=as_8_bit(source, frame_format),
+            reference=reference,
+            ours=ours,
+            reference_ssim_map=reference_map,
+            ours_ssim_map=our_map,
+            qp_offset=qp_offset(ratio, strength=strength),
+            lagrange_ratio=ratio,
+            reference_ssim=reference_ssim,
+            ours_ssim=our_ssim,
+        )
+
     slices = tuple(
-        _viewer_slice(index, np.asarray(source_frames[index]), reference, ours, bit_depth, strength)
-        for index, (reference, ours) in needed
-        if index in wanted
+        shown(index, reference, ours) for index, (reference, ours) in needed if index in wanted
     )
     return Viewer(name, slices, reference_label, ours_label, reference_kbps, ours_kbps)
 
@@ -136,33 +160,10 @@ def spread(count: int, at_most: int) -> tuple[int, ...]:
     return tuple((2 * part + 1) * count // (2 * at_most) for part in range(at_most))
 
 
-def _viewer_slice(
-    index: int,
-    source: NDArray[Any],
-    reference: NDArray[Any],
-    ours: NDArray[Any],
-    bit_depth: int,
-    strength: float,
-) -> ViewerSlice:
-    rows, columns = source.shape
-    reference, ours = reference[:rows, :columns], ours[:rows, :columns]
-    maps = rdo.block_maps(source, bit_depth=bit_depth, strength=strength)
-    reference_map = ssim_map(source, reference, bit_depth=bit_depth)
-    our_map = ssim_map(source, ours, bit_depth=bit_depth)
-    return ViewerSlice(
-        index=index,
-        source=as_8_bit(source, bit_depth),
-        reference=as_8_bit(reference, bit_depth),
-        ours=as_8_bit(ours, bit_depth),
-        reference_ssim_map=reference_map,
-        ours_ssim_map=our_map,
-        qp_offset=maps.qp_offset,
-        lagrange_ratio=maps.lagrange_ratio,
-        reference_ssim=float(reference_map.mean(dtype=np.float64)),
-        ours_ssim=float(our_map.mean(dtype=np.float64)),
-    )
-
-
-def as_8_bit(luma: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
-    """Return a copy of a luma frame for the screen."""
-    return (luma >> (bit_depth - 8)).astype(np.uint8)
+def _compared(
+    source: NDArray[Any], decoded: NDArray[Any], frame_format: FrameFormat
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], float]:
+    """Return a decoded slice for the screen, its map of SSIM, and its SSIM."""
+    pair = FramePair(source, frame_format.crop(decoded), frame_format)
+    assert SSIM.map is not None, "SSIM is a mean over windows"
+    return as_8_bit(pair.shown, frame_format), SSIM.map(pair), SSIM.value(pair)
