@@ -64,7 +64,7 @@ def test_agrees_with_an_independent_reference(size, scales):
 
 def test_of_ten_bit_frames():
     x, y = pair(192, 256, peak=1023, noise=50)
-    assert ms_ssim(x, y, bit_depth=10) == pytest.approx(reference(x, y, peak=1023), abs=2e-5)
+    assert ms_ssim(x, y, data_range=1023) == pytest.approx(reference(x, y, peak=1023), abs=2e-5)
 
 
 def test_of_a_slice_of_the_phantom(phantom_luma):

@@ -22,11 +22,18 @@ def psnr_db(x: NDArray[Any], y: NDArray[Any], *, data_range: float = 255) -> flo
 
     Parameters
     ----------
-    x, y : ndarray of one shape, any real dtype
+    x, y : ndarray of shape (rows, columns), any real dtype
         Frames.
     data_range : float
         L: 255 for 8 bit, 1023 for 10 bit, the width of the window for HU.
+
+    Raises
+    ------
+    ValueError
+        If the frames differ in shape or are not two-dimensional.
     """
+    if x.ndim != 2 or x.shape != y.shape:
+        raise ValueError(f"PSNR takes two frames of one shape: got {x.shape} and {y.shape}")
     mse = float(kernels.mean_squared_error(np.ascontiguousarray(x), np.ascontiguousarray(y)))
     if mse == 0:
         return PSNR_CEILING_DB
