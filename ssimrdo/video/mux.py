@@ -22,6 +22,7 @@ SUFFIXES: Final = {
     ".h264": "h264",
     ".hevc": "hevc",
     ".m4v": "m4v",
+    ".obu": "obu",
 }
 """FFmpeg's name of the container for each suffix; raw streams are called after their syntax."""
 
@@ -110,6 +111,7 @@ def _video_stream(
     with av.open(
         io.BytesIO(first_frame), format=syntax, options={"framerate": f"{fps}"}
     ) as template:
-        stream = output.add_stream_from_template(template.streams.video[0])
+        # FFmpeg's decoder need not be called like one of its encoders, as PyAV would else expect.
+        stream = output.add_stream_from_template(template.streams.video[0], opaque=True)
     stream.time_base = 1 / fps
     return stream

@@ -1,0 +1,126 @@
+"""JPEG 2000 as a codec: OpenJPEG, every slice by itself, grey alone."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.codecs.base import (
+    MeanBitrate,
+    Mode,
+    Packet,
+    QualityScale,
+    Steering,
+    StreamSettings,
+    UnsteeredCodec,
+    point_of,
+)
+from ssimrdo.errors import EncoderError
+
+_LOCK = threading.Lock()
+"""pylibjpeg-openjpeg 2.6 corrupts memory when two threads encode at a time."""
+
+QP_PER_DB: Final = -1 / 0.72
+"""What a dB is worth in steps of x264's CRF."""
+
+
+@dataclass(frozen=True)
+class Jpeg2000(UnsteeredCodec):
+    """JPEG 2000 with the irreversible 9-7 transform, one tile and one layer.
+
+    Constant quality and constant quantizer are the PSNR in dB that every slice gets, so that a
+    higher number is better; a mean bit rate gives every slice the same share.
+    """
+
+    name = "jpeg2000"
+    label = "JPEG 2000"
+    syntax = "j2k_pipe"
+    containers = ("matroska",)
+    depths = (8, 10)
+    sides = (32, 16384)
+
+    @property
+    def version(self) -> str:
+        """Version of the package around OpenJPEG."""
+        return f"pylibjpeg-openjpeg {version('pylibjpeg-openjpeg')}"
+
+    def scale(self, mode: Mode, bit_depth: int) -> QualityScale:
+        """Return the scale of a mode."""
+        del bit_depth
+        if mode == "bitrate":
+            return QualityScale(1, 2_000_000, step=1, default=1000, log_rate_slope=1e-3)
+        slope = -math.log(2) / 6 * QP_PER_DB
+        return QualityScale(
+            10, 100, step=0.001, default=40, log_rate_slope=slope, qp_per_step=QP_PER_DB
+        )
+
+    def open(self, stream: StreamSettings) -> Jpeg2000Session:
+        """Open a session."""
+        return Jpeg2000Session(stream)
+
+    def describe(self, stream: StreamSettings) -> str:
+        """Return the transform and the rate control."""
+        point = f"{point_of(stream.rate):g}"
+        control = f"{point} dB PSNR per slice"
+        if isinstance(stream.rate, MeanBitrate):
+            control = f"equal bytes per slice for {point} kbit/s"
+        return f"OpenJPEG irreversible 9-7, grey, 1 tile, 1 layer, {control}"
+
+
+class Jpeg2000Session:
+    """Encodes slices one by one; see :class:`ssimrdo.codecs.base.Session`."""
+
+    headers = b""
+    settings = ""
+
+    def __init__(self, stream: StreamSettings) -> None:
+        self._format = stream.format
+        point = point_of(stream.rate)
+        self._quality: dict[str, Any] = {"signal_noise_ratios": [point]}
+        if isinstance(stream.rate, MeanBitrate):
+            frames = stream.format
+            raw_kbps = frames.rows * frames.columns * frames.bit_depth * float(frames.fps) / 1000
+            self._quality = {"compression_ratios": [max(raw_kbps / point, 1.0)]}
+
+    def encode(self, luma: NDArray[Any], steering: Steering, index: int) -> Iterator[Packet]:
+        """Take one frame; yield its packet."""
+        del steering
+        yield Packet(self._encoded(luma), index, index, keyframe=True)
+
+    def flush(self) -> tuple[Packet, ...]:
+        """Return nothing: no packet is held back."""
+        return ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Do nothing."""
+
+    def _encoded(self, luma: NDArray[Any]) -> bytes:
+        from openjpeg.utils import encode_array
+
+        try:
+            with _LOCK:
+                data: bytes = encode_array(
+                    np.ascontiguousarray(luma),
+                    self._format.bit_depth,
+                    photometric_interpretation=2,
+                    **self._quality,
+                )
+        except (RuntimeError, ValueError) as error:
+            raise EncoderError(f"OpenJPEG failed to encode: {error}") from error
+        return data
