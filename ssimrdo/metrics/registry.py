@@ -78,6 +78,8 @@ class QualityIndex:
         Returns a number or array that grows nearly in proportion to QP, of one or more values.
     loss_per_qp : float
         Slope of ``log_loss`` over QP in theory.
+    in_db : bool
+        Whether curves are compared by ``-10 log10(1 - q)`` as well.
     """
 
     name: str
@@ -92,6 +94,7 @@ class QualityIndex:
     high: float = 1.0
     log_loss: Callable[[float | NDArray[Any]], Any] = log_dissimilarity
     loss_per_qp: float = LOG_MSE_PER_QP
+    in_db: bool = False
 
     @property
     def sign(self) -> int:

@@ -82,7 +82,7 @@ def _weighted_map(pair: FramePair) -> NDArray[np.float32]:
     return _weigh(*pair.ssim_components, ALPHA, BETA)
 
 
-SSIM = register(QualityIndex("ssim", "SSIM", _ssim, _ssim_map, everyday=True))
+SSIM = register(QualityIndex("ssim", "SSIM", _ssim, _ssim_map, everyday=True, in_db=True))
 WEIGHTED_SSIM = register(
     QualityIndex("weighted_ssim", "Weighted SSIM", _weighted, _weighted_map, everyday=True)
 )
