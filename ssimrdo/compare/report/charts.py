@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ssimrdo.compare.results import Curve, SeriesSpread, plain
 from ssimrdo.html.text import decimals, finite, metric_axis, number, percent
 
 WIDTH, HEIGHT = 440, 300
@@ -16,6 +16,14 @@ MARKERS = 6
 """Marker shapes and colours that the template knows."""
 
 _LOG_STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an encoder is drawn and what it is called; the reference has number 0."""
+
+    number: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,19 @@ def widened(values: Sequence[float], share: float = 0.06) -> tuple[float, float]
     return low - air, high + air
 
 
-def rd_chart(
-    curves: Mapping[str, Any], styles: Mapping[str, tuple[int, str]], metric: str
-) -> Chart | None:
+def rd_chart(curves: Mapping[str, Curve], styles: Mapping[str, Style], metric: str) -> Chart | None:
     """Return quality over bit rate, or None if nothing was measured.
 
     Parameters
     ----------
-    curves : mapping
-        Points by encoder, as in the report.
-    styles : mapping
-        Style number and label by encoder.
+    curves : mapping of str to tuple of RatePoint
+        By encoder.
+    styles : mapping of str to Style
+        By encoder.
     metric : str
         Which quality, by its mean over slices.
     """
-    points = {name: _rd_points(curves.get(name) or (), metric) for name in styles}
+    points = {name: _rd_points(curves.get(name, ()), metric) for name in styles}
     rates = [rate for known in points.values() for rate, *_ in known]
     qualities = [quality for known in points.values() for _, quality, _ in known]
     if not rates:
@@ -113,18 +119,20 @@ def rd_chart(
     digits = decimals(metric)
     lines = []
     for name, known in points.items():
-        style, label = styles[name]
+        style = styles[name]
         marks = tuple(
             Mark(
                 x(math.log10(rate)),
                 y(quality),
-                f"{label}, {setting}: {number(rate)} kbit/s, "
+                f"{style.label}, {setting}: {number(rate)} kbit/s, "
                 f"{metric_axis(metric)} {number(quality, digits)}",
             )
             for rate, quality, setting in known
         )
         if marks:
-            lines.append(Line(label, style, _path([(mark.x, mark.y) for mark in marks]), marks))
+            lines.append(
+                Line(style.label, style.number, _path([(mark.x, mark.y) for mark in marks]), marks)
+            )
     return Chart(
         "Bit rate (kbit/s, logarithmic)",
         metric_axis(metric),
@@ -135,16 +143,15 @@ def rd_chart(
 
 
 def slice_chart(
-    curves: Mapping[str, Any], styles: Mapping[str, tuple[int, str]], metric: str, point: int
+    curves: Mapping[str, Curve], styles: Mapping[str, Style], metric: str, point: int
 ) -> Chart | None:
     """Return quality over slices at every encoder's rate point number ``point``, or None."""
     known: dict[str, tuple[str, list[float | None]]] = {}
-    for name in styles:
-        points = curves.get(name) or ()
-        if point < len(points):
-            values = [finite(v) for v in (points[point].get("per_slice") or {}).get(metric) or ()]
-            label = f"{styles[name][1]}, {number(points[point].get('kbps'))} kbit/s"
-            known[name] = (label, values)
+    for name, style in styles.items():
+        curve = curves.get(name, ())
+        if point < len(curve):
+            values = [finite(value) for value in curve[point].per_slice.get(metric, ())]
+            known[name] = (f"{style.label}, {number(curve[point].kbps)} kbit/s", values)
     flat = [v for _, values in known.values() for v in values if v is not None]
     if not flat:
         return None
@@ -153,7 +160,7 @@ def slice_chart(
     bottom, top = widened(flat)
     y = _scale(bottom, top, HEIGHT - BOTTOM, TOP)
     lines = tuple(
-        Line(label, styles[name][0], _gapped_path(values, x, y), ())
+        Line(label, styles[name].number, _gapped_path(values, x, y), ())
         for name, (label, values) in known.items()
         if any(v is not None for v in values)
     )
@@ -188,33 +195,31 @@ class StripChart:
     rows: tuple[Strip, ...]
 
 
-def strip_chart(
-    rows: Sequence[tuple[str, Sequence[tuple[str, float]], Mapping[str, Any]]],
-) -> StripChart | None:
-    """Return BD-rates over series, or None if there are none.
+@dataclass(frozen=True)
+class StripRow:
+    """BD-rates of one metric: by series, and over the series."""
 
-    Parameters
-    ----------
-    rows : sequence of (label, (series, BD-rate) pairs, summary)
-        One per metric.
-    """
-    values = [0.0]
-    for _, series, summary in rows:
-        values += [value for _, value in series]
-        values += [v for key in ("mean", "low", "high") if (v := finite(summary.get(key)))]
-    if not any(series for _, series, _ in rows):
+    label: str
+    series: tuple[tuple[str, float], ...]
+    spread: SeriesSpread
+
+
+def strip_chart(rows: Sequence[StripRow]) -> StripChart | None:
+    """Return BD-rates over series, one row per metric, or None if there are none."""
+    if not any(row.series for row in rows):
         return None
-    low, high = widened(values)
+    spreads = [value for row in rows for value in _known(row.spread)]
+    dots = [value for row in rows for _, value in row.series]
+    low, high = widened([0.0, *spreads, *dots])
     x = _scale(low, high, 112, WIDTH - RIGHT)
     drawn = []
-    for index, (label, series, summary) in enumerate(rows):
-        mean, ends = finite(summary.get("mean")), (summary.get("low"), summary.get("high"))
-        start, end = (finite(v) for v in ends)
+    for index, row in enumerate(rows):
+        mean, start, end = map(finite, (row.spread.mean, row.spread.low, row.spread.high))
         drawn.append(
             Strip(
-                label,
+                row.label,
                 24 + 34 * index,
-                tuple(Mark(x(v), 0, f"{name}: {percent(v)}") for name, v in series),
+                tuple(Mark(x(v), 0, f"{name}: {percent(v)}") for name, v in row.series),
                 None if mean is None else Mark(x(mean), 0, f"mean {percent(mean)}"),
                 None if start is None or end is None else (x(start), x(end)),
             )
@@ -226,13 +231,18 @@ def strip_chart(
     return StripChart(34 * len(rows) + 48, x(0), ticks, tuple(drawn))
 
 
-def _rd_points(points: Sequence[Any], metric: str) -> list[tuple[float, float, str]]:
+def _known(spread: SeriesSpread) -> list[float]:
+    ends = map(finite, (spread.mean, spread.low, spread.high))
+    return [value for value in ends if value is not None]
+
+
+def _rd_points(curve: Curve, metric: str) -> list[tuple[float, float, str]]:
     found = []
-    for point in points:
-        rate = finite(point.get("kbps"))
-        quality = finite(((point.get("quality") or {}).get(metric) or {}).get("mean"))
-        if rate is not None and rate > 0 and quality is not None:
-            found.append((rate, quality, f"{point.get('point')}"))
+    for point in curve:
+        quality = point.quality.get(metric)
+        rate, mean = finite(point.kbps), finite(quality and quality.mean)
+        if rate is not None and rate > 0 and mean is not None:
+            found.append((rate, mean, f"{plain(point.point)}"))
     return sorted(found)
 
 
