@@ -126,7 +126,7 @@ class Volume:
 
     def __repr__(self) -> str:
         slices = len(self) if isinstance(self.hu, Sized) else "some"
-        shape = getattr(self.hu, "shape", ())
+        shape: tuple[int, ...] = getattr(self.hu, "shape", ())
         size = f" of {shape[2]}x{shape[1]}" if len(shape) == 3 else ""
         return f"Volume({slices} slices{size})"
 
