@@ -119,6 +119,7 @@ def test_inverted_structure_is_negative_and_keeps_its_weight():
     assert structure.min() < 0
     for found in (measured(x, y)["weighted_ssim"], metrics.weighted_ssim(x, y)):
         assert found == pytest.approx(weighted.mean(), abs=1e-5)
+    np.testing.assert_allclose(metrics.weighted_ssim_map(x, y), weighted, atol=2e-4)
     assert abs(weighted.mean() - np.abs(weighted).mean()) > 0.01
 
 

@@ -1,4 +1,4 @@
-"""θ, λ and ΔQP against slow references, hand-worked cases and invariants."""
+"""θ and λ against slow references, hand-worked cases and invariants."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 from scipy.stats import linregress
 
-from ssimrdo import metrics as ssim
-from ssimrdo import objective as rdo
-from ssimrdo.codecs.x264 import Encoder, EncoderParameters
+import ssimrdo.objective.base
+from ssimrdo import metrics, objective
+from ssimrdo.codecs.x264.encoder import Encoder, EncoderParameters
+from ssimrdo.errors import InputError
+from ssimrdo.frames import FrameFormat
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
@@ -56,7 +58,7 @@ def test_statistics_agree_with_the_windows(shape):
     luma = np.clip(gaussian_filter(rng.normal(size=shape), 2) * 300 + 128, 0, 255).astype(np.uint8)
     luma[: shape[0] // 2, : shape[1] // 2] = 0
     mean, variance = slow_statistics(luma)
-    statistics = rdo.block_statistics(luma)
+    statistics = objective.block_statistics(luma)
     np.testing.assert_allclose(statistics.mean, mean, atol=1e-3)
     np.testing.assert_allclose(statistics.variance, variance, rtol=1e-4, atol=1e-2)
 
@@ -64,78 +66,46 @@ def test_statistics_agree_with_the_windows(shape):
 def test_ten_bit_statistics_scale():
     rng = np.random.default_rng(4)
     luma = rng.integers(0, 256, (32, 48)).astype(np.uint8)
-    eight = rdo.block_statistics(luma)
-    ten = rdo.block_statistics(luma.astype(np.uint16) * 4, bit_depth=10)
+    eight = objective.block_statistics(luma)
+    ten = objective.block_statistics(luma.astype(np.uint16) * 4, data_range=1023)
     np.testing.assert_allclose(ten.mean, eight.mean * 4, rtol=1e-5)
     np.testing.assert_allclose(ten.variance, eight.variance * 16, rtol=1e-4)
 
 
-def test_offsets_agree_with_the_slow_reference():
+def lagrange_ratio(luma, bit_depth=8):
+    return objective.SSIM.lagrange_ratio(luma, FrameFormat(*luma.shape, bit_depth))
+
+
+def test_lagrange_ratios_agree_with_the_slow_reference():
     rng = np.random.default_rng(5)
     luma = rng.integers(0, 256, (48, 64)).astype(np.uint8)
     luma[:16] = 40
     luma[16:32, :32] //= 8
     theta = slow_theta(*slow_statistics(luma))
     ratio = 0.95 / (5 * C2) / theta
-    offsets = 3 * 0.4 * np.log2(ratio)
-    np.testing.assert_allclose(rdo.quantizer_offsets(luma, strength=0.4), offsets, atol=1e-3)
-
-
-@pytest.mark.parametrize(("bit_depth", "shape"), [(8, (48, 64)), (10, (37, 50))])
-def test_clipped_macroblocks_get_credit_by_frame_type(bit_depth, shape):
-    peak = (1 << bit_depth) - 1
-    rng = np.random.default_rng(8)
-    dtype = np.uint8 if bit_depth == 8 else np.uint16
-    luma = np.clip(rng.normal(peak / 2, peak, shape), 0, peak).astype(dtype)
-    luma[:16, :16] = 0
-    luma[16:32, :16] = peak // 2
-    rows, columns = -(-shape[0] // 16), -(-shape[1] // 16)
-    blocks = [
-        [luma[16 * r : 16 * r + 16, 16 * c : 16 * c + 16] for c in range(columns)]
-        for r in range(rows)
-    ]
-    shares = np.array([[np.isin(b, (0, peak)).mean() for b in row] for row in blocks])
-    weight = np.where(shares == 1, 0, np.clip(2 * shares, 0, 1))
-    assert weight[0, 0] == weight[1, 0] == 0
-    assert weight.max() == 1
-    for frame_type, credit in {"IDR": -0.5, "P": -0.5, "BREF": 0, "B": 0.5}.items():
-        options = {"bit_depth": bit_depth, "strength": 0.4}
-        expected = 3 * 0.4 * credit * weight
-        offset = rdo.reference_offset(luma, frame_type, **options)
-        np.testing.assert_allclose(offset, expected, atol=1e-6)
-        plain = rdo.quantizer_offsets(luma, **options)
-        np.testing.assert_allclose(
-            rdo.quantizer_offsets(luma, frame_type=frame_type, **options),
-            plain + expected,
-            atol=1e-5,
-        )
-
-
-def test_unknown_frame_types_are_refused():
-    with pytest.raises(ValueError, match="frame type 'I'"):
-        rdo.reference_offset(np.zeros((16, 16), np.uint8), "I")
+    np.testing.assert_allclose(np.log2(lagrange_ratio(luma)), np.log2(ratio), atol=1e-3)
 
 
 def test_window_samples_are_the_windows():
-    assert rdo.window_samples() == pytest.approx(1 / (window_weights() ** 2).sum(), rel=1e-6)
+    assert objective.window_samples() == pytest.approx(1 / (window_weights() ** 2).sum(), rel=1e-6)
 
 
 def test_effective_samples_grow_from_one_to_the_windows():
-    samples = rdo.effective_samples(np.array([0, C2 / 2, 1e9]))
-    n = rdo.window_samples()
+    samples = objective.effective_samples(np.array([0, C2 / 2, 1e9]))
+    n = objective.window_samples()
     np.testing.assert_allclose(samples, [1, (n + 1) / 2, n], rtol=1e-5)
 
 
 def test_theta_of_a_flat_block():
     variance = np.float32([[0, 0]])
-    theta = rdo.theta(np.float32([[0, 200]]), variance, rdo.effective_samples(variance))
+    theta = objective.theta(np.float32([[0, 200]]), variance, objective.effective_samples(variance))
     black = 0.95 / C2 + 1.15 / C1
     bright = 0.95 / C2 + 1.15 / (2 * 200**2 + C1)
     np.testing.assert_allclose(theta, [[black, bright]], rtol=1e-5)
 
 
 def test_theta_of_pure_texture():
-    theta = rdo.theta(np.float32([128]), np.float32([1000]), rdo.window_samples())
+    theta = objective.theta(np.float32([128]), np.float32([1000]), objective.window_samples())
     assert theta[0] == pytest.approx(0.95 / (2000 + C2), rel=0.01)
 
 
@@ -144,8 +114,8 @@ def test_theta_of_a_shift_is_the_slope_of_one_over_ssim():
     x = np.full((32, 32), 60, np.uint8)
     y = x + np.uint8(1)
     flat = np.zeros(1, np.float32)
-    slope = rdo.theta(np.float32([60]), flat, rdo.effective_samples(flat), beta=0)[0]
-    assert 1 / ssim.weighted_ssim(x, y) - 1 == pytest.approx(slope, rel=0.05)
+    slope = objective.theta(np.float32([60]), flat, objective.effective_samples(flat), beta=0)[0]
+    assert 1 / metrics.weighted_ssim(x, y) - 1 == pytest.approx(slope, rel=0.05)
 
 
 def test_an_edge_has_the_variance_of_its_windows():
@@ -158,19 +128,7 @@ def test_an_edge_has_the_variance_of_its_windows():
     )
     # Mirrored borders leave the two sides as they are: no window sees past one border and the edge.
     expected = (100**2 * shares * (1 - shares)).mean()
-    assert rdo.block_statistics(luma).variance[0, 0] == pytest.approx(expected, rel=1e-4)
-
-
-def test_twice_theta_is_minus_three_qp_at_full_strength():
-    ratio = rdo.lagrange_ratio(np.array([0.01, 0.02]))
-    offsets = rdo.qp_offset(ratio, strength=1)
-    np.testing.assert_allclose(offsets, [1.5, -1.5], atol=1e-6)
-
-
-def test_strength_scales_offsets():
-    ratio = np.float32([0.25, 1, 8])
-    np.testing.assert_allclose(rdo.qp_offset(ratio, strength=0.5), [-3, 0, 4.5])
-    assert not rdo.qp_offset(ratio, strength=0).any()
+    assert objective.block_statistics(luma).variance[0, 0] == pytest.approx(expected, rel=1e-4)
 
 
 thetas = hnp.arrays(
@@ -181,43 +139,44 @@ thetas = hnp.arrays(
 @given(theta=thetas, scale=st.floats(1e-3, 1e3))
 @settings(deadline=None)
 def test_lagrange_ratio_has_geometric_mean_one_and_no_unit(theta, scale):
-    ratio = rdo.lagrange_ratio(theta)
+    ratio = objective.lagrange_ratio(theta)
     assert np.log(ratio.astype(float)).mean() == pytest.approx(0, abs=1e-5)
-    np.testing.assert_allclose(rdo.lagrange_ratio(theta * scale), ratio, rtol=1e-4)
+    np.testing.assert_allclose(objective.lagrange_ratio(theta * scale), ratio, rtol=1e-4)
 
 
-def test_the_reference_texture_keeps_its_qp():
+def test_the_reference_texture_keeps_the_encoders_lambda():
     rng = np.random.default_rng(7)
     luma = np.clip(rng.normal(128, np.sqrt(2 * C2), (256, 256)).round(), 0, 255).astype(np.uint8)
     # White noise has less variance inside a window than in all: the window's mean takes 1/N.
-    luma_variance = rdo.block_statistics(luma).variance.mean()
-    shift = 3 * 0.7 * np.log2((2 * luma_variance + C2) / (5 * C2))
-    assert rdo.quantizer_offsets(luma).mean() == pytest.approx(shift, abs=0.1)
-    assert abs(shift) < 0.2
+    variance = objective.block_statistics(luma).variance.mean()
+    shift = np.log2((2 * variance + C2) / (5 * C2))
+    assert np.log2(lagrange_ratio(luma)).mean() == pytest.approx(shift, abs=0.05)
+    assert abs(shift) < 0.1
 
 
 @given(theta=thetas, reference=st.floats(1e-6, 1))
 @settings(deadline=None)
-def test_a_reference_shifts_all_offsets_alike(theta, reference):
-    shifted = rdo.qp_offset(rdo.lagrange_ratio(theta, reference))
-    difference = shifted - rdo.qp_offset(rdo.lagrange_ratio(theta))
-    assert np.ptp(difference) < 1e-3
+def test_a_reference_shifts_all_ratios_alike(theta, reference):
+    difference = np.log2(objective.lagrange_ratio(theta, reference).astype(float)) - np.log2(
+        objective.lagrange_ratio(theta).astype(float)
+    )
+    assert np.ptp(difference) < 1e-5
 
 
-def test_bit_depth_does_not_move_the_offsets():
+def test_bit_depth_does_not_move_the_ratios():
     rng = np.random.default_rng(6)
     luma = rng.integers(0, 256, (64, 64)).astype(np.uint8)
     luma[:20] = 7
     ten = (luma.astype(float) * 1023 / 255).round().astype(np.uint16)
     np.testing.assert_allclose(
-        rdo.quantizer_offsets(ten, bit_depth=10), rdo.quantizer_offsets(luma), atol=0.01
+        np.log2(lagrange_ratio(ten, 10)), np.log2(lagrange_ratio(luma)), atol=0.005
     )
 
 
 @pytest.mark.parametrize("shape", [(0, 16), (16,), (2, 16, 16)])
 def test_unusable_frames_are_refused(shape):
     with pytest.raises(ValueError, match="two dimensions"):
-        rdo.block_statistics(np.zeros(shape, np.uint8))
+        objective.block_statistics(np.zeros(shape, np.uint8))
 
 
 def blockwise(plane):
@@ -236,9 +195,9 @@ def test_one_over_ssim_is_linear_in_mse_on_encoded_blocks(phantom_luma, capsys):
             shown[packet.pts] = packet.reconstruction
     slope_terms, inverse_ssim = [], []
     for pts, luma in enumerate(frames):
-        similarity = np.pad(ssim.ssim_map(luma, shown[pts]), 5, constant_values=np.nan)
+        similarity = np.pad(metrics.ssim_map(luma, shown[pts]), 5, constant_values=np.nan)
         mse = blockwise((luma.astype(float) - shown[pts]) ** 2)
-        variance = rdo.block_statistics(luma).variance
+        variance = objective.block_statistics(luma).variance
         slope_terms.append(mse / (2 * variance + C2))
         inverse_ssim.append(1 / blockwise(similarity))
     x, y = np.ravel(slope_terms), np.ravel(inverse_ssim)
@@ -251,3 +210,35 @@ def test_one_over_ssim_is_linear_in_mse_on_encoded_blocks(phantom_luma, capsys):
     assert line.slope == pytest.approx(1, abs=0.2)
     assert line.intercept == pytest.approx(1, abs=0.02)
     assert line.rvalue**2 > 0.35
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Let a test register objectives of its own."""
+    known = dict(ssimrdo.objective.base._OBJECTIVES)
+    monkeypatch.setattr(ssimrdo.objective.base, "_OBJECTIVES", known)
+    return objective
+
+
+def test_objectives_are_known_by_their_names(registry):
+    assert registry.names() == ("ssim",)
+    assert registry.get("ssim") is objective.SSIM
+    with pytest.raises(InputError, match=r"rdo: 'mse' is unknown: use one of ssim, off") as caught:
+        registry.get("mse")
+    assert caught.value.field == "rdo"
+    flat = objective.Objective(
+        "mse",
+        "Squared error",
+        lambda _, frame_format: np.full(frame_format.grid, 3, np.float32),
+        lambda _: 6.0,
+    )
+    assert registry.register(flat) is registry.get("mse") is flat
+    assert registry.names() == ("ssim", "mse")
+    ratio = flat.lagrange_ratio(np.zeros((20, 40), np.uint8), FrameFormat(20, 40))
+    np.testing.assert_allclose(ratio, np.full((2, 3), 2))
+    assert ratio.dtype == np.float32
+
+
+def test_no_objective_is_called_off(registry):
+    with pytest.raises(ValueError, match="'off' is the name of no objective"):
+        registry.register(objective.Objective("off", "Off", lambda *_: None, lambda _: 1.0))
