@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from test_report import HOSTILE, METRICS, a_report, a_viewer
 
 from ssimrdo.compare.report import write_html
 from ssimrdo.inspection import inspect_slice, write_inspection
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -29,12 +36,13 @@ ARGUMENTS = (
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Chrome]:
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
+        assert CHROMIUM is not None
         options.binary_location = CHROMIUM
         for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
             options.add_argument(argument)
@@ -45,31 +53,33 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def report_url(tmp_path_factory):
+def report_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "report.html"
     names = ("chest", HOSTILE)
     report = a_report(*names)
-    report["encoders"][2]["settings"] = "a=very-long-" * 40
+    *others, ours = report.encoders
+    ours = replace(ours, settings="a=very-long-" * 40)
+    report = replace(report, encoders=(*others, ours))
     viewers = {name: a_viewer(name, seed=seed) for seed, name in enumerate(names)}
     write_html(report, path, viewers)
     return path.as_uri()
 
 
 @pytest.fixture(scope="module")
-def inspect_url(phantom_folder, tmp_path_factory):
+def inspect_url(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("inspect") / "maps.html"
     write_inspection(inspect_slice(phantom_folder), path)
     return path.as_uri()
 
 
-def opened(browser, url, width=1440):
+def opened(browser: Chrome, url: str, width: int = 1440) -> Chrome:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(url)
     return browser
 
 
-def run(browser, script, *values):
+def run(browser: Chrome, script: str, *values: object) -> Any:
     return browser.execute_script(script, *values)
 
 
@@ -78,14 +88,20 @@ SOURCES = (
 )
 
 
-def wait_for_images(browser):
+def console(browser: Any) -> list[Any]:
+    """Return what was logged since the last call."""
+    messages: list[Any] = browser.get_log("browser")
+    return messages
+
+
+def wait_for_images(browser: Chrome) -> None:
     browser.execute_async_script(
         "const done = arguments[0];"
         "Promise.all([...document.images].filter(i => i.src).map(i => i.decode())).then(done)"
     )
 
 
-def test_slider_changes_all_images(browser, report_url):
+def test_slider_changes_all_images(browser: Chrome, report_url: str) -> None:
     opened(browser, report_url)
     before = run(browser, SOURCES)
     assert len(before) == 8
@@ -97,7 +113,7 @@ def test_slider_changes_all_images(browser, report_url):
     assert browser.find_element("css selector", "[data-number]").text == "4"
 
 
-def test_images_load_at_full_resolution(browser, report_url):
+def test_images_load_at_full_resolution(browser: Chrome, report_url: str) -> None:
     opened(browser, report_url)
     wait_for_images(browser)
     shown = "document.querySelectorAll('.viewer:not([hidden]) img')"
@@ -108,7 +124,7 @@ def test_images_load_at_full_resolution(browser, report_url):
     assert run(browser, source) == 96
 
 
-def test_panes_zoom_and_move_together(browser, report_url):
+def test_panes_zoom_and_move_together(browser: Chrome, report_url: str) -> None:
     opened(browser, report_url)
     from selenium.webdriver.common.keys import Keys
 
@@ -124,7 +140,7 @@ def test_panes_zoom_and_move_together(browser, report_url):
     assert browser.find_element("css selector", "[data-zoom-text]").text == "2.3×"
 
 
-def test_one_view_and_the_other_map_can_be_chosen(browser, report_url):
+def test_one_view_and_the_other_map_can_be_chosen(browser: Chrome, report_url: str) -> None:
     opened(browser, report_url)
     boxes = browser.find_elements("css selector", ".viewer:not([hidden]) .pane-box")
     assert sum(box.is_displayed() for box in boxes) == 6
@@ -135,7 +151,7 @@ def test_one_view_and_the_other_map_can_be_chosen(browser, report_url):
     assert [box.get_attribute("data-pane") for box in boxes if box.is_displayed()] == ["ours"]
 
 
-def test_curves_of_the_chosen_series_and_metric_are_shown(browser, report_url):
+def test_curves_of_the_chosen_series_and_metric_are_shown(browser: Chrome, report_url: str) -> None:
     from selenium.webdriver.support.select import Select
 
     opened(browser, report_url)
@@ -152,7 +168,7 @@ def test_curves_of_the_chosen_series_and_metric_are_shown(browser, report_url):
         assert figure.get_attribute("data-metric") == "psnr"
 
 
-def test_the_other_series_has_its_own_viewer(browser, report_url):
+def test_the_other_series_has_its_own_viewer(browser: Chrome, report_url: str) -> None:
     from selenium.webdriver.support.select import Select
 
     opened(browser, report_url)
@@ -165,7 +181,9 @@ def test_the_other_series_has_its_own_viewer(browser, report_url):
 
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("page", ["report", "inspect"])
-def test_nothing_is_wider_than_the_screen(browser, report_url, inspect_url, page, width):
+def test_nothing_is_wider_than_the_screen(
+    browser: Chrome, report_url: str, inspect_url: str, page: str, width: int
+) -> None:
     opened(browser, report_url if page == "report" else inspect_url, width)
     run(browser, "for (const d of document.querySelectorAll('details')) d.open = true")
     assert run(browser, "return document.documentElement.scrollWidth") <= width
@@ -173,23 +191,25 @@ def test_nothing_is_wider_than_the_screen(browser, report_url, inspect_url, page
 
 
 @pytest.mark.parametrize("page", ["report", "inspect"])
-def test_console_stays_empty_and_nothing_is_fetched(browser, report_url, inspect_url, page):
-    browser.get_log("browser")
+def test_console_stays_empty_and_nothing_is_fetched(
+    browser: Chrome, report_url: str, inspect_url: str, page: str
+) -> None:
+    console(browser)
     opened(browser, report_url if page == "report" else inspect_url)
     wait_for_images(browser)
-    assert browser.get_log("browser") == []
+    assert console(browser) == []
     fetched = run(browser, "return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in fetched if not name.startswith("data:")] == []
 
 
-def test_hostile_names_stay_text(browser, report_url):
+def test_hostile_names_stay_text(browser: Chrome, report_url: str) -> None:
     opened(browser, report_url)
     assert run(browser, "return document.querySelectorAll('[onerror]').length") == 0
     assert HOSTILE in run(browser, "return document.body.textContent")
     assert run(browser, "return [...document.images].every(i => !i.src.endsWith('/x'))")
 
 
-def test_inspect_shows_the_block_pointed_at(browser, inspect_url):
+def test_inspect_shows_the_block_pointed_at(browser: Chrome, inspect_url: str) -> None:
     from selenium.webdriver.common.keys import Keys
 
     opened(browser, inspect_url)
@@ -202,7 +222,7 @@ def test_inspect_shows_the_block_pointed_at(browser, inspect_url):
     assert before[2:] != after[2:]
 
 
-def test_it_prints(browser, report_url):
+def test_it_prints(browser: Chrome, report_url: str) -> None:
     opened(browser, report_url)
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
     assert len(pdf) > 10_000
