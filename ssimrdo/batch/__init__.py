@@ -1,12 +1,11 @@
 """Many series at once: search, jobs that can be resumed, executors and results."""
 
-from ssimrdo.batch.job import Job, run_job
+from ssimrdo.batch.job import BatchJob, run_job
 from ssimrdo.batch.plan import Plan, Todo
-from ssimrdo.batch.record import Record
+from ssimrdo.batch.results import BatchRecord
 from ssimrdo.batch.runner import (
+    BatchEvent,
     BatchResult,
-    Event,
-    Listener,
     Totals,
     dry_run,
     is_running,
@@ -14,19 +13,17 @@ from ssimrdo.batch.runner import (
     run,
 )
 from ssimrdo.batch.settings import BatchSettings
-from ssimrdo.executors import DaskExecutor, Executor, LocalExecutor, open_executor
+from ssimrdo.executors import DaskExecutor, LocalExecutor, open_executor
 
 __all__ = [
+    "BatchEvent",
+    "BatchJob",
+    "BatchRecord",
     "BatchResult",
     "BatchSettings",
     "DaskExecutor",
-    "Event",
-    "Executor",
-    "Job",
-    "Listener",
     "LocalExecutor",
     "Plan",
-    "Record",
     "Todo",
     "Totals",
     "dry_run",

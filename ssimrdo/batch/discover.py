@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from typing import Final, TypeAlias
 
-from ssimrdo.batch import storage
-from ssimrdo.dicom.read.find import read_file
+from ssimrdo.batch.store import Store, common_place, store_of
 from ssimrdo.dicom.read.header import BadFile, Membership, SkippedFile, read_membership
-from ssimrdo.executors import Executor
+from ssimrdo.errors import SsimrdoError
+from ssimrdo.executors import WorkerLostError, as_finished, explain, pydicom_contained
 
-CHUNK = 512
+CHUNK: Final = 512
 """Files that are looked at in one task."""
 
-PENDING = 4
+PENDING: Final = 4
 """Tasks per worker that may wait; it bounds the memory they hold."""
+
+_Finding: TypeAlias = Membership | str | None
+"""What a file belongs to, "" if it may be a damaged slice, None if it is something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,36 @@ class _Part:
     instances: bytes
 
 
-def discover(root: str, executor: Executor, *, leave_out: Path | None = None) -> list[Found]:
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Files that are looked at in one task.
+
+    Parameters
+    ----------
+    folder : str
+        Path or URL of the folder that has them.
+    names : tuple of str
+        Of the files.
+    is_leaf : bool
+        Whether the folder has no folders below it.
+    is_last : bool
+        Whether the folder has no more files.
+    """
+
+    folder: str
+    names: tuple[str, ...]
+    is_leaf: bool
+    is_last: bool
+
+
+def discover(root: Store, executor: Executor, *, leave_out: Path | None = None) -> list[Found]:
     """Find the CT series below a root, in the order of their folders.
 
     A series that is spread over folders is one; copies of a series are one each.
 
     Parameters
     ----------
-    root : str
+    root : Store
         Folder, file or URL.
     executor : Executor
         What reads the headers.
@@ -77,86 +103,66 @@ def discover(root: str, executor: Executor, *, leave_out: Path | None = None) ->
     ------
     InputError
         If the root does not exist or cannot be read.
+    SsimrdoError
+        If the executor is lost.
     """
     parts: list[_Part] = []
-    for folder, is_leaf, findings in _in_order(_chunks(root, leave_out), executor):
-        parts += _parts(folder, is_leaf, findings)
+    findings: dict[str, Membership | str] = {}
+    calls = as_finished(
+        executor,
+        read_memberships,
+        _chunks(root, leave_out),
+        in_order=True,
+        per_slot=PENDING,
+        # A worker that dies while it has nothing to do may end all others.
+        retries=1,
+    )
+    with closing(calls):
+        for chunk, future in calls:
+            named = zip(chunk.names, _result(chunk, future), strict=True)
+            findings |= {name: found for name, found in named if found is not None}
+            if chunk.is_last:
+                parts += _parts(chunk.folder, chunk.is_leaf, findings)
+                findings = {}
     return _joined(parts)
 
 
-def read_memberships(
-    folder_and_names: tuple[str, tuple[str, ...]],
-) -> list[Membership | str | None]:
-    """Look at files of one folder; fit for any executor.
-
-    Returns
-    -------
-    list
-        For each file what it belongs to, "" if it may be a damaged slice and None if it is
-        something else.
-    """
-    folder, names = folder_and_names
-    return [_membership(folder, name) for name in names]
+def read_memberships(chunk: Chunk) -> list[_Finding]:
+    """Look at files of one folder; fit for any executor."""
+    folder = store_of(chunk.folder)
+    with pydicom_contained():
+        return [_finding(folder, name) for name in chunk.names]
 
 
-def _membership(folder: str, name: str) -> Membership | str | None:
-    place = storage.join(folder, name)
-    if storage.is_url(folder):
-        with storage.open_file(place) as stream:
-            found = read_membership(stream, name)
-    else:
-        found = read_file(Path(place), name, _read)
+def _finding(folder: Store, name: str) -> _Finding:
+    found = folder.read(name, read_membership)
     if isinstance(found, BadFile):
         return ""
     return None if isinstance(found, SkippedFile) else found
 
 
-def _read(path: Path, name: str) -> Membership | SkippedFile:
-    with storage.open_file(str(path)) as stream:
-        return read_membership(stream, name)
-
-
-_Chunk = tuple[str, bool, tuple[str, ...], bool]
-_Findings = dict[str, Membership | str]
-
-
-def _chunks(root: str, leave_out: Path | None) -> Iterator[_Chunk]:
-    """Yield folder, whether it is a leaf, some of its files and whether these are the last."""
-    for folder, names, is_leaf in storage.folders(root):
+def _chunks(root: Store, leave_out: Path | None) -> Iterator[Chunk]:
+    for folder, names, is_leaf in root.walk():
         if leave_out is not None and Path(folder).is_relative_to(leave_out):
             continue
         for start in range(0, len(names), CHUNK):
             end = start + CHUNK
-            yield folder, is_leaf, tuple(names[start:end]), end >= len(names)
+            yield Chunk(folder, tuple(names[start:end]), is_leaf, end >= len(names))
 
 
-def _in_order(
-    chunks: Iterable[_Chunk], executor: Executor
-) -> Iterator[tuple[str, bool, _Findings]]:
-    """Read the chunks on the executor; yield what each folder has, in the order of folders."""
-    waiting: list[tuple[_Chunk, Future[list[Membership | str | None]]]] = []
-    findings: _Findings = {}
-    remaining = iter(chunks)
-    while True:
-        while len(waiting) < PENDING * executor.slots and (chunk := next(remaining, None)):
-            waiting.append((chunk, executor.submit(read_memberships, (chunk[0], chunk[2]))))
-        if not waiting:
-            return
-        (folder, is_leaf, names, is_last), future = waiting.pop(0)
-        try:
-            found_here = future.result()
-        except BrokenProcessPool:
-            # A worker died while it had nothing to do, which ends all others.
-            found_here = executor.submit(read_memberships, (folder, names)).result()
-        for name, found in zip(names, found_here, strict=True):
-            if found is not None:
-                findings[name] = found
-        if is_last:
-            yield folder, is_leaf, findings
-            findings = {}
+def _result(chunk: Chunk, future: Future[list[_Finding]]) -> list[_Finding]:
+    try:
+        return future.result()
+    except CancelledError:
+        raise WorkerLostError("the cluster was lost; nothing was changed") from None
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:
+            raise
+        raise SsimrdoError(f"{chunk.folder}: {reason}") from error
 
 
-def _parts(folder: str, is_leaf: bool, findings: _Findings) -> Iterator[_Part]:
+def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) -> Iterator[_Part]:
     by_uid: dict[str, list[tuple[str, Membership]]] = {}
     bad = []
     for name, found in findings.items():
@@ -204,9 +210,7 @@ def _joined(parts: list[_Part]) -> list[Found]:
 
 
 def _join(founds: list[Found]) -> Found:
-    folder = os.path.commonpath([found.folder for found in founds])
-    if "://" in founds[0].folder:
-        folder = folder.replace(":/", "://", 1)
+    folder = common_place([found.folder for found in founds])
     files = [
         os.path.relpath(f"{found.folder}/{name}", folder)
         for found in founds
@@ -224,4 +228,4 @@ def _join(founds: list[Found]) -> Found:
 def _names(found: Found) -> tuple[str, ...]:
     if found.files is not None:
         return found.files
-    return tuple(name for _, names, _ in storage.folders(found.folder) for name in names)
+    return tuple(name for _, names, _ in store_of(found.folder).walk() for name in names)

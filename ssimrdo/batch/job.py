@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import ssimrdo
-from ssimrdo.batch import lock, state, storage
-from ssimrdo.batch.record import Record
+from ssimrdo.batch import lock, state
+from ssimrdo.batch.results import BatchRecord
+from ssimrdo.batch.store import Files, store_of
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError
-from ssimrdo.executors import quieten
-from ssimrdo.files import sidecar_path
+from ssimrdo.executors import pydicom_contained
+from ssimrdo.observer import Event, Observer
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BatchJob:
     """One series to encode.
 
     Parameters
@@ -43,6 +44,8 @@ class Job:
         The files of the series, relative to `series`; all that are there when None.
     skip_bad : bool
         Leave out damaged files instead of refusing the series.
+    keep_older : bool
+        Keep an output of an older model.
     slices : int
         Files in the series as far as is known, 0 if it is not.
     timeout_s : float, optional
@@ -57,39 +60,45 @@ class Job:
     settings: EncodeSettings
     name: str
     series_uid: str | None = None
-    files: tuple[str, ...] | None = None
+    files: Files = None
     skip_bad: bool = False
+    keep_older: bool = False
     slices: int = 0
     timeout_s: float | None = None
     version: str = ssimrdo.__version__
+
+    @property
+    def options(self) -> str:
+        """Digest of what decides what the output looks like."""
+        return state.options_digest(self.settings, skip_bad=self.skip_bad)
 
 
 class _TimeoutError(Exception):
     """A job took longer than it may."""
 
 
-def run_job(job: Job) -> Record:
+def run_job(job: BatchJob) -> BatchRecord:
     """Encode one series unless its output is there already; fit for any executor.
 
     Parameters
     ----------
-    job : Job
+    job : BatchJob
         What to encode.
 
     Returns
     -------
-    Record
+    BatchRecord
         What came of it; a series that cannot be encoded is a record as well.
     """
     started = time.monotonic()
-    quieten()
     try:
         if job.version != ssimrdo.__version__:
             raise SsimrdoError(
                 f"the worker {worker_name()} has ssimrdo {ssimrdo.__version__}, the batch has "
                 f"{job.version}: install the same on both"
             )
-        return _encode(job, started)
+        with pydicom_contained():
+            return _encode(job, started)
     except _TimeoutError:
         reason = f"timed out after {job.timeout_s:g} s"
     except SsimrdoError as error:
@@ -105,23 +114,26 @@ def run_job(job: Job) -> Record:
     return failure(job, reason, time.monotonic() - started, worker_name())
 
 
-def failure(job: Job, reason: str, seconds: float | None = None, worker: str = "") -> Record:
+def failure(
+    job: BatchJob, reason: str, seconds: float | None = None, worker: str = ""
+) -> BatchRecord:
     """Return the record of a job that failed."""
-    return Record(
+    return BatchRecord(
         output=job.output,
         series=job.name,
         status="failed",
         reason=" ".join(reason.split()),
-        options=state.options_digest(job.settings, skip_bad=job.skip_bad),
+        threads=job.settings.threads,
+        options=job.options,
         inputs=_inputs(job),
         seconds=seconds,
         worker=worker,
     )
 
 
-def _inputs(job: Job) -> str:
+def _inputs(job: BatchJob) -> str:
     try:
-        return state.input_stamp(job.series, job.files).digest
+        return state.input_stamp(store_of(job.series), job.files).digest
     except (SsimrdoError, OSError):
         return ""
 
@@ -132,24 +144,24 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _encode(job: Job, started: float) -> Record:
-    from ssimrdo.encoding import encode
+def _encode(job: BatchJob, started: float) -> BatchRecord:
+    from ssimrdo.encoding.encode import encode
 
+    source, out = store_of(job.series), store_of(job.out_root)
     with (
-        lock.shared(job.out_root),
-        storage.local_input(job.series, job.files) as (series, files),
-        storage.local_output(job.out_root, job.output) as output,
+        lock.shared(out.folder),
+        source.series(job.files) as (series, files),
+        out.written(job.output) as output,
     ):
-        options = state.options_digest(job.settings, skip_bad=job.skip_bad)
-        stamp = state.input_stamp(job.series, job.files)
+        stamp = state.input_stamp(source, job.files)
         # Another run, or a worker thought to be dead, may have been faster.
-        finished = state.read_sidecar(job.out_root, job.output)
-        if finished is not None and state.is_current(finished, options, stamp.digest):
-            return Record.of_sidecar(job.output, job.name, finished)
+        finished = state.read_sidecar(out, job.output)
+        if (record := _current(job, finished, stamp.digest)) is not None:
+            return record
         content = state.content_digest(series, files)
-        if finished is not None and state.is_current(finished, options, content):
-            return Record.of_sidecar(job.output, job.name, finished)
-        encode(
+        if (record := _current(job, finished, content)) is not None:
+            return record
+        result = encode(
             series,
             output,
             job.settings,
@@ -157,23 +169,40 @@ def _encode(job: Job, started: float) -> Record:
             series_uid=job.series_uid,
             skip_bad=job.skip_bad,
             overwrite=True,
-            progress=_deadline(job, started),
-            note=state.note(options, stamp, content),
+            observer=_deadline(job, started),
+            note=state.note(job.options, stamp, content),
         )
-        written = json.loads(sidecar_path(output).read_text())
-    record = Record.of_sidecar(job.output, job.name, written)
-    return replace(record, seconds=time.monotonic() - started, worker=worker_name())
+    return BatchRecord.of_result(
+        job.output,
+        job.name,
+        result,
+        input_bytes=stamp.bytes,
+        threads=job.settings.threads,
+        seconds=time.monotonic() - started,
+        worker=worker_name(),
+        options=job.options,
+        inputs=stamp.digest,
+    )
 
 
-def _deadline(job: Job, started: float) -> Callable[[int, int], None]:
-    """Return what to call after each slice; it raises when the job has taken too long."""
+def _current(job: BatchJob, sidecar: Mapping[str, Any] | None, inputs: str) -> BatchRecord | None:
+    """Return the record of a finished output, None if there is none or it is not current."""
+    if sidecar is None or state.change_since(
+        sidecar, job.options, inputs, keep_older=job.keep_older
+    ):
+        return None
+    return BatchRecord.of_sidecar(job.output, job.name, sidecar)
 
-    def check(done: int, total: int) -> None:
-        del done, total
+
+def _deadline(job: BatchJob, started: float) -> Observer:
+    """Return an observer that ends the encode when the job has taken too long."""
+
+    def check(event: Event) -> None:
+        del event
         if job.timeout_s is not None and time.monotonic() - started > job.timeout_s:
             raise _TimeoutError
 
-    return check
+    return Observer(check)
 
 
 def _place(error: Exception) -> str:

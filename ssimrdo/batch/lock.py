@@ -3,56 +3,58 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from ssimrdo.batch.storage import local_path
 from ssimrdo.errors import InputError
 
-logger = logging.getLogger("ssimrdo")
-
-BATCH_LOCK = ".ssimrdo-batch.lock"
+BATCH_LOCK: Final = ".ssimrdo-batch.lock"
 """Held by the process that runs the batch."""
 
-JOBS_LOCK = ".ssimrdo-jobs.lock"
+JOBS_LOCK: Final = ".ssimrdo-jobs.lock"
 """Shared by all jobs that are running, on whatever machine sees the folder."""
 
-STRAGGLERS_S = 60.0
+STRAGGLERS_S: Final = 60.0
 """How long to wait for jobs that outlive the process that started them."""
 
 
 @contextmanager
-def exclusive(out_root: str, *, stragglers_s: float = STRAGGLERS_S) -> Iterator[None]:
+def exclusive(folder: Path | None, *, stragglers_s: float = STRAGGLERS_S) -> Iterator[None]:
     """Keep other batches off a folder, and wait for what a killed one left running.
 
-    Stores without locks, such as S3, are not protected.
+    Parameters
+    ----------
+    folder : Path, optional
+        Where outputs go; None for stores without locks, such as S3, which are not protected.
+    stragglers_s : float
+        How long to wait for jobs of an earlier batch.
 
     Raises
     ------
     InputError
         If another batch has the folder.
     """
-    folder = local_path(out_root)
     if folder is None:
         yield
         return
     handle = _open(folder / BATCH_LOCK)
     try:
         if not _try(handle, fcntl.LOCK_EX):
-            raise InputError(f"{folder}: another batch is running here: wait for it or stop it")
+            raise InputError(
+                f"{folder}: another batch is running here", remedy="wait for it or stop it"
+            )
         _wait_for_stragglers(folder, stragglers_s)
         yield
     finally:
         os.close(handle)
 
 
-def is_held(out_root: str) -> bool:
+def is_held(folder: Path | None) -> bool:
     """Tell whether a batch has the folder."""
-    folder = local_path(out_root)
     if folder is None or not (folder / BATCH_LOCK).is_file():
         return False
     handle = _open(folder / BATCH_LOCK)
@@ -63,9 +65,8 @@ def is_held(out_root: str) -> bool:
 
 
 @contextmanager
-def shared(out_root: str) -> Iterator[None]:
+def shared(folder: Path | None) -> Iterator[None]:
     """Tell a later batch that a job is running in this folder."""
-    folder = local_path(out_root)
     if folder is None:
         yield
         return
@@ -84,8 +85,8 @@ def _wait_for_stragglers(folder: Path, seconds: float) -> None:
         while not _try(handle, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"{folder}: jobs of an earlier batch are still running: "
-                    "wait for them or restart their workers"
+                    f"{folder}: jobs of an earlier batch are still running",
+                    remedy="wait for them or restart their workers",
                 )
             time.sleep(0.1)
     finally:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
-from ssimrdo.batch import storage
-from ssimrdo.dicom.grey import parse_window
+from ssimrdo.batch.store import place_below
 from ssimrdo.dicom.read.header import printable
-from ssimrdo.encoding.settings import EncodeSettings, parse_fps, parse_x264_params
-from ssimrdo.errors import InputError
+from ssimrdo.encoding.options import OPTIONS, read_text
+from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.errors import InputError, name_options
 
-INSTALL_YAML = 'pip install "ssimrdo[yaml]"'
+INSTALL_YAML: Final = 'pip install "ssimrdo[yaml]"'
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def read_manifest(
     kinds = {".csv": _csv_rows, ".jsonl": _json_rows, ".yaml": _yaml_rows, ".yml": _yaml_rows}
     reader = kinds.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path}: the suffix tells the kind: use one of {', '.join(kinds)}")
+        raise InputError(
+            f"{path}: the suffix tells the kind", remedy=f"use one of {', '.join(kinds)}"
+        )
     base = root if root is not None else str(path.parent)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -181,93 +183,71 @@ def _entry(
     suffix: str,
     skip_bad: bool,
 ) -> Entry:
-    values: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    called = dict(_COLUMN_OF)
     for name, value in row.items():
         _check_column(place, name)
         if value is None or value == "":
             continue
-        try:
-            values[name] = _COLUMNS[name](value)
-        except (_BadValueError, InputError) as error:
-            raise InputError(f"{place}, column {name}: {error}") from None
-    if "series" not in values:
+        if name in _OWN_COLUMNS:
+            try:
+                own[name] = _OWN_COLUMNS[name](value)
+            except ValueError as error:
+                raise InputError(f"{place}, column {name}: {error}") from None
+            continue
+        field = _FIELD_OF[name]
+        if field in options:
+            raise InputError(f"{place}, column {name}: is the same as {called[field]}")
+        options[field], called[field] = value, name
+    if "series" not in own:
         raise InputError(f"{place}, column series: is missing")
-    series = values.pop("series")
-    output = values.pop("output", None)
+    output = own.get("output")
     if output is not None and PurePosixPath(output).suffix != suffix:
         raise InputError(f"{place}, column output: {output} does not end in {suffix}")
-    series_uid = values.pop("series_uid", None)
-    skip_bad = values.pop("skip_bad", skip_bad)
     return Entry(
-        series=series if storage.is_url(series) else storage.join(base, series),
+        series=place_below(base, own["series"]),
         base=base,
         place=place,
         output=output,
-        series_uid=series_uid,
-        skip_bad=skip_bad,
-        settings=_settings(place, defaults, values),
+        series_uid=own.get("series_uid"),
+        skip_bad=own.get("skip_bad", skip_bad),
+        settings=_settings(place, defaults, options, called),
     )
 
 
-def _settings(place: str, defaults: EncodeSettings, values: dict[str, Any]) -> EncodeSettings:
-    changes = dict(values)
-    for names in (_RATES, ("effort", "preset")):
-        # They exclude each other: one of a line takes the place of all.
-        if any(name in values for name in names):
-            changes = {**dict.fromkeys(names), **changes}
-    if "target" in values and not any(name in values for name in _RATES):
-        changes = {**dict.fromkeys(_RATES), "min_ssim": defaults.min_ssim, **changes}
-    elif "min_ssim" in changes and "min_ssim" not in values:
-        changes = {"target": None, **changes}
-    if values.get("rdo", "ssim") != "ssim":
-        changes = {"effort": None, **changes}
-    if "bitrate" in changes:
-        changes["bitrate_kbps"] = changes.pop("bitrate")
+def _settings(
+    place: str, defaults: EncodeSettings, options: Mapping[str, Any], called: Mapping[str, str]
+) -> EncodeSettings:
     try:
-        return replace(defaults, **changes)
+        return defaults.changed(options)
     except InputError as error:
-        name = str(error).removeprefix("--").split()[0].replace("-", "_").rstrip(":,")
-        where = f", column {name}" if name in _COLUMNS else ""
-        raise InputError(f"{place}{where}: {error}") from None
+
+        def column(field: str) -> str:
+            return called.get(field, field)
+
+        where = "" if error.field is None else f", column {column(error.field)}"
+        remedy = error.remedy and name_options(error.remedy, column)
+        raise InputError(f"{place}{where}: {error.reason}", remedy=remedy) from None
 
 
 def _check_column(place: str, name: Any) -> None:
-    if name not in _COLUMNS:
+    if name not in COLUMNS:
         raise InputError(
-            f"{place}: unknown column {printable(name)[:40]!r}: use some of {', '.join(_COLUMNS)}"
+            f"{place}: unknown column {printable(name)[:40]!r}",
+            remedy=f"use some of {', '.join(COLUMNS)}",
         )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise _BadValueError(f"{value!r} is no text")
-    return value
-
-
 def _output(value: Any) -> str:
-    path = PurePosixPath(_text(value))
+    path = PurePosixPath(read_text(value))
     if path.is_absolute() or ".." in path.parts or not path.name:
-        raise _BadValueError(f"{value!r} is no path below the output folder")
+        raise ValueError(f"{value!r} is no path below the output folder")
     return str(path)
 
 
-def _number(value: Any) -> float:
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)
-    except (TypeError, ValueError):
-        raise _BadValueError(f"{value!r} is no number") from None
-    if not math.isfinite(number):
-        raise _BadValueError(f"{value!r} is no number")
-    return number
-
-
-def _integer(value: Any) -> int:
-    number = _number(value)
-    if not number.is_integer():
-        raise _BadValueError(f"{value!r} is no whole number")
-    return int(number)
+def _uid(value: Any) -> str:
+    return read_text(value if isinstance(value, str) else str(value))
 
 
 def _flag(value: Any) -> bool:
@@ -275,28 +255,18 @@ def _flag(value: Any) -> bool:
     try:
         return known[str(value).lower()]
     except KeyError:
-        raise _BadValueError(f"{value!r} is neither true nor false") from None
+        raise ValueError(f"{value!r} is neither true nor false") from None
 
 
-_RATES = ("crf", "qp", "bitrate", "min_ssim")
+_OWN_COLUMNS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {"series": read_text, "output": _output, "series_uid": _uid, "skip_bad": _flag}
+)
 
-_COLUMNS: dict[str, Callable[[Any], Any]] = {
-    "series": _text,
-    "output": _output,
-    "series_uid": lambda value: _text(value if isinstance(value, str) else str(value)),
-    "skip_bad": _flag,
-    "crf": _number,
-    "qp": _integer,
-    "bitrate": _number,
-    "min_ssim": _number,
-    "target": _text,
-    "effort": _text,
-    "preset": _text,
-    "rdo": _text,
-    "rdo_strength": _number,
-    "window": lambda value: parse_window(_text(value)),
-    "bit_depth": _integer,
-    "fps": lambda value: parse_fps(str(value)),
-    "threads": _integer,
-    "x264_params": lambda value: parse_x264_params(_text(value)),
-}
+_COLUMN_OF: Final = MappingProxyType({option.name: option.external for option in OPTIONS})
+
+_FIELD_OF: Final = MappingProxyType(
+    {name: option.name for option in OPTIONS for name in (option.external, *option.aliases)}
+)
+
+COLUMNS: Final = (*_OWN_COLUMNS, *_FIELD_OF)
+"""All columns that a manifest may have; those of an encode are its options."""

@@ -7,19 +7,27 @@ import re
 import string
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 from ssimrdo.errors import InputError
 
-FIELDS = ("relative_path", "folder", "index", "series_number", "slices", "uid_hash", "study_hash")
+FIELDS: Final = (
+    "relative_path",
+    "folder",
+    "index",
+    "series_number",
+    "slices",
+    "uid_hash",
+    "study_hash",
+)
 """Fields of a template; ``relative_path`` and ``folder`` come from the path, not the header."""
 
-NUMBERS = ("index", "series_number", "slices")
+NUMBERS: Final = ("index", "series_number", "slices")
 
-_MAX_BYTES = 200
+_MAX_BYTES: Final = 200
 """Of one component of a name; file systems take 255, and temporary names need some."""
 
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 
 
 def check_template(template: str) -> None:
@@ -34,17 +42,21 @@ def check_template(template: str) -> None:
         parts = list(string.Formatter().parse(template))
         for _, field, form, conversion in parts:
             if field is not None and (field not in FIELDS or conversion or "{" in (form or "")):
+                # Not as a remedy, where braces mean options.
                 raise InputError(
-                    f"--name-template: {{{field[:40]}}} is no safe field: use "
-                    + ", ".join(f"{{{name}}}" for name in FIELDS)
+                    f"{{{field[:40]}}} is no safe field: use "
+                    + ", ".join(f"{{{name}}}" for name in FIELDS),
+                    field="name_template",
                 )
         example = template.format_map(dict.fromkeys(FIELDS, "x") | dict.fromkeys(NUMBERS, 1))
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"--name-template: {template[:60]!r} is malformed: {error}") from None
+        raise InputError(
+            f"{template[:60]!r} is malformed: {error}", field="name_template"
+        ) from None
     path = PurePosixPath(example)
     if not example.strip() or path.is_absolute() or ".." in path.parts or example.endswith("/"):
         raise InputError(
-            f"--name-template: {template[:60]!r} gives no file name below the output folder"
+            f"{template[:60]!r} gives no file name below the output folder", field="name_template"
         )
 
 

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ssimrdo.batch import state, storage
+from ssimrdo.batch import state
 from ssimrdo.batch.discover import Found
-from ssimrdo.batch.job import Job
+from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.manifest import Entry
 from ssimrdo.batch.names import Names, from_template, hashed
-from ssimrdo.batch.record import Journal, Record
+from ssimrdo.batch.results import BatchRecord, Journal
 from ssimrdo.batch.settings import BatchSettings
+from ssimrdo.batch.store import Store, place_below, relative_name, store_of
 from ssimrdo.dicom.read.header import printable
 from ssimrdo.errors import InputError
-from ssimrdo.files import sidecar_path
+from ssimrdo.record.sidecar import sidecar_path
 
-Why = Literal["new", "options changed", "input changed", "failed before"]
+Why = Literal["new", "failed before"] | state.Change
 
 
 @dataclass(frozen=True, slots=True)
 class Todo:
     """A job that is to be done, why, and the size of its files in bytes."""
 
-    job: Job
+    job: BatchJob
     why: Why
     input_bytes: int
 
@@ -39,7 +39,7 @@ class Plan:
     ----------
     todo : tuple of Todo
         Jobs to do, in the order of their series.
-    kept : tuple of Record
+    kept : tuple of BatchRecord
         Outputs that are done, as far as the journal does not know them.
     done : int
         Number of outputs that are done.
@@ -48,7 +48,7 @@ class Plan:
     """
 
     todo: tuple[Todo, ...]
-    kept: tuple[Record, ...]
+    kept: tuple[BatchRecord, ...]
     done: int
     failed: int
 
@@ -70,15 +70,15 @@ class Plan:
 
 def jobs_of_found(
     founds: Iterable[Found], root: str, out_root: str, settings: BatchSettings
-) -> Iterator[Job]:
+) -> Iterator[BatchJob]:
     """Yield the jobs of the series below a root, each with an output name of its own."""
     names = Names(settings.suffix)
     for index, found in enumerate(founds, 1):
-        relative = _relative(found.folder, root)
+        relative = relative_name(found.folder, root)
         # UIDs lead whoever has the archive to the patient.
         is_told = found.alone or found.uid is None
         shown = relative if is_told else f"{relative} ({hashed(found.uid or '')[:8]})"
-        yield Job(
+        yield BatchJob(
             series=found.folder,
             out_root=out_root,
             output=names.take(_output_name(found, relative, index, settings.name_template)),
@@ -87,6 +87,7 @@ def jobs_of_found(
             series_uid=found.uid,
             files=found.files,
             skip_bad=settings.skip_bad,
+            keep_older=settings.keep_older,
             slices=found.slices,
             timeout_s=settings.timeout_s,
         )
@@ -94,7 +95,7 @@ def jobs_of_found(
 
 def jobs_of_manifest(
     entries: Iterable[Entry], out_root: str, settings: BatchSettings
-) -> Iterator[Job]:
+) -> Iterator[BatchJob]:
     """Yield the jobs of a manifest; named outputs keep their names.
 
     Raises
@@ -108,7 +109,7 @@ def jobs_of_manifest(
         if entry.output is not None and not names.reserve(entry.output):
             raise InputError(f"{entry.place}, column output: {entry.output} is named twice")
     for index, entry in enumerate(entries, 1):
-        relative = _relative(entry.series, entry.base)
+        relative = relative_name(entry.series, entry.base)
         if entry.output is None:
             uid = entry.series_uid
             found = Found(entry.series, uid, None, None, None, 0, uid is None)
@@ -116,7 +117,7 @@ def jobs_of_manifest(
             output = names.take(_output_name(found, relative, index, settings.name_template))
         else:
             output = entry.output
-        yield Job(
+        yield BatchJob(
             series=entry.series,
             out_root=out_root,
             output=output,
@@ -124,12 +125,26 @@ def jobs_of_manifest(
             name=printable(relative),
             series_uid=entry.series_uid,
             skip_bad=entry.skip_bad,
+            keep_older=settings.keep_older,
             timeout_s=settings.timeout_s,
         )
 
 
-def make_plan(jobs: Iterable[Job], journal: Journal | None, *, retry_failed: bool) -> Plan:
+def make_plan(
+    jobs: Iterable[BatchJob], out: Store, journal: Journal | None, *, retry_failed: bool
+) -> Plan:
     """Decide which jobs are to be done, from sidecars, input files and failures before.
+
+    Parameters
+    ----------
+    jobs : iterable of BatchJob
+        All jobs.
+    out : Store
+        Where their outputs go.
+    journal : Journal, optional
+        Of earlier runs.
+    retry_failed : bool
+        Whether jobs that failed before are to be done.
 
     Raises
     ------
@@ -137,46 +152,48 @@ def make_plan(jobs: Iterable[Job], journal: Journal | None, *, retry_failed: boo
         If an output would replace a file that no batch has written.
     """
     todo: list[Todo] = []
-    kept: list[Record] = []
+    kept: list[BatchRecord] = []
     done = failed = 0
     for job in jobs:
-        stamp = state.input_stamp(job.series, job.files)
-        options = state.options_digest(job.settings, skip_bad=job.skip_bad)
-        sidecar = state.read_sidecar(job.out_root, job.output)
-        if sidecar is not None and state.is_current(sidecar, options, stamp.digest):
-            done += 1
-            last = None if journal is None else journal.last(job.output)
-            if last is None or last.status != "encoded" or last.options != options:
-                kept.append(Record.of_sidecar(job.output, job.name, sidecar))
-            continue
+        stamp = state.input_stamp(store_of(job.series), job.files)
+        options = job.options
+        sidecar = state.read_sidecar(out, job.output)
+        change = None
+        if sidecar is not None:
+            change = state.change_since(sidecar, options, stamp.digest, keep_older=job.keep_older)
+            if change is None:
+                done += 1
+                last = None if journal is None else journal.last(job.output)
+                if last is None or last.status != "encoded" or last.options != options:
+                    kept.append(BatchRecord.of_sidecar(job.output, job.name, sidecar))
+                continue
         before = None if journal is None else journal.last(job.output)
         if _has_failed(before, options, stamp.digest):
             if not retry_failed:
                 failed += 1
                 continue
             why: Why = "failed before"
-        elif sidecar is not None:
-            same = sidecar[state.KEY]["options"] == options
-            why = "input changed" if same else "options changed"
+        elif change is not None:
+            why = change
         else:
             if not journal:
-                _check_free(job)
+                _check_free(out, job.output)
             why = "new"
         slices = job.slices or stamp.files
         todo.append(Todo(replace(job, slices=slices), why, stamp.bytes))
     return Plan(tuple(todo), tuple(kept), done, failed)
 
 
-def _check_free(job: Job) -> None:
-    for name in (job.output, str(sidecar_path(Path(job.output)))):
-        if storage.exists(job.out_root, name):
+def _check_free(out: Store, output: str) -> None:
+    for name in (output, str(sidecar_path(Path(output)))):
+        if out.holds(name):
             raise InputError(
-                f"{storage.join(job.out_root, name)}: exists and is of no batch: "
-                "choose another folder"
+                f"{place_below(out.place, name)}: exists and is of no batch",
+                remedy="choose another folder",
             )
 
 
-def _has_failed(before: Record | None, options: str, inputs: str) -> bool:
+def _has_failed(before: BatchRecord | None, options: str, inputs: str) -> bool:
     """Tell whether the same job has failed before."""
     if before is None or before.status != "failed":
         return False
@@ -198,14 +215,3 @@ def _output_name(found: Found, relative: str, index: int, template: str | None) 
         "study_hash": hashed(found.study_uid or ""),
     }
     return from_template(template, fields)
-
-
-def _relative(place: str, root: str) -> str:
-    """Return a place below a root, POSIX style; the last folder's name for the root itself."""
-    if storage.is_url(place):
-        # Some file systems give paths with a slash in front and some without.
-        place, root = (text.partition("://")[2].strip("/") for text in (place, root))
-    relative = os.path.relpath(place, root)
-    if relative == "." or relative.startswith(".."):
-        return Path(place).name or "series"
-    return Path(relative).as_posix()

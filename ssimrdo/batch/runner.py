@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import logging
-import re
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from ssimrdo.batch import lock, storage
+from ssimrdo.batch import lock
 from ssimrdo.batch.discover import discover
-from ssimrdo.batch.job import Job, failure, run_job
+from ssimrdo.batch.job import BatchJob, failure, run_job
 from ssimrdo.batch.manifest import Entry, read_manifest
 from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
-from ssimrdo.batch.record import JOURNAL_NAME, REPORT_NAME, TABLE_NAME, Journal, Record, write_table
+from ssimrdo.batch.results import (
+    JOURNAL_NAME,
+    REPORT_NAME,
+    TABLE_NAME,
+    BatchRecord,
+    Journal,
+    write_table,
+)
 from ssimrdo.batch.settings import BatchSettings
+from ssimrdo.batch.store import Store, store_of
 from ssimrdo.errors import InputError, SsimrdoError
-from ssimrdo.executors import GRACE_S, Executor, explain, open_executor
+from ssimrdo.executors import (
+    GRACE_S,
+    DaskExecutor,
+    LocalExecutor,
+    WorkerLostError,
+    as_finished,
+    explain,
+    open_executor,
+)
+from ssimrdo.observer import Event, Observer
 
-logger = logging.getLogger("ssimrdo")
+logger = logging.getLogger(__name__)
 
-POLL_S = 0.25
+POLL_S: Final = 0.25
 """How often a request to stop is looked for."""
 
-_PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{16}\.partial", re.DOTALL)
+Kind = Literal["search", "planned", "started", "finished", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,7 @@ class Totals:
     input_bytes: int = 0
     output_bytes: int = 0
 
-    def plus(self, job: Job, record: Record) -> Totals:
+    def plus(self, job: BatchJob, record: BatchRecord) -> Totals:
         """Return the totals with one more job."""
         good = record.status == "encoded"
         return replace(
@@ -74,9 +87,9 @@ class Totals:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a listener is told.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEvent(Event):
+    """What the observer of a batch is told; ``done`` and ``total`` count series.
 
     Parameters
     ----------
@@ -84,19 +97,16 @@ class Event:
         What happened.
     totals : Totals
         How far the batch is.
-    job : Job, optional
+    job : BatchJob, optional
         Which job, when one starts or finishes.
-    record : Record, optional
+    record : BatchRecord, optional
         What came of it, when one finishes.
     """
 
-    kind: Literal["search", "planned", "started", "finished", "stopping"]
+    kind: Kind
     totals: Totals
-    job: Job | None = None
-    record: Record | None = None
-
-
-Listener = Callable[[Event], None]
+    job: BatchJob | None = None
+    record: BatchRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -133,14 +143,13 @@ def run(
     *,
     manifest: Path | str | None = None,
     executor: Executor | None = None,
-    listener: Listener | None = None,
-    stop: threading.Event | None = None,
+    observer: Observer | None = None,
 ) -> BatchResult:
     """Encode every CT series below a folder, or those of a manifest.
 
     What an earlier run has done is kept: an output is current when its sidecar tells the same
-    options and the same input. Results are in ``results.jsonl``, ``results.csv`` and, with the
-    ``report`` extra, ``report.html`` in the output folder.
+    options, the same input and the same model. Results are in ``results.jsonl``, ``results.csv``
+    and, with the ``report`` extra, ``report.html`` in the output folder.
 
     Worker processes import the calling script, so it needs the usual
     ``if __name__ == "__main__":``.
@@ -155,13 +164,12 @@ def run(
         How to run.
     manifest : Path or str, optional
         List of series, see :mod:`ssimrdo.batch.manifest`.
-    executor : Executor, optional
-        What runs the jobs in place of what the settings ask for; it stays open unless the batch
-        is broken off.
-    listener : callable, optional
-        Is told of all events, see :class:`Event`.
-    stop : threading.Event, optional
-        Once set, no more jobs start; those that run are finished.
+    executor : concurrent.futures.Executor, optional
+        What runs the jobs in place of what the settings ask for; it stays open. Processes are
+        best spawned: threads that x264 and Numba have started do not survive a fork.
+    observer : Observer, optional
+        Is told every :class:`BatchEvent`. Once it cancels, no more jobs start; those that run are
+        finished.
 
     Returns
     -------
@@ -173,51 +181,50 @@ def run(
     InputError
         If the root, the manifest, the output folder or the cluster cannot be used.
     SsimrdoError
-        If the cluster is lost, or the results cannot be written.
+        If the executor is lost, or the results cannot be written.
     """
     started = time.monotonic()
     settings = settings or BatchSettings()
-    stop = stop or threading.Event()
-    tell = listener or _ignore
-    out_root = _absolute(output)
-    source = None if root is None else _absolute(root)
-    _check_places(source, out_root, manifest, settings)
+    observer = observer or Observer()
+    source = None if root is None else store_of(root)
+    out = store_of(output)
+    _check_places(source, out, manifest, settings)
     entries = _entries(manifest, source, settings)
     with (
         _executor(settings, executor) as workers,
-        storage.local_folder(out_root, (JOURNAL_NAME, TABLE_NAME, REPORT_NAME)) as folder,
-        lock.exclusive(out_root),
+        out.own_files((JOURNAL_NAME, TABLE_NAME, REPORT_NAME)) as folder,
+        lock.exclusive(out.folder),
         Journal(folder / JOURNAL_NAME) as journal,
     ):
-        tell(Event("search", Totals()))
-        jobs = find_jobs(source, out_root, settings, workers, entries)
-        plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
+        observer.tell(_event("search", Totals()))
+        jobs = find_jobs(source, out, settings, workers, entries)
+        plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
         for record in plan.kept:
             journal.append(record)
-        _remove_partials(out_root, jobs)
+        out.remove_leftovers(job.output for job in jobs)
         totals = Totals(
             todo=len(plan.todo),
             done_before=plan.done,
             failed_before=plan.failed,
             slices_todo=plan.slices,
         )
-        tell(Event("planned", totals))
+        observer.tell(_event("planned", totals))
         try:
             totals, is_whole = run_jobs(
                 (todo.job for todo in plan.todo),
                 workers,
                 journal,
                 totals,
-                tell=tell,
-                stop=stop,
+                observer=observer,
                 fail_fast=settings.fail_fast,
             )
         except BaseException:
-            # Nothing may be written any more when this looks for leftovers.
-            workers.stop()
-            _remove_partials(out_root, jobs)
+            if workers is not executor and isinstance(workers, LocalExecutor | DaskExecutor):
+                # Nothing may be written any more when this looks for leftovers.
+                workers.stop()
+                out.remove_leftovers(job.output for job in jobs)
             raise
-        _write_results(journal, folder, out_root)
+        _write_results(journal, folder, out)
     return BatchResult(str(output), totals, not is_whole, time.monotonic() - started)
 
 
@@ -237,17 +244,17 @@ def dry_run(
         As :func:`run`.
     """
     settings = settings or BatchSettings()
-    out_root = _absolute(output)
-    source = None if root is None else _absolute(root)
-    _check_places(source, out_root, manifest, settings)
+    source = None if root is None else store_of(root)
+    out = store_of(output)
+    _check_places(source, out, manifest, settings)
     entries = _entries(manifest, source, settings)
-    with _executor(settings, executor) as workers, _fetched_journal(out_root) as journal:
-        jobs = find_jobs(source, out_root, settings, workers, entries)
-        plan = make_plan(jobs, journal, retry_failed=settings.retry_failed)
+    with _executor(settings, executor) as workers, _fetched_journal(out) as journal:
+        jobs = find_jobs(source, out, settings, workers, entries)
+        plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
         return plan, None if journal is None else _speed(journal)
 
 
-def read_results(output: Path | str) -> Iterator[Record]:
+def read_results(output: Path | str) -> Iterator[BatchRecord]:
     """Yield the last record of every output of a batch; running batches may be read.
 
     Raises
@@ -255,7 +262,7 @@ def read_results(output: Path | str) -> Iterator[Record]:
     InputError
         If the folder has no results.
     """
-    with _fetched_journal(str(output)) as journal:
+    with _fetched_journal(store_of(output)) as journal:
         if journal is None:
             raise InputError(f"{output}: no batch has been here: there is no {JOURNAL_NAME}")
         yield from journal.records()
@@ -263,16 +270,16 @@ def read_results(output: Path | str) -> Iterator[Record]:
 
 def is_running(output: Path | str) -> bool:
     """Tell whether a batch is at work in a folder."""
-    return lock.is_held(str(output))
+    return lock.is_held(store_of(output).folder)
 
 
 def find_jobs(
-    source: str | None,
-    out_root: str,
+    source: Store | None,
+    out: Store,
     settings: BatchSettings,
     executor: Executor,
-    entries: list[Entry] | None = None,
-) -> list[Job]:
+    entries: Iterable[Entry] | None = None,
+) -> list[BatchJob]:
     """Return the jobs of a manifest's entries, or of all series below a folder.
 
     Raises
@@ -281,24 +288,23 @@ def find_jobs(
         If there is none, or the folder cannot be used.
     """
     if entries is not None:
-        return list(jobs_of_manifest(entries, out_root, settings))
+        return list(jobs_of_manifest(entries, out.place, settings))
     assert source is not None
-    founds = discover(source, executor, leave_out=storage.local_path(out_root))
+    founds = discover(source, executor, leave_out=out.folder)
     if not founds:
-        raise InputError(f"{source}: no CT series below it: give a folder that has some")
-    return list(jobs_of_found(founds, source, out_root, settings))
+        raise InputError(f"{source.place}: no CT series below it", remedy="give a folder with some")
+    return list(jobs_of_found(founds, source.place, out.place, settings))
 
 
 def run_jobs(
-    jobs: Iterable[Job],
+    jobs: Iterable[BatchJob],
     executor: Executor,
     journal: Journal,
     totals: Totals,
     *,
-    tell: Listener,
-    stop: threading.Event,
+    observer: Observer,
     fail_fast: bool = False,
-    function: Callable[[Job], Record] = run_job,
+    function: Callable[[BatchJob], BatchRecord] = run_job,
 ) -> tuple[Totals, bool]:
     """Run jobs on an executor and journal their records.
 
@@ -315,48 +321,69 @@ def run_jobs(
         If the executor is lost or records cannot be written.
     """
     remaining = iter(jobs)
-    running: dict[Future[Record], Job] = {}
-    again: deque[Job] = deque()
-    tried_again: set[str] = set()
-    is_stopping = False
-    while True:
-        if stop.is_set() and not is_stopping:
+    begun: set[str] = set()
+    has_failed = is_stopping = False
+
+    def stopping() -> bool:
+        nonlocal is_stopping
+        asked = observer.cancel.is_set() or (fail_fast and has_failed)
+        if asked and not is_stopping:
             is_stopping = True
-            tell(Event("stopping", totals))
-        while not is_stopping and len(running) < executor.slots:
-            job = again.popleft() if again else next(remaining, None)
-            if job is None:
-                break
-            running[executor.submit(function, job)] = job
-            tell(Event("started", totals, job))
-        if not running:
-            break
-        done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-        for future in done:
-            job = running.pop(future)
-            if _lost_with_others(future) and job.output not in tried_again:
-                # It may not have been to blame.
-                tried_again.add(job.output)
-                again.append(job)
-                continue
+            observer.tell(_event("stopping", totals))
+        return is_stopping
+
+    def started(job: BatchJob) -> None:
+        begun.add(job.output)
+        observer.tell(_event("started", totals, job))
+
+    calls = as_finished(
+        executor,
+        function,
+        remaining,
+        # A job that was lost with others may not have been to blame.
+        retries=1,
+        poll_s=POLL_S,
+        stopping=stopping,
+        started=started,
+    )
+    with closing(calls):
+        for job, future in calls:
             record = _outcome(job, future)
+            begun.remove(job.output)
             journal.append(record)
             totals = totals.plus(job, record)
-            tell(Event("finished", totals, job, record))
-            if fail_fast and record.status == "failed" and not is_stopping:
-                is_stopping = True
-                tell(Event("stopping", totals))
+            observer.tell(_event("finished", totals, job, record))
+            has_failed = has_failed or record.status == "failed"
     if not journal.flush():
-        raise SsimrdoError(f"{JOURNAL_NAME} cannot be written: make room and run the same command")
-    left = again or (is_stopping and next(remaining, None) is not None)
-    return totals, not left
+        raise SsimrdoError(
+            f"{JOURNAL_NAME} cannot be written", remedy="make room and run the same command"
+        )
+    is_left = begun or (is_stopping and next(remaining, None) is not None)
+    return totals, not is_left
 
 
-def _outcome(job: Job, future: Future[Record]) -> Record:
+def _event(
+    kind: Kind, totals: Totals, job: BatchJob | None = None, record: BatchRecord | None = None
+) -> BatchEvent:
+    return BatchEvent(
+        done=totals.encoded + totals.failed,
+        total=totals.todo,
+        what=_WHAT.get(kind, "encoding"),
+        kind=kind,
+        totals=totals,
+        job=job,
+        record=record,
+    )
+
+
+_WHAT: Final = {"search": "searching", "stopping": "finishing what runs"}
+
+
+def _outcome(job: BatchJob, future: Future[BatchRecord]) -> BatchRecord:
     try:
         return future.result()
     except CancelledError:
-        raise SsimrdoError(
+        raise WorkerLostError(
             "the cluster was lost; what is finished is kept, the same command goes on"
         ) from None
     except Exception as error:
@@ -364,10 +391,6 @@ def _outcome(job: Job, future: Future[Record]) -> Record:
         if reason is None:
             raise
         return failure(job, reason)
-
-
-def _lost_with_others(future: Future[Record]) -> bool:
-    return not future.cancelled() and isinstance(future.exception(), BrokenProcessPool)
 
 
 def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContextManager[Executor]:
@@ -378,18 +401,18 @@ def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContex
     return open_executor(settings.workers, dask=settings.dask, timeout_s=hard)
 
 
-def _write_results(journal: Journal, folder: Path, out_root: str) -> None:
+def _write_results(journal: Journal, folder: Path, out: Store) -> None:
     write_table(journal, folder / TABLE_NAME)
-    from ssimrdo.batch.report import write_report
+    from ssimrdo.batch.page import write_report
 
     try:
-        write_report(journal, folder / REPORT_NAME, out_root)
+        write_report(journal, folder / REPORT_NAME, out)
     except InputError as error:
         logger.warning("%s is left out: %s", REPORT_NAME, error)
 
 
 def _entries(
-    manifest: Path | str | None, source: str | None, settings: BatchSettings
+    manifest: Path | str | None, source: Store | None, settings: BatchSettings
 ) -> list[Entry] | None:
     if manifest is None:
         return None
@@ -398,55 +421,38 @@ def _entries(
         settings.encode,
         suffix=settings.suffix,
         skip_bad=settings.skip_bad,
-        root=source,
+        root=None if source is None else source.place,
     )
 
 
-def _remove_partials(out_root: str, jobs: Iterable[Job]) -> None:
-    """Remove what killed jobs have left beside their outputs."""
-    root = storage.local_path(out_root)
-    if root is None or storage.is_url(out_root):
-        return
-    for folder in {(root / job.output).parent for job in jobs}:
-        if folder.is_dir():
-            for path in folder.iterdir():
-                if _PARTIAL.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
-
-
 def _check_places(
-    source: str | None, out_root: str, manifest: Path | str | None, settings: BatchSettings
+    source: Store | None, out: Store, manifest: Path | str | None, settings: BatchSettings
 ) -> None:
-    for place in (source, out_root):
+    for place in (source, out):
         if place is not None:
-            storage.check(place)
+            place.check()
     if source is None and manifest is None:
         raise InputError("give a folder to search, or a manifest")
     if source is None or manifest is not None:
         return
     # A root that cannot be listed is told before anything is made or started.
-    next(storage.folders(source), None)
-    if settings.inside_root:
+    next(source.walk(), None)
+    if settings.inside_root or source.folder is None or out.folder is None:
         return
-    root, output = storage.local_path(source), storage.local_path(out_root)
-    if root is not None and output is not None and output.resolve().is_relative_to(root.resolve()):
+    if out.folder.resolve().is_relative_to(source.folder.resolve()):
         raise InputError(
-            f"{out_root}: lies in the folder that is searched: choose another, or --inside-root"
+            f"{out.place}: lies in the folder that is searched",
+            remedy="choose another, or {inside_root}",
         )
 
 
-def _absolute(place: Path | str) -> str:
-    """Return a place that means the same in every process of this machine."""
-    return str(place) if storage.is_url(str(place)) else str(Path(place).absolute())
-
-
 @contextmanager
-def _fetched_journal(out_root: str) -> Iterator[Journal | None]:
+def _fetched_journal(out: Store) -> Iterator[Journal | None]:
     """Yield the journal of an output folder for reading, None if there is none."""
-    if not storage.exists(out_root, JOURNAL_NAME):
+    if not out.holds(JOURNAL_NAME):
         yield None
         return
-    with storage.fetched(out_root, JOURNAL_NAME) as path:
+    with out.local(JOURNAL_NAME) as path:
         yield Journal(path)
 
 
@@ -457,7 +463,3 @@ def _speed(journal: Journal) -> float | None:
             slices += record.slices
             seconds += record.seconds
     return slices / seconds if seconds else None
-
-
-def _ignore(event: Event) -> None:
-    del event

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from ssimrdo.batch.names import check_template
-from ssimrdo.encoding.settings import MAX_THREADS, EncodeSettings
+from ssimrdo.encoding.options import MAX_THREADS
+from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
-from ssimrdo.video import CONTAINERS
+from ssimrdo.machine import cores
+from ssimrdo.video.mux import SUFFIXES
 
-DEFAULT_SUFFIX = ".mp4"
+DEFAULT_SUFFIX: Final = ".mp4"
 
 
 def _one_thread() -> EncodeSettings:
@@ -32,7 +34,7 @@ class BatchSettings:
     dask : str, optional
         Address of a Dask scheduler, or "local"; processes of this machine when None.
     suffix : str
-        Of the outputs: ``.mp4``, ``.mkv`` or ``.h264``.
+        Of the outputs: one of those that the codec's streams go into, such as ``.mp4``.
     name_template : str, optional
         Names of the outputs without suffix, see :mod:`ssimrdo.batch.names`; the tree of the
         series is mirrored when None.
@@ -44,13 +46,17 @@ class BatchSettings:
         Start no more series once one has failed.
     retry_failed : bool
         Encode series again that failed before.
+    keep_older : bool
+        Keep outputs of an older model, which would give other bytes today, instead of encoding
+        their series again.
     inside_root : bool
         Allow outputs below the folder that is searched.
 
     Raises
     ------
     InputError
-        If a value is out of range or the template has fields that are not safe.
+        If a value is of a wrong type or out of range, or the template has fields that are not
+        safe; the error names the field.
     """
 
     encode: EncodeSettings = field(default_factory=_one_thread)
@@ -62,18 +68,28 @@ class BatchSettings:
     timeout_s: float | None = None
     fail_fast: bool = False
     retry_failed: bool = False
+    keep_older: bool = False
     inside_root: bool = False
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.encode.threads == 0:
             object.__setattr__(self, "encode", replace(self.encode, threads=1))
         if self.jobs is not None and not 1 <= self.jobs <= MAX_THREADS:
-            raise InputError(f"--jobs {self.jobs} is out of range: 1 to {MAX_THREADS}")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise InputError(f"--timeout {self.timeout_s:g} is out of range: above 0 seconds")
-        if self.suffix not in CONTAINERS:
             raise InputError(
-                f"--suffix {self.suffix!r} is unknown: use one of {', '.join(CONTAINERS)}"
+                f"{self.jobs} is out of range", field="jobs", remedy=f"use 1 to {MAX_THREADS}"
+            )
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise InputError(
+                f"{self.timeout_s:g} is out of range", field="timeout_s", remedy="above 0 seconds"
+            )
+        containers = self.encode.codec.containers
+        known = [suffix for suffix, container in SUFFIXES.items() if container in containers]
+        if self.suffix not in known:
+            raise InputError(
+                f"{self.suffix!r} is unknown",
+                field="suffix",
+                remedy=f"use one of {', '.join(known)}",
             )
         if self.name_template is not None:
             check_template(self.name_template)
@@ -81,9 +97,20 @@ class BatchSettings:
     @property
     def workers(self) -> int:
         """Processes on this machine: as asked for, within what the cores allow."""
-        most = max(_cores() // self.encode.threads, 1)
+        most = max(cores() // self.encode.threads, 1)
         return most if self.jobs is None else min(self.jobs, most)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+def _check_types(settings: BatchSettings) -> None:
+    kinds: tuple[tuple[str, Any, str], ...] = (
+        ("encode", EncodeSettings, "made of settings of an encode"),
+        ("jobs", int | None, "a whole number"),
+        ("dask", str | None, "a text"),
+        ("suffix", str, "a text"),
+        ("name_template", str | None, "a text"),
+        ("timeout_s", int | float | None, "a number"),
+    )
+    for name, kind, what in kinds:
+        value = getattr(settings, name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{value!r:.60} is not {what}", field=name)

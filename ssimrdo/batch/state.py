@@ -13,16 +13,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from ssimrdo.batch import storage
+from ssimrdo.batch.store import Files, Store, local_files
 from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.files import sidecar_path
+from ssimrdo.record.sidecar import MODEL
 
-KEY = "batch"
+KEY: Final = "batch"
 """What the sidecar has beyond that of a single encode stands under this key."""
 
-_BLOCK = 1 << 20
+Change = Literal["options changed", "input changed", "model changed"]
+
+_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,9 @@ def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
     return _digest(json.dumps(options, sort_keys=True))
 
 
-def input_stamp(series: str, files: Collection[str] | None) -> Stamp:
+def input_stamp(series: Store, files: Files) -> Stamp:
     """Return the stamp of a series; whatever cannot be looked at counts as missing."""
-    facts = storage.file_facts(series, files)
+    facts = series.facts(files)
     listed = sorted(f"{size} {changed}" for size, changed in facts)
     return Stamp(_digest("\n".join(listed)), len(facts), sum(size for size, _ in facts))
 
@@ -55,11 +57,11 @@ def content_digest(series: Path, files: Collection[str] | None) -> str:
 
     Checksums are for accidents; with the sizes they are as good as slower hashes.
     """
-    return _digest("\n".join(sorted(map(_file_digest, storage.local_files(series, files)))))
+    return _digest("\n".join(sorted(map(_file_digest, local_files(series, files)))))
 
 
 def note(options: str, stamp: Stamp, content: str) -> dict[str, Any]:
-    """Return what the sidecar is to hold for :func:`is_current` and the results."""
+    """Return what the sidecar is to hold for :func:`change_since` and the results."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         KEY: {
@@ -73,9 +75,9 @@ def note(options: str, stamp: Stamp, content: str) -> dict[str, Any]:
     }
 
 
-def read_sidecar(out_root: str, output: str) -> dict[str, Any] | None:
+def read_sidecar(out: Store, output: str) -> dict[str, Any] | None:
     """Return the sidecar of a finished output; None if it is missing, torn or not of a batch."""
-    text, size = storage.read_output(out_root, str(sidecar_path(Path(output))), output)
+    text, size = out.finished(output)
     try:
         sidecar = json.loads(text)
         finished = sidecar["bytes"] == size and isinstance(sidecar[KEY]["options"], str)
@@ -84,8 +86,10 @@ def read_sidecar(out_root: str, output: str) -> dict[str, Any] | None:
     return sidecar if finished else None
 
 
-def is_current(sidecar: Mapping[str, Any], options: str, digest: str) -> bool:
-    """Tell whether an output was made with the same options from the same input.
+def change_since(
+    sidecar: Mapping[str, Any], options: str, inputs: str, *, keep_older: bool = False
+) -> Change | None:
+    """Tell what has changed since an output was made; None if it is current.
 
     Parameters
     ----------
@@ -93,11 +97,18 @@ def is_current(sidecar: Mapping[str, Any], options: str, digest: str) -> bool:
         As :func:`read_sidecar` returns it.
     options : str
         Of :func:`options_digest`.
-    digest : str
+    inputs : str
         Of :func:`input_stamp` or :func:`content_digest`.
+    keep_older : bool
+        Whether outputs of an older model count as current.
     """
-    made = sidecar[KEY]
-    return made["options"] == options and digest in (made["inputs"], made["content"])
+    made, model = sidecar[KEY], sidecar.get("model", 0)
+    if made["options"] != options:
+        return "options changed"
+    if inputs not in (made["inputs"], made["content"]):
+        return "input changed"
+    is_kept = model == MODEL or (keep_older and isinstance(model, int) and model < MODEL)
+    return None if is_kept else "model changed"
 
 
 def _file_digest(path: Path) -> str:

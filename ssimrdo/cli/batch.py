@@ -11,9 +11,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from types import FrameType, MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -24,20 +24,25 @@ from ssimrdo.cli.options import (
     json_option,
     skip_bad_option,
 )
+from ssimrdo.observer import Event, Observer
 
 if TYPE_CHECKING:
-    from ssimrdo.batch import BatchResult, Event, Listener, Plan, Record, Totals
+    from ssimrdo.batch import BatchEvent, BatchRecord, BatchResult, Plan, Totals
+    from ssimrdo.encoding.settings import EncodeSettings
 
-EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
+EXIT_SOME_FAILED: Final = 3
+EXIT_INTERRUPTED: Final = 130
 
-GUESSED_SLICES_PER_S = {"fast": 50.0, "default": 30.0, "high": 25.0, "max": 19.0, None: 50.0}
+GUESSED_SLICES_PER_S: Final = MappingProxyType({"default": 30.0, "high": 25.0, "max": 19.0})
 """Of one job with one thread at 512x512, by effort, until a batch has measured its own."""
 
-GUESSED_SEARCH = 10
-"""Encodes that --min-ssim takes."""
+GUESSED_OTHERS: Final = 50.0
+"""The same without any of these efforts."""
 
-_EPILOG = """\b
+GUESSED_SEARCH: Final = 10
+"""Encodes that the search for a quality takes."""
+
+_EPILOG: Final = """\b
 Examples:
   ssimrdo batch archive/ -o videos/ --crf 20 --jobs 8
   ssimrdo batch --manifest jobs.csv -o videos/ --dask tcp://scheduler:8786
@@ -85,6 +90,11 @@ Examples:
 )
 @click.option("--fail-fast", is_flag=True, help="Start no more series once one has failed.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+@click.option(
+    "--keep-older",
+    is_flag=True,
+    help="Keep outputs of an older model instead of encoding their series again.",
+)
 @click.option("--inside-root", is_flag=True, help="Allow OUT_ROOT to lie below ROOT.")
 @click.option("--dry-run", is_flag=True, help="List what would be encoded, and how long it takes.")
 @click.option("--json-log", is_flag=True, help="Progress as one JSON object per line on stderr.")
@@ -102,6 +112,7 @@ def batch(
     timeout: float | None,
     fail_fast: bool,
     retry_failed: bool,
+    keep_older: bool,
     inside_root: bool,
     dry_run: bool,
     json_log: bool,
@@ -127,7 +138,7 @@ def batch(
     from ssimrdo import batch as batches
 
     settings = batches.BatchSettings(
-        encode=encode_settings(**options),
+        encode=encode_settings(options),
         jobs=jobs,
         dask=dask,
         suffix=suffix,
@@ -136,19 +147,20 @@ def batch(
         timeout_s=timeout,
         fail_fast=fail_fast,
         retry_failed=retry_failed,
+        keep_older=keep_older,
         inside_root=inside_root,
     )
+    if dask is not None:
+        _quieten_dask()
     if dry_run:
         plan, speed = batches.dry_run(root or None, output, settings, manifest=manifest)
-        guess = GUESSED_SLICES_PER_S[settings.encode.effort]
-        if settings.encode.min_ssim is not None:
-            guess /= GUESSED_SEARCH
-        _print_plan(plan, speed, guess, settings.workers, as_json)
+        _print_plan(plan, speed, _guess(settings.encode), settings.workers, as_json)
         return 0 if all(todo.job.slices for todo in plan.todo) else EXIT_SOME_FAILED
     try:
-        with _stop_at_ctrl_c() as stop, _listener(json_log) as listener:
+        with _stop_at_ctrl_c() as stop, _shown(json_log) as show:
+            observer = Observer(show, stop)
             result = batches.run(
-                root or None, output, settings, manifest=manifest, listener=listener, stop=stop
+                root or None, output, settings, manifest=manifest, observer=observer
             )
     except KeyboardInterrupt:
         click.echo("ssimrdo: stopped; what is done is kept, the same command goes on", err=True)
@@ -159,8 +171,25 @@ def batch(
     return EXIT_SOME_FAILED if result.failed else 0
 
 
+def _quieten_dask() -> None:
+    from ssimrdo.executors import quieten_dask
+
+    # What is missing is said where the cluster is opened.
+    with suppress(ImportError):
+        quieten_dask()
+
+
+def _guess(settings: EncodeSettings) -> float:
+    """Return slices per second and job that are to be expected."""
+    from ssimrdo.encoding.settings import Floor
+
+    effort = settings.codec.options().get("effort") or ""
+    guess = GUESSED_SLICES_PER_S.get(effort, GUESSED_OTHERS)
+    return guess / GUESSED_SEARCH if isinstance(settings.rate, Floor) else guess
+
+
 def _text(result: BatchResult) -> str:
-    from ssimrdo.batch.report import duration_text, size_text
+    from ssimrdo.batch.page import duration_text, size_text
 
     totals = result.totals
     lines = [
@@ -180,7 +209,7 @@ def _text(result: BatchResult) -> str:
 
 
 def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_json: bool) -> None:
-    from ssimrdo.batch.report import duration_text, size_text
+    from ssimrdo.batch.page import duration_text, size_text
 
     seconds = plan.slices / (speed or guess) / min(workers, max(len(plan.todo), 1))
     if as_json:
@@ -221,7 +250,7 @@ def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_
 
 def _status(folder: str, as_json: bool) -> int:
     from ssimrdo.batch import is_running, read_results
-    from ssimrdo.batch.report import size_text
+    from ssimrdo.batch.page import size_text
 
     counts: Counter[str] = Counter()
     reasons: list[tuple[str, str]] = []
@@ -278,23 +307,32 @@ def _stop_at_ctrl_c() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _listener(json_log: bool) -> Iterator[Listener]:
-    """Show events as JSON lines, as bars on a terminal, or as plain lines."""
+def _shown(json_log: bool) -> Iterator[Callable[[Event], None]]:
+    """Yield what shows events: as JSON lines, as bars on a terminal, or as plain lines."""
+    from ssimrdo.batch import BatchEvent
+
+    def of_batch(show: Callable[[BatchEvent], None]) -> Callable[[Event], None]:
+        def tell(event: Event) -> None:
+            assert isinstance(event, BatchEvent), "a batch tells no others"
+            show(event)
+
+        return tell
+
     if json_log:
-        yield _log_json
+        yield of_batch(_log_json)
     elif sys.stderr is not None and sys.stderr.isatty():
         with _bars() as show:
-            yield show
+            yield of_batch(show)
     else:
-        yield _Lines().show
+        yield of_batch(_Lines().show)
 
 
-def _log_json(event: Event) -> None:
+def _log_json(event: BatchEvent) -> None:
     line: dict[str, Any] = {"event": event.kind, "time": round(time.time(), 3)}
     if event.job is not None:
         line |= {"series": event.job.name, "output": event.job.output}
     if event.record is not None:
-        line["record"] = dataclasses.asdict(event.record)
+        line["record"] = event.record.as_dict()
     line["totals"] = dataclasses.asdict(event.totals)
     click.echo(json.dumps(line), err=True)
 
@@ -305,7 +343,7 @@ class _Lines:
     def __init__(self) -> None:
         self._started = time.monotonic()
 
-    def show(self, event: Event) -> None:
+    def show(self, event: BatchEvent) -> None:
         """Write what a person would want to find in a log."""
         totals = event.totals
         if event.kind == "planned":
@@ -333,14 +371,19 @@ def _planned(totals: Totals) -> str:
     return f"{totals.todo} series to encode, {totals.slices_todo} slices{before}{failed}"
 
 
-def _outcome(record: Record) -> str:
+def _outcome(record: BatchRecord) -> str:
+    from ssimrdo.batch.page import main_index
+    from ssimrdo.batch.results import mean_column
+
     if record.status == "failed":
         return f"{record.output}: failed: {record.reason}"
-    return f"{record.output}: {record.slices} slices, SSIM {record.ssim_mean:.4f}"
+    index = main_index()
+    quality = f"{index.title} {record.quality[mean_column(index)]:.{index.decimals}f}"
+    return f"{record.output}: {record.slices} slices, {quality}"
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[Event], None]]:
+def _bars() -> Iterator[Callable[[BatchEvent], None]]:
     """Show an overall bar, the running jobs below it, and failures as they come above it."""
     from rich.console import Console
     from rich.markup import escape
@@ -370,7 +413,7 @@ def _bars() -> Iterator[Callable[[Event], None]]:
         previous, logger.handlers = logger.handlers, [handler]
         started = time.monotonic()
 
-        def show(event: Event) -> None:
+        def show(event: BatchEvent) -> None:
             nonlocal started
             totals = event.totals
             if event.kind == "planned":

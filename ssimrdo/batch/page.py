@@ -1,0 +1,269 @@
+"""The HTML page of a batch: one file that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from ssimrdo import __version__, metrics
+from ssimrdo.batch.results import BatchRecord, Journal, mean_column, worst_column
+from ssimrdo.batch.store import Store
+from ssimrdo.files import write_whole
+from ssimrdo.html.extra import check_extra, template_environment
+from ssimrdo.html.images import png_uri
+from ssimrdo.html.page import style_sheet
+from ssimrdo.html.text import decimals, metric_axis, number
+from ssimrdo.metrics import QualityIndex
+from ssimrdo.video.decode import decoded_luma
+from ssimrdo.video.mux import SUFFIXES
+
+SLOWEST: Final = 10
+WORST: Final = 12
+MOST_FAILURES: Final = 500
+"""Failures that are listed; the results have all."""
+
+BINS: Final = 24
+THUMBNAIL_SIDE: Final = 192
+"""Of a thumbnail, in pixels."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a histogram: where it begins and ends, how many there are, its height in %."""
+
+    low: float
+    high: float
+    count: int
+    percent: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How series are distributed over a quality.
+
+    Parameters
+    ----------
+    title, about : str
+        What is counted, in a heading and in a sentence.
+    axis : str
+        Name of the quality with its unit.
+    decimals : int
+        Digits behind the point of the ends of bars.
+    bars : tuple of Bar
+        From low to high.
+    """
+
+    title: str
+    about: str
+    axis: str
+    decimals: int
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class WorstSlice:
+    """The worst slice of a series: its number from 1, its quality, its picture as a data URI."""
+
+    output: str
+    number: int
+    quality: float
+    image: str | None
+
+
+def write_report(journal: Journal, path: Path, out: Store) -> None:
+    """Write the report of all that a journal holds, as a whole.
+
+    The journal is read anew for each part, so memory does not grow with it.
+
+    Raises
+    ------
+    InputError
+        If Jinja2 or Pillow is not installed.
+    OSError
+        If writing fails, such as on a full disk.
+    """
+    check_extra("jinja2", "PIL")
+    write_whole(path, render(journal, out).encode(), overwrite=True)
+
+
+def render(journal: Journal, out: Store) -> str:
+    """Return the page; see :func:`write_report`."""
+    environment = template_environment("ssimrdo.batch")
+    environment.filters |= {"number": number, "size": size_text, "duration": duration_text}
+    own = resources.files("ssimrdo.batch") / "templates" / "batch.css"
+    return environment.get_template("batch.html.j2").render(
+        css=style_sheet() + own.read_text(), version=__version__, **_context(journal, out)
+    )
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    value = float(count)
+    for unit in units[:-1]:
+        if abs(value) < 999.5:
+            return f"{value:.3g}\u202f{unit}" if unit != "bytes" else f"{value:.0f}\u202f{unit}"
+        value /= 1000
+    return f"{value:.3g}\u202f{units[-1]}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time in the units that suit it."""
+    if seconds < 60:
+        return f"{seconds:.1f}\u202fs"
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 60:
+        return f"{minutes:.0f}\u202fmin"
+    return f"{hours:.1f}\u202fh" if hours < 48 else f"{hours / 24:.1f}\u202fdays"
+
+
+def main_index() -> QualityIndex:
+    """Return the index that worst slices are of: the first that every encode measures."""
+    return next(index for index in map(metrics.get, metrics.names()) if index.everyday)
+
+
+def _context(journal: Journal, out: Store) -> dict[str, Any]:
+    index = main_index()
+    failures = list(islice(_failures(journal), MOST_FAILURES))
+    totals = _totals(journal)
+    return {
+        "totals": totals,
+        "unlisted": totals["failed"] - len(failures),
+        "failures": failures,
+        "slowest": _least(
+            journal, SLOWEST, lambda record: None if record.seconds is None else -record.seconds
+        ),
+        "index": index,
+        "worst": list(_worst_slices(journal, out, index)),
+        "histograms": _histograms(journal),
+    }
+
+
+def _totals(journal: Journal) -> dict[str, Any]:
+    totals = {"encoded": 0, "failed": 0, "slices": 0, "input": 0, "output": 0, "seconds": 0.0}
+    first = last = ""
+    for record in journal.records():
+        totals[record.status] += 1
+        totals["slices"] += record.slices or 0
+        totals["input"] += record.input_bytes or 0
+        totals["output"] += record.output_bytes or 0
+        totals["seconds"] += record.seconds or 0.0
+        first = min(first or record.finished, record.finished)
+        last = max(last, record.finished)
+    share = 100 * totals["output"] / totals["input"] if totals["input"] else None
+    return {**totals, "share": share, "first": _moment(first), "last": _moment(last)}
+
+
+def _moment(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}" if text else ""
+
+
+def _encoded(journal: Journal) -> Iterable[BatchRecord]:
+    return (record for record in journal.records() if record.status == "encoded")
+
+
+def _failures(journal: Journal) -> Iterable[BatchRecord]:
+    return (record for record in journal.records() if record.status == "failed")
+
+
+def _least(
+    journal: Journal, count: int, key: Callable[[BatchRecord], float | None]
+) -> list[BatchRecord]:
+    keyed = ((key(record), record) for record in _encoded(journal))
+    known = ((value, record.output, record) for value, record in keyed if value is not None)
+    return [record for _, _, record in heapq.nsmallest(count, known)]
+
+
+def _worst_slices(journal: Journal, out: Store, index: QualityIndex) -> Iterable[WorstSlice]:
+    column = worst_column(index)
+
+    def badness(record: BatchRecord) -> float | None:
+        value = record.quality.get(column)
+        return None if value is None or record.worst_slice is None else index.sign * value
+
+    for record in _least(journal, WORST, badness):
+        assert record.worst_slice is not None, "those without are left out"
+        image = _thumbnail(out, record, record.worst_slice)
+        yield WorstSlice(record.output, record.worst_slice + 1, record.quality[column], image)
+
+
+def _histograms(journal: Journal) -> list[Histogram]:
+    """Return two histograms for each index that the records have: means and worst slices."""
+    shown: dict[str, tuple[QualityIndex, str, str]] = {}
+    for index in map(metrics.get, metrics.names()):
+        worst = "lowest" if index.higher_is_better else "highest"
+        shown[mean_column(index)] = index, f"Mean {index.title}", "mean over the slices of a series"
+        shown[worst_column(index)] = (
+            index,
+            f"{index.title} of the worst slice",
+            f"{worst} {index.title} of a series",
+        )
+    ends = _ends(journal, tuple(shown))
+    counts = _counts(journal, ends)
+    return [
+        Histogram(
+            title,
+            about,
+            metric_axis(index.name),
+            decimals(index.name),
+            _bars(*ends[column], counts[column]),
+        )
+        for column, (index, title, about) in shown.items()
+        if column in ends
+    ]
+
+
+def _ends(journal: Journal, columns: Iterable[str]) -> dict[str, tuple[float, float]]:
+    """Return where the first bar begins and how wide each is, by column."""
+    found: dict[str, tuple[float, float]] = {}
+    for record in _encoded(journal):
+        for column in columns:
+            value = record.quality.get(column)
+            if value is not None:
+                low, high = found.get(column, (value, value))
+                found[column] = min(low, value), max(high, value)
+    # Series that are all alike still get a bar of some width.
+    return {column: (low, max(high - low, 1e-4) / BINS) for column, (low, high) in found.items()}
+
+
+def _counts(journal: Journal, ends: Mapping[str, tuple[float, float]]) -> dict[str, list[int]]:
+    counts = {column: [0] * BINS for column in ends}
+    for record in _encoded(journal):
+        for column, (low, width) in ends.items():
+            value = record.quality.get(column)
+            if value is not None:
+                counts[column][min(int((value - low) / width), BINS - 1)] += 1
+    return counts
+
+
+def _bars(low: float, width: float, counts: Sequence[int]) -> tuple[Bar, ...]:
+    most = max(counts)
+    return tuple(
+        Bar(low + number * width, low + (number + 1) * width, count, 100 * count / most)
+        for number, count in enumerate(counts)
+    )
+
+
+def _thumbnail(out: Store, record: BatchRecord, index: int) -> str | None:
+    """Return a slice of an output as a small PNG data URI, None if it cannot be read."""
+    import numpy as np
+    from PIL import Image
+
+    container = SUFFIXES[Path(record.output).suffix]
+    try:
+        with out.local(record.output) as video:
+            frames = decoded_luma(video, container=container, threads=1)
+            luma = next(islice(frames, index, None), None)
+    except (OSError, ValueError):
+        return None
+    if luma is None or record.bit_depth is None:
+        return None
+    image = Image.fromarray((luma >> (record.bit_depth - 8)).astype("uint8"))
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return png_uri(np.asarray(image))

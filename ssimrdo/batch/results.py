@@ -1,0 +1,300 @@
+"""Results: small records, an append-only journal of them, and the table for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import RawIOBase
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ssimrdo import metrics
+from ssimrdo.files import whole_files
+from ssimrdo.metrics import QualityIndex
+from ssimrdo.record.result import EncodeResult
+
+JOURNAL_NAME: Final = "results.jsonl"
+TABLE_NAME: Final = "results.csv"
+REPORT_NAME: Final = "report.html"
+
+_SUMMARIES: Final = ("_mean", "_min", "_max")
+
+
+def mean_column(index: QualityIndex) -> str:
+    """Return the column of the mean of an index over the slices of a series."""
+    return f"{index.name}_mean"
+
+
+def worst_column(index: QualityIndex) -> str:
+    """Return the column of the worst slice's value of an index."""
+    return f"{index.name}_{index.worst_key}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """What came of a job; a line of the results.
+
+    Parameters
+    ----------
+    output : str
+        The video, relative to the output folder.
+    series : str
+        The series, relative to the folder searched.
+    status : {"encoded", "failed"}
+        What came of it.
+    reason : str
+        Why it failed, one line.
+    slices, width, height, bit_depth : int, optional
+        Of the video.
+    window_center, window_width : float, optional
+        In HU.
+    input_bytes, output_bytes : int, optional
+        Sizes of the series' files and of the video.
+    kbps : float, optional
+        Bit rate of the video in 1000 bits per second.
+    quality : mapping of str to float
+        Quality by column: mean and worst slice of every index that was measured, such as
+        ``ssim_mean`` and ``ssim_min``; PSNR in decibels.
+    worst_slice : int, optional
+        The slice with the worst of the first index, SSIM, from 0.
+    threads : int, optional
+        Threads of the encoder, on which bytes depend; 0 where it chose their number itself.
+    seconds : float, optional
+        Wall time of the job.
+    worker : str
+        Host and process that ran the job; empty if that is not known any more.
+    finished : str
+        When the record was made, ISO 8601.
+    options, inputs : str
+        Digests of the options and of the input, by which a later run knows what changed.
+    """
+
+    output: str
+    series: str
+    status: Literal["encoded", "failed"]
+    reason: str = ""
+    slices: int | None = None
+    width: int | None = None
+    height: int | None = None
+    bit_depth: int | None = None
+    window_center: float | None = None
+    window_width: float | None = None
+    input_bytes: int | None = None
+    output_bytes: int | None = None
+    kbps: float | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    worst_slice: int | None = None
+    threads: int | None = None
+    seconds: float | None = None
+    worker: str = ""
+    finished: str = field(default_factory=_now)
+    options: str = ""
+    inputs: str = ""
+
+    @classmethod
+    def of_result(cls, output: str, series: str, result: EncodeResult, **more: Any) -> BatchRecord:
+        """Return the record of an encode from what it returned, with more fields."""
+        window = result.window
+        return cls(
+            output=output,
+            series=series,
+            status="encoded",
+            slices=result.frames,
+            width=result.width,
+            height=result.height,
+            bit_depth=result.bit_depth,
+            window_center=None if window is None else window.center,
+            window_width=None if window is None else window.width,
+            output_bytes=result.bytes,
+            kbps=result.kbps,
+            quality=_quality({name: one.as_dict() for name, one in result.quality.items()}),
+            worst_slice=result.worst_slice,
+            **more,
+        )
+
+    @classmethod
+    def of_sidecar(cls, output: str, series: str, sidecar: Mapping[str, Any]) -> BatchRecord:
+        """Return the record of an output from its sidecar, of whatever schema."""
+        window, made = sidecar["window"] or {}, sidecar["batch"]
+        return cls(
+            output=output,
+            series=series,
+            status="encoded",
+            slices=sidecar["frames"],
+            width=sidecar["width"],
+            height=sidecar["height"],
+            bit_depth=sidecar["bit_depth"],
+            window_center=window.get("center"),
+            window_width=window.get("width"),
+            input_bytes=made["input_bytes"],
+            output_bytes=sidecar["bytes"],
+            kbps=sidecar["kbps"],
+            quality=_quality({name: sidecar[name] for name in metrics.names() if name in sidecar}),
+            worst_slice=sidecar["worst_slice"],
+            threads=sidecar["settings"]["threads"],
+            seconds=sidecar["seconds"]["total"],
+            options=made["options"],
+            inputs=made["inputs"],
+        )
+
+    @classmethod
+    def from_line(cls, line: bytes | str) -> BatchRecord:
+        """Return the record of a line of the journal; unknown fields are dropped."""
+        known = json.loads(line)
+        fields = {name: known[name] for name in _FIELDS if name in known}
+        quality = {
+            name: value
+            for name, value in known.items()
+            if name.endswith(_SUMMARIES) and value is not None
+        }
+        return cls(**fields, quality=quality)
+
+    def as_line(self) -> bytes:
+        """Return the record as one line of JSON."""
+        return json.dumps(self.as_dict()).encode() + b"\n"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON types, by column; what every encode measures is never left out.
+
+        ``worst_slice_number`` is ``worst_slice`` as people count, from 1.
+        """
+        row: dict[str, Any] = {}
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if one.name == "quality":
+                row |= dict.fromkeys(_everyday_columns()) | value
+            else:
+                row[one.name] = value
+            if one.name == "worst_slice":
+                row["worst_slice_number"] = None if value is None else value + 1
+        return row
+
+
+_FIELDS: Final = tuple(one.name for one in dataclasses.fields(BatchRecord) if one.name != "quality")
+
+
+def columns(records: Iterable[BatchRecord]) -> list[str]:
+    """Return the columns of a table of records: those of all, then what some have beside them."""
+    some: dict[str, None] = {}
+    for record in records:
+        some |= dict.fromkeys(record.quality)
+    return list(BatchRecord("", "", "failed", quality=dict.fromkeys(some, 0.0)).as_dict())
+
+
+def _everyday_columns() -> Iterator[str]:
+    for index in map(metrics.get, metrics.names()):
+        if index.everyday:
+            yield mean_column(index)
+            yield worst_column(index)
+
+
+def _quality(summaries: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {f"{name}_{key}": value for name, one in summaries.items() for key, value in one.items()}
+
+
+class Journal:
+    """The file that results are appended to; the last record of an output counts.
+
+    Every record is on the disk before the next is taken, so a killed batch loses none. Only where
+    the last record of each output stands is kept in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._places: dict[str, int] = {}
+        self._pending: list[BatchRecord] = []
+        self._stream: RawIOBase | None = None
+        self._read_places()
+
+    def __enter__(self) -> Journal:
+        self._stream = self._path.open("r+b" if self._path.exists() else "w+b", buffering=0)
+        # What a killed process left of a line goes.
+        self._stream.truncate(self._end)
+        self._stream.seek(self._end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._stream is not None
+        self._stream.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, output: str) -> bool:
+        return output in self._places
+
+    def append(self, record: BatchRecord) -> None:
+        """Write a record; on a full disk it waits in memory for the next call."""
+        self._pending.append(record)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write the records that wait; return whether all could be written."""
+        assert self._stream is not None
+        while self._pending:
+            line = self._pending[0].as_line()
+            try:
+                self._stream.seek(self._end)
+                if self._stream.write(line) < len(line):
+                    return False
+                os.fsync(self._stream.fileno())
+            except OSError:
+                return False
+            self._places[self._pending[0].output] = self._end
+            self._end += len(line)
+            del self._pending[0]
+        return True
+
+    def last(self, output: str) -> BatchRecord | None:
+        """Return the last record of an output."""
+        if output not in self._places:
+            return None
+        with self._path.open("rb") as stream:
+            stream.seek(self._places[output])
+            return BatchRecord.from_line(stream.readline())
+
+    def records(self) -> Iterator[BatchRecord]:
+        """Yield the last record of every output, by output."""
+        with self._path.open("rb") as stream:
+            for output in sorted(self._places):
+                stream.seek(self._places[output])
+                yield BatchRecord.from_line(stream.readline())
+
+    def _read_places(self) -> None:
+        self._end = 0
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                with suppress(ValueError, TypeError):
+                    self._places[BatchRecord.from_line(line).output] = self._end
+                self._end += len(line)
+
+
+def write_table(journal: Journal, path: Path) -> None:
+    """Write the last record of every output as CSV, as a whole.
+
+    Raises
+    ------
+    InputError, OSError
+        If the file cannot be written, such as on a full disk.
+    """
+    with (
+        whole_files(path, overwrite=True) as (temporary,),
+        temporary.open("w", newline="", errors="surrogateescape") as stream,
+    ):
+        writer = csv.DictWriter(stream, columns(journal.records()))
+        writer.writeheader()
+        writer.writerows(record.as_dict() for record in journal.records())

@@ -1,0 +1,392 @@
+"""Where series come from and outputs go: folders, or whatever fsspec has a URL for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
+
+from ssimrdo.dicom.read.find import read_file, walk
+from ssimrdo.dicom.read.header import SkippedFile, printable
+from ssimrdo.errors import InputError
+from ssimrdo.files import PARTIAL, scratch_folder
+from ssimrdo.record.sidecar import sidecar_path
+
+T = TypeVar("T")
+
+INSTALL: Final = 'pip install "ssimrdo[fsspec]"'
+
+Files = tuple[str, ...] | None
+"""Names of files relative to a place; None for all that are below it."""
+
+
+class Store(Protocol):
+    """A place with files, whose names are relative to it, POSIX style."""
+
+    @property
+    def place(self) -> str:
+        """Path or URL that means the same in every process of this machine."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The place as a folder of this machine; None for what is elsewhere."""
+        ...
+
+    def check(self) -> None:
+        """Check that this kind of place can be used here.
+
+        Raises
+        ------
+        InputError
+            If it takes a library that is not installed, or is of no known kind.
+        """
+        ...
+
+    def walk(self) -> Iterator[tuple[str, list[str], bool]]:
+        """Yield the places below this one as `ssimrdo.dicom.read.find.walk` does.
+
+        Raises
+        ------
+        InputError
+            If the place does not exist or cannot be read.
+        """
+        ...
+
+    def read(self, name: str, read: Callable[[BinaryIO, str], T]) -> T | SkippedFile:
+        """Return what a function reads from a file, or why that is left out."""
+        ...
+
+    def facts(self, files: Files) -> list[tuple[int, str]]:
+        """Return size and time of change, or what else there is for it, of a series' files.
+
+        Nothing is told of a series that cannot be listed; encoding it will say why.
+        """
+        ...
+
+    def series(self, files: Files) -> AbstractContextManager[tuple[Path, Files]]:
+        """Yield a local folder with a series' files and their names there."""
+        ...
+
+    def written(self, output: str) -> AbstractContextManager[Path]:
+        """Yield where to write an output, which gets where it belongs behind the block.
+
+        Whoever finds its sidecar finds the whole video.
+        """
+        ...
+
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a file, or a local copy of it."""
+        ...
+
+    def finished(self, output: str) -> tuple[str, int | None]:
+        """Return the text of an output's sidecar and its size; empty and None if missing."""
+        ...
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a file, whatever is in it."""
+        ...
+
+    def own_files(self, names: Collection[str]) -> AbstractContextManager[Path]:
+        """Yield a local folder for a batch's own files, which get where they belong behind it.
+
+        Raises
+        ------
+        InputError
+            If the place cannot be made or written to.
+        """
+        ...
+
+    def remove_leftovers(self, outputs: Iterable[str]) -> None:
+        """Remove what killed processes have left beside outputs and the batch's own files."""
+        ...
+
+
+def store_of(place: Path | str) -> Store:
+    """Return the store of a path or URL."""
+    return FsspecStore(str(place)) if is_url(str(place)) else LocalStore(Path(place).absolute())
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """A folder, or a single file; see :class:`Store`."""
+
+    folder: Path
+
+    @property
+    def place(self) -> str:
+        """The path."""
+        return str(self.folder)
+
+    def check(self) -> None:
+        """Do nothing: a path is always of a known kind."""
+
+    def walk(self) -> Iterator[tuple[str, list[str], bool]]:
+        """See :meth:`Store.walk`."""
+        return walk(self.folder)
+
+    def read(self, name: str, read: Callable[[BinaryIO, str], T]) -> T | SkippedFile:
+        """See :meth:`Store.read`."""
+
+        def read_path(path: Path, name: str) -> T:
+            with path.open("rb", buffering=0) as stream:
+                return read(cast(BinaryIO, stream), name)
+
+        return read_file(self.folder / name, name, read_path)
+
+    def facts(self, files: Files) -> list[tuple[int, str]]:
+        """See :meth:`Store.facts`."""
+        try:
+            return [_facts_of(path) for path in local_files(self.folder, files)]
+        except (InputError, OSError):
+            return []
+
+    @contextmanager
+    def series(self, files: Files) -> Iterator[tuple[Path, Files]]:
+        """See :meth:`Store.series`."""
+        yield self.folder, files
+
+    @contextmanager
+    def written(self, output: str) -> Iterator[Path]:
+        """See :meth:`Store.written`."""
+        path = self.folder / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """See :meth:`Store.local`."""
+        yield self.folder / name
+
+    def finished(self, output: str) -> tuple[str, int | None]:
+        """See :meth:`Store.finished`."""
+        path = self.folder / output
+        try:
+            size = path.stat().st_size
+            return sidecar_path(path).read_text(), size
+        except (OSError, UnicodeDecodeError):
+            return "", None
+
+    def holds(self, name: str) -> bool:
+        """See :meth:`Store.holds`."""
+        return os.path.lexists(self.folder / name)
+
+    @contextmanager
+    def own_files(self, names: Collection[str]) -> Iterator[Path]:
+        """See :meth:`Store.own_files`."""
+        del names
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be made: {error.strerror}") from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise InputError(f"{self.folder}: cannot write to this folder")
+        yield self.folder
+
+    def remove_leftovers(self, outputs: Iterable[str]) -> None:
+        """See :meth:`Store.remove_leftovers`."""
+        for folder in {self.folder, *((self.folder / output).parent for output in outputs)}:
+            if folder.is_dir():
+                for path in folder.iterdir():
+                    if PARTIAL.fullmatch(path.name):
+                        _remove(path)
+
+
+@dataclass(frozen=True)
+class FsspecStore:
+    """A URL that fsspec knows; see :class:`Store`.
+
+    Stores show every object whole or not at all, but have no locks that keep other batches out.
+    """
+
+    place: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a ``file://`` URL."""
+        path = self.place.removeprefix("file://")
+        return None if path == self.place else Path(path)
+
+    def check(self) -> None:
+        """See :meth:`Store.check`."""
+        _ = self._opened
+
+    def walk(self) -> Iterator[tuple[str, list[str], bool]]:
+        """See :meth:`Store.walk`."""
+        filesystem, root = self._opened
+        scheme = self.place.partition("://")[0]
+        if not filesystem.exists(root):
+            raise InputError(f"{printable(self.place)}: no such file or folder; check the URL")
+        for parent, below, names in filesystem.walk(root):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            visible = sorted(name for name in names if not name.startswith("."))
+            yield f"{scheme}://{parent}", visible, not below
+
+    def read(self, name: str, read: Callable[[BinaryIO, str], T]) -> T | SkippedFile:
+        """See :meth:`Store.read`."""
+        filesystem, root = self._opened
+        with filesystem.open(f"{root}/{name}", "rb") as stream:
+            return read(stream, name)
+
+    def facts(self, files: Files) -> list[tuple[int, str]]:
+        """See :meth:`Store.facts`."""
+        try:
+            filesystem, root = self._opened
+            if files is None:
+                infos = list(filesystem.find(root, detail=True).values())
+            else:
+                infos = [filesystem.info(f"{root}/{name}") for name in files]
+        except (InputError, OSError):
+            return []
+        return [(int(info.get("size") or 0), _changed(info)) for info in infos]
+
+    @contextmanager
+    def series(self, files: Files) -> Iterator[tuple[Path, Files]]:
+        """See :meth:`Store.series`; all files are downloaded for the time being."""
+        filesystem, root = self._opened
+        with scratch_folder() as folder:
+            names = files
+            if names is None:
+                names = tuple(os.path.relpath(found, root) for found in filesystem.find(root))
+            for number, name in enumerate(names):
+                # Names of objects need not be fit for a file system.
+                filesystem.get_file(f"{root}/{name}", str(folder / f"{number:06d}.dcm"))
+            yield folder, None
+
+    @contextmanager
+    def written(self, output: str) -> Iterator[Path]:
+        """See :meth:`Store.written`."""
+        with scratch_folder() as folder:
+            path = folder / Path(output).name
+            yield path
+            if path.exists():
+                filesystem, root = self._opened
+                target = Path(root, output)
+                sidecar = str(sidecar_path(target))
+                filesystem.makedirs(str(target.parent), exist_ok=True)
+                if filesystem.exists(sidecar):
+                    filesystem.rm_file(sidecar)
+                filesystem.put_file(str(path), str(target))
+                filesystem.put_file(str(sidecar_path(path)), sidecar)
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """See :meth:`Store.local`."""
+        filesystem, root = self._opened
+        with scratch_folder() as folder:
+            copy = folder / Path(name).name
+            filesystem.get_file(f"{root}/{name}", str(copy))
+            yield copy
+
+    def finished(self, output: str) -> tuple[str, int | None]:
+        """See :meth:`Store.finished`."""
+        filesystem, root = self._opened
+        try:
+            text = filesystem.cat_file(f"{root}/{sidecar_path(Path(output))}").decode()
+            return text, int(filesystem.info(f"{root}/{output}")["size"])
+        except (OSError, UnicodeDecodeError):
+            return "", None
+
+    def holds(self, name: str) -> bool:
+        """See :meth:`Store.holds`."""
+        filesystem, root = self._opened
+        return bool(filesystem.exists(f"{root}/{name}"))
+
+    @contextmanager
+    def own_files(self, names: Collection[str]) -> Iterator[Path]:
+        """See :meth:`Store.own_files`; they are fetched, and uploaded behind the block."""
+        filesystem, root = self._opened
+        with scratch_folder() as folder:
+            filesystem.makedirs(root, exist_ok=True)
+            for name in names:
+                if filesystem.exists(f"{root}/{name}"):
+                    filesystem.get_file(f"{root}/{name}", str(folder / name))
+            try:
+                yield folder
+            finally:
+                for name in names:
+                    if (folder / name).exists():
+                        filesystem.put_file(str(folder / name), f"{root}/{name}")
+
+    def remove_leftovers(self, outputs: Iterable[str]) -> None:
+        """Do nothing: what is not whole never gets here."""
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """The file system of fsspec, and the path in it."""
+        if find_spec("fsspec") is None:
+            raise InputError(f"{printable(self.place)}: URLs need fsspec: {INSTALL}")
+        # Untyped.
+        fsspec: Any = import_module("fsspec")
+        try:
+            filesystem, path = fsspec.url_to_fs(self.place)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{printable(self.place)}: this kind of URL cannot be used: {error}"
+            ) from error
+        return filesystem, path
+
+
+def is_url(place: str) -> bool:
+    """Tell whether a place is a URL; all else is a path."""
+    return "://" in place
+
+
+def place_below(base: str, place: str) -> str:
+    """Return a place that is named relative to another; URLs and absolute paths stay."""
+    if is_url(place):
+        return place
+    return f"{base.rstrip('/')}/{place}" if is_url(base) else str(Path(base, place))
+
+
+def relative_name(place: str, root: str) -> str:
+    """Return a place below a root, POSIX style; the last folder's name for the root itself."""
+    if is_url(place):
+        # Some file systems give paths with a slash in front and some without.
+        place, root = (text.partition("://")[2].strip("/") for text in (place, root))
+    relative = os.path.relpath(place, root)
+    if relative == "." or relative.startswith(".."):
+        return Path(place).name or "series"
+    return Path(relative).as_posix()
+
+
+def common_place(places: Collection[str]) -> str:
+    """Return the deepest place that has all of some."""
+    common = os.path.commonpath(list(places))
+    return common.replace(":/", "://", 1) if is_url(next(iter(places))) else common
+
+
+def local_files(series: Path, files: Collection[str] | None) -> Iterator[Path]:
+    """Yield the paths of a series' files."""
+    if files is not None:
+        yield from (series / name for name in files)
+        return
+    for folder, names, _ in walk(series):
+        yield from (Path(folder, name) for name in names)
+
+
+def _facts_of(path: Path) -> tuple[int, str]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, "unreadable"
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def _changed(info: dict[str, Any]) -> str:
+    known = (info.get(key) for key in ("ETag", "etag", "mtime", "LastModified", "updated"))
+    return str(next((value for value in known if value), ""))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
