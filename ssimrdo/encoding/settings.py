@@ -144,7 +144,7 @@ class EncodeSettings:
         if not Fraction(1, 100) <= self.fps <= 1000:
             raise InputError(f"{self.fps} is out of range", field="fps", remedy="use 0.01 to 1000")
         self.codec.check(steered=self.steered)
-        object.__setattr__(self, "measure", tuple(metrics.get(name).name for name in self.measure))
+        object.__setattr__(self, "measure", tuple(map(_measured, self.measure)))
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -194,7 +194,9 @@ class EncodeSettings:
         """
         kept = self.as_options()
         given = {name: value for name, value in options.items() if value is not None}
-        if any(name in given for name in RATES):
+        if any(name in given for name in ("min", "min_ssim")):
+            kept = {name: value for name, value in kept.items() if name not in RATES}
+        elif any(name in given for name in RATES):
             kept = {name: value for name, value in kept.items() if name not in (*RATES, "over")}
         elif "over" in given and "min" not in kept:
             kept = {name: value for name, value in kept.items() if name not in RATES}
@@ -258,6 +260,13 @@ class EncodeSettings:
         if isinstance(self.rate, Floor):
             names.append(self.rate.index)
         return tuple(metrics.get(name) for name in dict.fromkeys((*names, *self.measure)))
+
+
+def _measured(name: str) -> str:
+    try:
+        return metrics.get(name).name
+    except InputError as error:
+        raise InputError(error.reason, field="measure", remedy=error.remedy) from None
 
 
 def _check_types(settings: EncodeSettings) -> None:
