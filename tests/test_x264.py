@@ -3,7 +3,9 @@
 import concurrent.futures
 import logging
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -11,12 +13,14 @@ import av
 import numpy as np
 import pytest
 
-from ssimrdo.codecs.x264 import Encoder, EncoderParameters, macroblock_grid
-from ssimrdo.codecs.x264.effort import frame_plan
-from ssimrdo.codecs.x264.parameters import encoder_parameters
-from ssimrdo.encoding import EncodeSettings
+from ssimrdo import objective
+from ssimrdo.codecs.base import Steering, StreamSettings, rate_control
+from ssimrdo.codecs.x264.codec import FRAME_TYPES, X264
+from ssimrdo.codecs.x264.effort import role_at
+from ssimrdo.codecs.x264.encoder import Encoder, EncoderParameters, x264_build
+from ssimrdo.codecs.x264.steering import quantizer_offsets
 from ssimrdo.errors import EncoderError, InputError
-from ssimrdo.objective import quantizer_offsets
+from ssimrdo.frames import FrameFormat, block_grid
 
 SIZE = (96, 128)
 
@@ -79,26 +83,23 @@ def found_frame_qp(qps, offsets, **options):
     return min(starts, key=lambda frame_qp: mismatches(qps, offsets, frame_qp, **options))
 
 
-def settings_for(mode, **more):
-    rate = {"crf": {"crf": 20}, "qp": {"qp": 20}, "bitrate": {"bitrate_kbps": 1500}}[mode]
-    return EncodeSettings(**rate, threads=1, preset="medium", **more)
+RATES = {"crf": 20, "qp": 20, "bitrate": 1500}
 
 
-def two_pass(settings, frames, offsets, folder):
-    def parameters(first_pass):
-        return encoder_parameters(
-            settings,
-            width=frames[0].shape[1],
-            height=frames[0].shape[0],
-            sample_aspect_ratio=1,
-            raw_stream=True,
-            stats=folder / "stats" if settings.bitrate_kbps else None,
-            first_pass=first_pass,
-        )
+def stream_of(mode, shape=SIZE, *, bit_depth=8, **more):
+    rate = rate_control(mode, RATES[mode])
+    return StreamSettings(FrameFormat(*shape, bit_depth), rate, raw=True, threads=1, **more)
 
-    if settings.bitrate_kbps:
-        encode(parameters(True), frames, offsets)
-    return encode(parameters(False), frames, offsets)
+
+def all_passes(codec, frames, offsets, folder, **stream):
+    """Encode with what the codec opens x264 with, in as many passes as it takes."""
+    passes = codec.passes(stream_of(**stream).rate)
+    for number in range(1, passes + 1):
+        stats = folder / "stats" if passes > 1 else None
+        shape = frames[0].shape
+        settings = stream_of(shape=shape, pass_number=number, passes=passes, stats=stats, **stream)
+        packets = encode(codec.parameters(settings), frames, offsets)
+    return packets
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10])
@@ -106,11 +107,12 @@ def two_pass(settings, frames, offsets, folder):
 def test_offsets_arrive(mode, bit_depth, tmp_path):
     frames = noise_frames(bit_depth=bit_depth)
     rng = np.random.default_rng(1)
-    offsets = [rng.uniform(-6, 6, macroblock_grid(*SIZE)).astype(np.float32) for _ in frames]
+    offsets = [rng.uniform(-6, 6, block_grid(SIZE)).astype(np.float32) for _ in frames]
     # MB-tree would add its own offsets; another test covers it.
-    settings = settings_for(mode, bit_depth=bit_depth, x264_params=(("mbtree", "0"),))
+    codec = X264(preset="medium", params=(("mbtree", "0"),))
+    stream_settings = {"mode": mode, "bit_depth": bit_depth, "steered": True}
     path = tmp_path / "x.h264"
-    path.write_bytes(stream(two_pass(settings, frames, offsets, tmp_path)))
+    path.write_bytes(stream(all_passes(codec, frames, offsets, tmp_path, **stream_settings)))
     frame_qps = []
     for qps, planned in zip(decoded_qps(path), offsets, strict=True):
         frame_qp = found_frame_qp(qps, planned)
@@ -121,13 +123,14 @@ def test_offsets_arrive(mode, bit_depth, tmp_path):
 
 def test_constant_qp_is_that_of_the_stock_encoder(tmp_path):
     frames = noise_frames(24)
-    offsets = [np.full(macroblock_grid(*SIZE), 0.0, np.float32)] * len(frames)
+    offsets = [np.full(block_grid(SIZE), 0.0, np.float32)] * len(frames)
     path = tmp_path / "x.h264"
-    packets = two_pass(settings_for("qp"), frames, offsets, tmp_path)
+    codec = X264(preset="medium")
+    packets = all_passes(codec, frames, offsets, tmp_path, mode="qp", steered=True)
     path.write_bytes(stream(packets))
     types = {packet.pts: packet.frame_type for packet in packets}
     stock = tmp_path / "stock.h264"
-    stock.write_bytes(stream(two_pass(settings_for("qp", rdo="off"), frames, None, tmp_path)))
+    stock.write_bytes(stream(all_passes(codec, frames, None, tmp_path, mode="qp")))
     # 6 log2(1.4) below P-frames for I, 6 log2(1.3) above for B: x264's ip- and pb-ratio.
     expected = {"IDR": 17, "I": 17, "P": 20, "B": 22}
     for pts, (ours, theirs) in enumerate(zip(decoded_qps(path), decoded_qps(stock), strict=True)):
@@ -139,8 +142,13 @@ def test_constant_qp_is_that_of_the_stock_encoder(tmp_path):
 @pytest.mark.parametrize("mode", ["crf", "qp", "bitrate"])
 def test_the_models_offsets_arrive_on_ct(mode, phantom_luma, tmp_path):
     """With MB-tree on, B-frames that nothing refers to still have the planned offsets alone."""
-    offsets = [quantizer_offsets(luma) for luma in phantom_luma]
-    packets = two_pass(settings_for(mode), phantom_luma, offsets, tmp_path)
+    frame_format = FrameFormat(*phantom_luma[0].shape)
+    offsets = [
+        quantizer_offsets(luma, Steering(objective.SSIM.lagrange_ratio(luma, frame_format)))
+        for luma in phantom_luma
+    ]
+    codec = X264(preset="medium")
+    packets = all_passes(codec, phantom_luma, offsets, tmp_path, mode=mode, steered=True)
     path = tmp_path / "x.h264"
     path.write_bytes(stream(packets))
     types = {packet.pts: packet.frame_type for packet in packets}
@@ -158,12 +166,18 @@ def test_the_models_offsets_arrive_on_ct(mode, phantom_luma, tmp_path):
 def test_aq_off_would_ignore_offsets():
     """The trap that the settings refuse: without AQ (and MB-tree) x264 drops offsets silently."""
     frames = noise_frames(4)
-    offsets = [np.full(macroblock_grid(*SIZE), -5, np.float32)] * 4
+    offsets = [np.full(block_grid(SIZE), -5, np.float32)] * 4
     options = (("crf", "30"), ("aq-mode", "0"), ("mbtree", "0"), ("threads", "1"))
     parameters = EncoderParameters(SIZE[1], SIZE[0], options=options)
     assert stream(encode(parameters, frames, offsets)) == stream(encode(parameters, frames))
-    with pytest.raises(InputError, match="aq-mode"):
-        EncodeSettings(x264_params=(("aq-mode", "0"),))
+    codec = X264(params=(("aq-mode", "0"),))
+    for refuse in (
+        lambda: codec.check(steered=True),
+        lambda: codec.parameters(stream_of("crf", steered=True)),
+    ):
+        with pytest.raises(InputError, match="aq-mode=0 makes x264 ignore") as caught:
+            refuse()
+        assert caught.value.field == "x264_params"
 
 
 def test_reconstruction_is_what_ffmpeg_decodes(tmp_path):
@@ -189,7 +203,7 @@ def test_encoders_in_threads_do_not_disturb_each_other():
 ENCODE_NOISE = """
 import sys, zlib
 import numpy as np
-from ssimrdo.codecs.x264 import Encoder, EncoderParameters
+from ssimrdo.codecs.x264.encoder import Encoder, EncoderParameters
 
 rng = np.random.default_rng(2)
 base = np.add.outer(np.arange(160), np.arange(160)) % 256
@@ -254,7 +268,7 @@ def test_x264s_messages_go_to_logging(caplog):
 
 def test_arrays_of_the_wrong_size_are_refused():
     luma = noise_frames(1)[0]
-    offsets = np.zeros(macroblock_grid(*SIZE), np.float32)
+    offsets = np.zeros(block_grid(SIZE), np.float32)
     with Encoder(EncoderParameters(SIZE[1], SIZE[0])) as encoder:
         for bad in (luma[:-1], luma[:, :-2], luma.astype(np.uint16), luma.astype(float)):
             with pytest.raises(ValueError, match="luma is"):
@@ -310,7 +324,7 @@ def test_frame_types_are_as_asked_and_variants_hold_for_their_frames():
         SIZE[1], SIZE[0], options=(("b-adapt", "0"), ("crf", "35")), variants=((("subme", "1"),),)
     )
     frames = noise_frames(22)
-    types = [frame_plan(index)[0] for index in range(len(frames))]
+    types = [FRAME_TYPES[role_at(index)] for index in range(len(frames))]
 
     def run(variants):
         packets = []
@@ -345,3 +359,32 @@ def test_variants_and_frame_types_are_checked():
             encoder.encode(luma, pts=0, frame_type="X")
         with pytest.raises(EncoderError):
             encoder.encode(luma, pts=0, variant=1)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("cqm", "flat"), ("cqmfile", "/no/such/file"), ("stats", "x.log"), ("zones", "0,1,q=9")),
+        *(("opencl-clbin", "x"), ("opencl_clbin", "x")),
+    ],
+)
+def test_options_that_x264_keeps_as_text_hold_for_all_frames(option):
+    """A variant would share the text's memory with the encoder."""
+    parameters = EncoderParameters(64, 64, variants=((("psy", "0"),), (("subme", "2"), option)))
+    with pytest.raises(InputError, match="cannot differ from frame to frame") as caught:
+        Encoder(parameters)
+    assert repr(option[0]) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_build_is_that_of_the_library_that_encodes():
+    written = stream(encode(EncoderParameters(64, 64), [np.zeros((64, 64), np.uint8)]))
+    core, revision = re.search(rb"x264 - core (\d+) r(\d+ \w+)", written).groups()
+    assert x264_build() == f"{core.decode()} (0.{core.decode()}.{revision.decode()})"
+
+
+@pytest.mark.skipif(shutil.which("x264") is None, reason="the x264 program is not installed")
+def test_build_is_that_of_the_program_beside_it():
+    done = subprocess.run(["x264", "--version"], capture_output=True, text=True, check=True)
+    version = done.stdout.split("\n")[0].removeprefix("x264 ")
+    assert x264_build().endswith(f"({version})")
