@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
 
-from ssimrdo.bd.deltas import BDResult, RateQuality, bjontegaard
-
-Report = Mapping[str, Any]
+from ssimrdo.bd import BDResult, RateQuality, bjontegaard
+from ssimrdo.compare.results import ComparisonReport, Curve
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,13 @@ class Pair:
         return statistics.fmean(self.rates.values())
 
 
-def compare_pair(report: Report, test: str, anchor: str, *, metric: str = "ssim") -> Pair:
+def compare_pair(report: ComparisonReport, test: str, anchor: str, *, metric: str = "ssim") -> Pair:
     """Return what an encoder of a report needs beside another one of it.
 
     Parameters
     ----------
-    report : dict
-        As :func:`ssimrdo.compare.record.build_report` makes it.
+    report : ComparisonReport
+        With both.
     test, anchor : str
         Names of encoders.
     metric : str
@@ -56,29 +55,27 @@ def compare_pair(report: Report, test: str, anchor: str, *, metric: str = "ssim"
         If the report lacks an encoder or the metric.
     """
     rates, worst, times = {}, {}, []
-    for series in report["series"]:
-        if series["error"] is not None:
-            continue
-        ours, theirs = series["curves"][test], series["curves"][anchor]
-        rates[series["name"]] = _bd(theirs, ours, metric, "mean").rate_percent
-        worst[series["name"]] = _bd(theirs, ours, metric, "min").quality
+    for series in report.compared:
+        ours, theirs = series.curves[test], series.curves[anchor]
+        rates[series.name] = _bd(theirs, ours, metric, "mean").rate_percent
+        worst[series.name] = _bd(theirs, ours, metric, "worst").quality
         times.append(
             statistics.median(
-                our["seconds"] / their["seconds"] for our, their in zip(ours, theirs, strict=True)
+                our.seconds / their.seconds for our, their in zip(ours, theirs, strict=True)
             )
         )
     return Pair(rates, worst, statistics.geometric_mean(times))
 
 
 def leave_one_out(
-    report: Report, tests: Sequence[str], anchor: str
+    report: ComparisonReport, tests: Sequence[str], anchor: str
 ) -> dict[str, tuple[str, float]]:
     """Return, for every series, the test that is best on the others, and its BD-rate on this one.
 
     Parameters
     ----------
-    report : dict
-        A report of two or more series.
+    report : ComparisonReport
+        Of two or more series.
     tests : sequence of str
         Names of the encoders to choose from, such as one per strength.
     anchor : str
@@ -99,14 +96,15 @@ def leave_one_out(
     return {name: (test, rates[test][name]) for name, test in best.items()}
 
 
-def _bd(
-    anchor: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], metric: str, which: str
-) -> BDResult:
-    return bjontegaard(*(_curve(points, metric, which) for points in (anchor, test)))
+def _bd(anchor: Curve, test: Curve, metric: str, which: str) -> BDResult:
+    return bjontegaard(*(_rate_quality(curve, metric, which) for curve in (anchor, test)))
 
 
-def _curve(points: Sequence[Mapping[str, Any]], metric: str, which: str) -> RateQuality:
+def _rate_quality(curve: Curve, metric: str, which: str) -> RateQuality:
+    """Return a curve of an index's mean or worst slice, turned so that larger is better."""
+    summaries = [point.quality[metric] for point in curve]
+    value = attrgetter(which)
     return RateQuality(
-        [point["kbps"] for point in points],
-        [point["quality"][metric][which] for point in points],
+        [point.kbps for point in curve],
+        [value(one) if one.higher_is_better else -value(one) for one in summaries],
     )

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from benchmark_pairs import compare_pair, leave_one_out
 
+from ssimrdo.codecs.base import Mode
+from ssimrdo.compare.results import ComparisonReport, plain
 from ssimrdo.html.text import MISSING, interval, metric_name, percent, signed
 
-Report = Mapping[str, Any]
-
-MODE_NAMES = {"qp": "constant QP", "crf": "CRF", "bitrate": "bit rate"}
+MODE_NAMES: Mapping[Mode, str] = {"qp": "constant QP", "crf": "CRF", "bitrate": "bit rate"}
 
 OTHER_METRICS = ("weighted_ssim", "psnr", "ms_ssim")
 
@@ -32,7 +31,7 @@ class PaperFigures:
         Bit rate saved.
     """
 
-    rate_percent: Mapping[str, float]
+    rate_percent: Mapping[Mode, float]
     mean_ssim: float
     kbps: float
 
@@ -46,7 +45,7 @@ class Target:
 
     Parameters
     ----------
-    mode : str
+    mode : {"crf", "qp", "bitrate"}
         Mode of the comparison.
     test : str
         Name of ours.
@@ -58,24 +57,24 @@ class Target:
         Largest encoding time as a multiple of the other's.
     """
 
-    mode: str
+    mode: Mode
     test: str
     anchors: tuple[str, ...]
     rate_percent: float
     time: float | None = None
 
 
-def target_table(reports: Sequence[Report], targets: Sequence[Target]) -> str:
+def target_table(reports: Sequence[ComparisonReport], targets: Sequence[Target]) -> str:
     """Return what was aimed at beside what was measured.
 
     Parameters
     ----------
-    reports : sequence of dict
+    reports : sequence of ComparisonReport
         One for each mode that a target names, with the encoders it names.
     targets : sequence of Target
         In the order of rows.
     """
-    by_mode = {report["mode"]: report for report in reports}
+    by_mode = {report.mode: report for report in reports}
     rows = []
     for number, target in enumerate(targets, start=1):
         report = by_mode[target.mode]
@@ -84,7 +83,7 @@ def target_table(reports: Sequence[Report], targets: Sequence[Target]) -> str:
         pair = pairs[anchor]
         weighted = compare_pair(report, target.test, anchor, metric="weighted_ssim")
         psnr = compare_pair(report, target.test, anchor, metric="psnr")
-        labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
+        labels = _labels(report)
         rows.append(
             (
                 str(number),
@@ -103,9 +102,11 @@ def target_table(reports: Sequence[Report], targets: Sequence[Target]) -> str:
     return _table([*heads, "aim", "time"], rows)
 
 
-def pair_table(report: Report, tests: Sequence[str], anchor: str, *, timed: bool = True) -> str:
+def pair_table(
+    report: ComparisonReport, tests: Sequence[str], anchor: str, *, timed: bool = True
+) -> str:
     """Return encoders of one report against another one of it, by series, and their times."""
-    labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
+    labels = _labels(report)
     pairs = {test: compare_pair(report, test, anchor) for test in tests}
     names = list(pairs[tests[0]].rates)
     rows = [
@@ -120,22 +121,22 @@ def pair_table(report: Report, tests: Sequence[str], anchor: str, *, timed: bool
     return _table(["encoder", *names, "mean", *(["time"] if timed else [])], rows)
 
 
-def leave_one_out_table(report: Report, tests: Sequence[str], anchor: str) -> str:
+def leave_one_out_table(report: ComparisonReport, tests: Sequence[str], anchor: str) -> str:
     """Return which test is best on all series but one, and what it gives on that one."""
-    labels = {encoder["name"]: encoder["label"] for encoder in report["encoders"]}
+    labels = _labels(report)
     chosen = leave_one_out(report, tests, anchor)
     rows = [(name, labels[test], percent(rate)) for name, (test, rate) in chosen.items()]
     mean = percent(fmean(rate for _, rate in chosen.values()))
     return _table(["left out", "best on the others", "BD-rate"], [*rows, ("mean", "", mean)])
 
 
-def bd_table(reports: Iterable[Report], encoders: Sequence[str] | None = None) -> str:
+def bd_table(reports: Iterable[ComparisonReport], encoders: Sequence[str] | None = None) -> str:
     """Return the BD-rates and encoding times of encoders, one row per mode and encoder.
 
     Parameters
     ----------
-    reports : iterable of dict
-        As :func:`ssimrdo.compare.record.build_report` makes them.
+    reports : iterable of ComparisonReport
+        One for each mode.
     encoders : sequence of str, optional
         Names of those to show; all by default.
     """
@@ -152,17 +153,17 @@ def bd_table(reports: Iterable[Report], encoders: Sequence[str] | None = None) -
     return _table(heads, [row for report in reports for row in _rows(report, encoders)])
 
 
-def paper_table(reports: Sequence[Report]) -> str:
+def paper_table(reports: Sequence[ComparisonReport]) -> str:
     """Return the paper's figures beside those of the first variant of ssimrdo in each report."""
     rates, ssims, differences = [], [], []
     for report in reports:
-        mode, name = report["mode"], _first_test(report)
-        summary, given = report["summary"][name]["ssim"], PAPER.rate_percent.get(mode)
-        points = (f"{ssim:.3f} at {point}" for point, ssim in mean_ssim(report, name))
-        rates.append(("BD-rate", mode, percent(given), percent(summary["mean"])))
+        mode, name = report.mode, _first_test(report)
+        summary, given = report.summary[name].deltas["ssim"], PAPER.rate_percent.get(mode)
+        points = (f"{ssim:.3f} at {plain(point)}" for point, ssim in mean_ssim(report, name))
+        rates.append(("BD-rate", mode, percent(given), percent(summary.rate_percent.mean)))
         ssims.append(("mean SSIM", mode, f"≥ {PAPER.mean_ssim:g}", ", ".join(points)))
-        kbps = summary["kbps"]["mean"]
-        differences.append(("bit rate at equal SSIM", mode, _kbps(PAPER.kbps), _kbps(kbps)))
+        kbps = _kbps(summary.kbps.mean)
+        differences.append(("bit rate at equal SSIM", mode, _kbps(PAPER.kbps), kbps))
     return _table(
         ["figure", "paper", "ssimrdo"],
         [
@@ -172,11 +173,11 @@ def paper_table(reports: Sequence[Report]) -> str:
     )
 
 
-def mean_ssim(report: Report, encoder: str) -> list[tuple[float, float]]:
+def mean_ssim(report: ComparisonReport, encoder: str) -> list[tuple[float, float]]:
     """Return every point of an encoder with its mean SSIM over slices, then over series."""
-    curves = [one["curves"][encoder] for one in report["series"] if one["error"] is None]
+    curves = [one.curves[encoder] for one in report.compared]
     return [
-        (same[0]["point"], fmean(point["quality"]["ssim"]["mean"] for point in same))
+        (same[0].point, fmean(point.quality["ssim"].mean for point in same))
         for same in zip(*curves, strict=True)
     ]
 
@@ -197,26 +198,39 @@ def replace_block(text: str, block: str, *, name: str) -> str:
     return f"{before}{start}\n{block.strip()}\n{end}{after}"
 
 
-def _rows(report: Report, shown: Sequence[str] | None) -> Iterable[Sequence[str]]:
-    for encoder in report["encoders"][1:]:
-        if shown is not None and encoder["name"] not in shown:
+def points_text(reports: Sequence[ComparisonReport]) -> str:
+    """Return the points of x264 in words, by mode, each once."""
+    points = {
+        MODE_NAMES[report.mode]: ", ".join(f"{plain(point)}" for point in report.reference.points)
+        for report in reports
+    }
+    return "; ".join(f"{mode} {text}" for mode, text in points.items())
+
+
+def _rows(report: ComparisonReport, shown: Sequence[str] | None) -> Iterable[Sequence[str]]:
+    for encoder in report.others:
+        if shown is not None and encoder.name not in shown:
             continue
-        summary = report["summary"][encoder["name"]]
-        ssim = summary["ssim"]
+        summary = report.summary[encoder.name]
+        ssim = summary.deltas["ssim"].rate_percent
         yield (
-            MODE_NAMES[report["mode"]],
-            encoder["label"],
-            percent(ssim["mean"]),
-            percent(ssim["median"]),
-            percent(ssim["worst"]),
-            interval(ssim["low"], ssim["high"]),
-            *(percent(summary[metric]["mean"]) for metric in OTHER_METRICS),
-            f"{1 / summary['speed']:.2f}\u202f×",
+            MODE_NAMES[report.mode],
+            encoder.label,
+            percent(ssim.mean),
+            percent(ssim.median),
+            percent(ssim.worst),
+            interval(ssim.low, ssim.high),
+            *(percent(summary.deltas[metric].rate_percent.mean) for metric in OTHER_METRICS),
+            f"{1 / summary.speed:.2f}\u202f×",
         )
 
 
-def _first_test(report: Report) -> str:
-    return next(str(one["name"]) for one in report["encoders"] if one["role"] == "test")
+def _labels(report: ComparisonReport) -> dict[str, str]:
+    return {encoder.name: encoder.label for encoder in report.encoders}
+
+
+def _first_test(report: ComparisonReport) -> str:
+    return next(encoder.name for encoder in report.encoders if encoder.role == "test")
 
 
 def _kbps(value: float | None) -> str:

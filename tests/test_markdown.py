@@ -1,31 +1,46 @@
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 
 import pytest
-from benchmark_tables import bd_table, mean_ssim, paper_table, replace_block
+from benchmark_tables import bd_table, mean_ssim, paper_table, points_text, replace_block
 from test_report import a_report
 
+from ssimrdo.compare.results import ComparisonReport, EncoderSummary, SeriesSpread
+from ssimrdo.record.result import SliceSummary
 
-def two_reports():
+
+def two_reports() -> list[ComparisonReport]:
     """The made-up report with all metrics, at CRF and at QP."""
     report = a_report("chest", "head")
-    report["encoders"] = [report["encoders"][index] for index in (1, 0, 2)]
-    for summary in report["summary"].values():
-        summary["ssim"]["kbps"] = {"mean": -123.4}
-        summary["weighted_ssim"] = summary["ms_ssim"] = dict(summary["ssim"], mean=1.26)
-    other = copy.deepcopy(report)
-    other["mode"] = "qp"
-    other["summary"]["ssim"]["ssim"].update(mean=None, low=None, kbps={"mean": None})
+    anchor, reference, ours = report.encoders
+    report = replace(
+        report,
+        encoders=(reference, anchor, ours),
+        summary={name: with_all_metrics(one) for name, one in report.summary.items()},
+    )
+    undefined = SeriesSpread(None, -10.0, -2.5, None, -8.0, 2, 0)
+    summary = report.summary["ssim"]
+    delta = replace(summary.deltas["ssim"], rate_percent=undefined, kbps=undefined)
+    summary = replace(summary, deltas={**summary.deltas, "ssim": delta})
+    other = replace(report, mode="qp", summary={**report.summary, "ssim": summary})
     return [report, other]
 
 
-def cells(table):
+def with_all_metrics(summary: EncoderSummary) -> EncoderSummary:
+    ssim = summary.deltas["ssim"]
+    ssim = replace(ssim, kbps=replace(ssim.kbps, mean=-123.4))
+    more = replace(ssim, rate_percent=replace(ssim.rate_percent, mean=1.26))
+    deltas = {**summary.deltas, "ssim": ssim, "weighted_ssim": more, "ms_ssim": more}
+    return replace(summary, deltas=deltas)
+
+
+def cells(table: str) -> list[list[str]]:
     text = table.replace("\u202f", " ").replace("\u2212", "-")
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
 
 
-def test_a_row_per_mode_and_encoder_but_the_reference():
+def test_a_row_per_mode_and_encoder_but_the_reference() -> None:
     heads, rule, *rows = cells(bd_table(two_reports()))
     assert heads[:2] == ["mode", "encoder"]
     assert set(rule) == {"---"}
@@ -52,7 +67,7 @@ def test_a_row_per_mode_and_encoder_but_the_reference():
     assert rows[3][2] == rows[3][5] == "–"
 
 
-def test_the_paper_beside_ours():
+def test_the_paper_beside_ours() -> None:
     _, _, *rows = cells(paper_table(two_reports()))
     assert rows == [
         ["BD-rate, CRF", "-4.8 %", "-10.0 %"],
@@ -66,16 +81,28 @@ def test_the_paper_beside_ours():
     ]
 
 
-def test_mean_ssim_is_over_the_series_that_did_not_fail():
+def test_mean_ssim_is_over_the_series_that_did_not_fail() -> None:
     report, _ = two_reports()
-    first, second = (one["curves"]["ssim"][0]["quality"]["ssim"] for one in report["series"])
-    first["mean"], second["mean"] = 0.9, 0.8
-    assert mean_ssim(report, "ssim")[0] == (18, pytest.approx(0.85))
-    report["series"][1]["error"] = "failed"
-    assert mean_ssim(report, "ssim")[0] == (18, 0.9)
+    series = []
+    for one, mean in zip(report.series, (0.9, 0.8), strict=True):
+        first, *rest = one.curves["ssim"]
+        first = replace(first, quality={**first.quality, "ssim": SliceSummary(mean, 0.7)})
+        series.append(replace(one, curves={**one.curves, "ssim": (first, *rest)}))
+    point, mean = mean_ssim(replace(report, series=tuple(series)), "ssim")[0]
+    assert point == 18
+    assert mean == pytest.approx(0.85)
+    series[1] = replace(series[1], error="failed")
+    assert mean_ssim(replace(report, series=tuple(series)), "ssim")[0] == (18, 0.9)
 
 
-def test_only_the_block_is_replaced():
+def test_points_are_said_once_per_mode() -> None:
+    report, other = two_reports()
+    assert points_text([report, other, report]) == (
+        "CRF 18, 23, 28, 33; constant QP 18, 23, 28, 33"
+    )
+
+
+def test_only_the_block_is_replaced() -> None:
     text = "a\n<!-- x:start -->\nold\n<!-- x:end -->\nb\n"
     new = replace_block(text, "new\n", name="x")
     assert new == "a\n<!-- x:start -->\nnew\n<!-- x:end -->\nb\n"
@@ -85,6 +112,6 @@ def test_only_the_block_is_replaced():
 @pytest.mark.parametrize(
     "text", ["", "<!-- x:start -->", "<!-- x:end --><!-- x:start -->", "<!-- x:start -->" * 2]
 )
-def test_without_its_comments_there_is_no_block(text):
+def test_without_its_comments_there_is_no_block(text: str) -> None:
     with pytest.raises(ValueError, match="needs one <!-- x:start -->"):
         replace_block(text, "new", name="x")

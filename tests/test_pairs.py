@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
 from benchmark_pairs import compare_pair, leave_one_out
 from benchmark_tables import Target, leave_one_out_table, pair_table, target_table
+from test_report import a_report, an_encoder
+
+from ssimrdo.compare.results import ComparisonReport, Curve, RatePoint, SeriesResult
+from ssimrdo.record.result import SliceSummary
 
 
-def plain(table):
+def plain(table: str) -> str:
     """The table with hyphens for minus signs and ordinary spaces."""
     return table.replace("\u202f", " ").replace("\u2212", "-")
 
@@ -16,35 +23,40 @@ SSIMS = (0.99, 0.97, 0.94, 0.9)
 KBPS = (4000.0, 2000.0, 1000.0, 500.0)
 
 
-def curve(rate_factor=1.0, seconds=1.0, worst=0.0):
-    return [
-        {
-            "point": point,
-            "kbps": kbps * rate_factor,
-            "seconds": seconds,
-            "quality": {
-                metric: {"mean": ssim, "min": ssim - 0.02 + worst}
-                for metric in ("ssim", "weighted_ssim", "psnr")
+def curve(rate_factor: float = 1.0, seconds: float = 1.0, worst: float = 0.0) -> Curve:
+    return tuple(
+        RatePoint(
+            point=point,
+            kbps=kbps * rate_factor,
+            bytes=0,
+            seconds=seconds,
+            quality={
+                **dict.fromkeys(
+                    ("ssim", "weighted_ssim", "psnr"), SliceSummary(ssim, ssim - 0.02 + worst)
+                ),
+                "loss": SliceSummary(1 - ssim, 1 - ssim + 0.02 - worst, higher_is_better=False),
             },
-        }
+            per_slice={},
+        )
         for point, kbps, ssim in zip((18, 23, 28, 33), KBPS, SSIMS, strict=True)
-    ]
+    )
 
 
-def report(**series):
+def report(**series: Mapping[str, Curve]) -> ComparisonReport:
     """A report with the curves of each series by encoder name."""
     names = list(next(iter(series.values())))
-    return {
-        "mode": "crf",
-        "encoders": [{"name": name, "label": f"the {name}"} for name in names],
-        "series": [
-            {"name": name, "error": None, "curves": curves} for name, curves in series.items()
-        ]
-        + [{"name": "broken", "error": "no slices", "curves": {}}],
-    }
+    return replace(
+        a_report(),
+        encoders=tuple(an_encoder(name, "anchor", f"the {name}") for name in names),
+        series=(
+            *(SeriesResult(name, curves=curves) for name, curves in series.items()),
+            SeriesResult("broken", error="no slices"),
+        ),
+        summary={},
+    )
 
 
-def test_a_constant_factor_in_rate_is_the_bd_rate():
+def test_a_constant_factor_in_rate_is_the_bd_rate() -> None:
     made = report(
         chest={"x264": curve(), "ours": curve(0.8, seconds=2)},
         head={"x264": curve(), "ours": curve(0.9, seconds=8)},
@@ -58,12 +70,19 @@ def test_a_constant_factor_in_rate_is_the_bd_rate():
     assert back.time == pytest.approx(1 / 4)
 
 
-def test_worst_slices_are_compared_at_equal_rate():
+def test_worst_slices_are_compared_at_equal_rate() -> None:
     made = report(chest={"x264": curve(), "ours": curve(worst=0.01)})
     assert compare_pair(made, "ours", "x264").worst_slice == {"chest": pytest.approx(0.01)}
 
 
-def test_what_is_left_out_does_not_take_part_in_the_choice():
+def test_where_lower_is_better_less_rate_for_the_same_loss_is_a_saving() -> None:
+    made = report(chest={"x264": curve(), "ours": curve(0.8, worst=0.01)})
+    pair = compare_pair(made, "ours", "x264", metric="loss")
+    assert pair.rates == {"chest": pytest.approx(-20)}
+    assert pair.worst_slice["chest"] > 0.01
+
+
+def test_what_is_left_out_does_not_take_part_in_the_choice() -> None:
     """Series a saves most with "low", b and c with "high"; each gets what the others like."""
     anchor = curve()
     made = report(
@@ -72,15 +91,19 @@ def test_what_is_left_out_does_not_take_part_in_the_choice():
         c={"x264": anchor, "low": curve(0.98), "high": curve(0.75)},
     )
     chosen = leave_one_out(made, ("low", "high"), "x264")
-    assert chosen["a"] == ("high", pytest.approx(-1))
     # Of a and c, low saves 30 and 2 %, high 1 and 25 %.
-    assert chosen["b"] == ("low", pytest.approx(-1))
     # Of a and b, low saves 30 and 1 %, high 1 and 20 %.
-    assert chosen["c"] == ("low", pytest.approx(-2))
+    assert {name: test for name, (test, _) in chosen.items()} == {
+        "a": "high",
+        "b": "low",
+        "c": "low",
+    }
+    rates = [rate for _, rate in chosen.values()]
+    assert rates == pytest.approx([-1, -1, -2])
     assert "| a | the high | -1.0" in plain(leave_one_out_table(made, ("low", "high"), "x264"))
 
 
-def test_of_several_presets_the_one_of_equal_time_counts():
+def test_of_several_presets_the_one_of_equal_time_counts() -> None:
     made = report(
         chest={
             "x264": curve(),
