@@ -40,6 +40,10 @@ class ConstantQuantizer:
     qp: int
     mode: ClassVar[Mode] = "qp"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.qp, bool) or not isinstance(self.qp, int):
+            raise InputError(f"{self.qp!r:.40} is no whole number", field="qp")
+
 
 @dataclass(frozen=True, slots=True)
 class MeanBitrate:
@@ -64,6 +68,18 @@ def point_of(rate: RateControl) -> float:
     if isinstance(rate, ConstantQuality):
         return rate.crf
     return rate.qp if isinstance(rate, ConstantQuantizer) else rate.kbps
+
+
+def check_number(value: Any, *, field: str) -> None:
+    """Check that a value is an int or a float.
+
+    Raises
+    ------
+    InputError
+        If it is not; the error is about ``field``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{value!r:.40} is no number", field=field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +121,8 @@ class QualityScale:
         InputError
             If it is not; the error is about ``field``.
         """
-        if self.whole and point != math.floor(point):
+        check_number(point, field=field)
+        if self.whole and not float(point).is_integer():
             raise InputError(f"{point} is no whole number", field=field)
         if self.lossless_below is not None and (point == 0 or 0 < point < self.lossless_below):
             raise InputError(
@@ -361,7 +378,7 @@ class UnsteeredCodec:
 
 def is_codec(thing: object) -> bool:
     """Tell whether something can be used as a codec; no property of it is asked for."""
-    return all(
+    return not isinstance(thing, type) and all(
         callable(getattr(thing, name, None))
         for name in ("check", "describe", "open", "options", "passes", "role", "scale")
     )

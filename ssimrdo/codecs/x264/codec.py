@@ -17,6 +17,7 @@ from ssimrdo.codecs.base import (
     RateControl,
     Steering,
     StreamSettings,
+    check_number,
 )
 from ssimrdo.codecs.roles import Role
 from ssimrdo.codecs.x264.choices import (
@@ -124,6 +125,9 @@ class X264:
                 raise InputError(
                     f"{value!r} is unknown", field=field, remedy=f"use one of {', '.join(choices)}"
                 )
+        if self.tune is not None and not isinstance(self.tune, str):
+            raise InputError(f"{self.tune!r:.40} is no text", field="tune")
+        check_number(self.strength, field="rdo_strength")
         if not 0 <= self.strength <= MAX_STRENGTH:
             raise InputError(
                 f"{self.strength} is out of range",

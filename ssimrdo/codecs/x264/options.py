@@ -85,14 +85,24 @@ def check_x264_params(params: Options) -> None:
     Raises
     ------
     InputError
-        If one is set by something else.
+        If they are no pairs of texts, or one is set by something else.
     """
+    if not isinstance(params, tuple) or not all(map(_is_pair, params)):
+        raise InputError(f"{params!r:.40} are no pairs of name and value", field=FIELD)
     for name, value in params:
         if "\0" in name + value:
             raise InputError(f"{name} has a NUL character", field=FIELD)
         owner = _SET_ELSEWHERE.get(spelled_out(name))
         if owner is not None:
             raise InputError(f"{name} is not set here", field=FIELD, remedy=f"it is set by {owner}")
+
+
+def _is_pair(param: object) -> bool:
+    return (
+        isinstance(param, tuple)
+        and len(param) == 2
+        and all(isinstance(text, str) for text in param)
+    )
 
 
 def check_keeps_aq_on(params: Options) -> None:
