@@ -2,15 +2,14 @@
 
 Parts: speed (ssimrdo encode, --rdo ssim over --rdo off), analysis (quantizer offsets per slice),
 ssim (against scikit-image), quality (evaluation of a slice over its encode with x264), memory
-(2,000 slices over 200), help (ssimrdo --help), saving (BD-rate at constant QP against x264) and
-floor (what --min-ssim saves against one CRF for all slices).
+(2,000 slices over 200), help (ssimrdo --help), saving (BD-rate against x264, both at QP 22, 27, 32
+and 37) and floor (what --min-ssim saves against one CRF for all slices).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import platform
 import shlex
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -30,12 +29,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SSIMRDO = Path(sys.executable).with_name("ssimrdo")
-PARTS = ("speed", "analysis", "ssim", "quality", "memory", "help", "saving", "floor")
 # The search of stock x264, so that the offsets alone are measured.
 OFFSETS_ALONE = ("--rdo", "ssim", "--preset", "medium")
+X264_ALONE = ("--rdo", "off", "--preset", "medium")
 FLOOR = 0.95
 QPS = (22, 27, 32, 37)
-WIDE_QPS = (12, 17, *QPS, 42)
+INDICES = {"ssim": "mean SSIM", "weighted_ssim": "mean weighted SSIM"}
 MEMORY_SIDE = 256
 MEMORY_SLICES = (200, 2000)
 THREAD_LIMITS = dict.fromkeys(
@@ -87,7 +86,51 @@ class Run:
     seconds: float
     cpu_seconds: float
     peak_mb: float
-    result: dict[str, Any]
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What ``bench_kernels.py`` measures: processor time per slice in milliseconds.
+
+    Parameters
+    ----------
+    slices : int
+        Slices that were measured.
+    size : str
+        Columns and rows of a slice.
+    largest_difference : float
+        Between our SSIM of a slice and scikit-image's.
+    analysis_ms, ssim_ms, reference_ms : float
+        Quantizer offsets, our SSIM, scikit-image's.
+    quality_ms, x264_ms : float
+        Every index that an encode measures; the encode with x264.
+    """
+
+    slices: int
+    size: str
+    largest_difference: float
+    analysis_ms: float
+    ssim_ms: float
+    reference_ms: float
+    quality_ms: float
+    x264_ms: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Bit rates of some encodes, and their mean qualities by index."""
+
+    kbps: tuple[float, ...]
+    quality: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Curve:
+        """Return the curve of encodes of one series."""
+        means = {
+            index: tuple(float(run.result[index]["mean"]) for run in runs) for index in INDICES
+        }
+        return cls(tuple(float(run.result["kbps"]) for run in runs), means)
 
 
 class Bench:
@@ -97,7 +140,7 @@ class Bench:
         self.series = series
         self.folder = folder
         self.quick = quick
-        self.curves: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
+        self.curves: dict[str, tuple[Curve, Curve]] = {}
 
     def encode(self, series: Path, *options: str) -> Run:
         """Run ``ssimrdo encode`` on a series; its output is ``self.video``."""
@@ -123,8 +166,8 @@ class Bench:
         return self.folder / "bench.mp4"
 
     @cached_property
-    def kernels(self) -> dict[str, Any]:
-        """What ``bench_kernels.py`` measured on 512x512 slices."""
+    def kernels(self) -> tuple[str, Kernels]:
+        """Name of a series of 512x512 slices, and what ``bench_kernels.py`` measured on it."""
         for series in (*self.series, ROOT / "data" / "phantom"):
             result = self.encode(series).result
             if (result["width"], result["height"]) == (512, 512):
@@ -138,8 +181,7 @@ class Bench:
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, env={**os.environ, **THREAD_LIMITS}
         )
-        measured = json.loads(done.stdout)
-        return {**measured, "slices": f"{measured['slices']} slices of {series.name}"}
+        return series.name, Kernels(**json.loads(done.stdout))
 
 
 def note(message: str) -> None:
@@ -165,7 +207,7 @@ def speed(bench: Bench) -> Iterator[Line]:
         frames = bench.encode(series).result["frames"]  # and loads files and kernels once
         pairs = in_turns(
             3 if bench.quick else 5,
-            partial(bench.encode, series, "--rdo", "off"),
+            partial(bench.encode, series, *X264_ALONE),
             partial(bench.encode, series, *OFFSETS_ALONE),
         )
         off, ssim = medians(pairs, "seconds")
@@ -178,26 +220,26 @@ def speed(bench: Bench) -> Iterator[Line]:
 
 def analysis(bench: Bench) -> Iterator[Line]:
     """Analysis time per slice."""
-    found = bench.kernels
-    what = f"CPU time of quantizer_offsets per {found['size']} slice, {found['slices']}"
-    yield Line(what, found["analysis_ms"], "ms", target=1)
+    name, found = bench.kernels
+    what = f"CPU time of the analysis per {found.size} slice, {found.slices} slices of {name}"
+    yield Line(what, found.analysis_ms, "ms", target=1)
 
 
 def ssim(bench: Bench) -> Iterator[Line]:
     """Speed and agreement of SSIM against scikit-image."""
-    found = bench.kernels
-    ours, theirs = found["ssim_ms"], found["reference_ms"]
-    what = f"CPU time, {found['size']}: skimage {theirs:.1f} ms over ssimrdo.metrics {ours:.2f} ms"
+    name, found = bench.kernels
+    ours, theirs = found.ssim_ms, found.reference_ms
+    what = f"CPU time, {found.size}: skimage {theirs:.1f} ms over ssimrdo.metrics {ours:.2f} ms"
     yield Line(what, theirs / ours, target=30, at_least=True)
-    what = f"largest SSIM difference, {found['slices']}"
-    yield Line(what, found["largest_difference"], target=1e-5)
+    what = f"largest SSIM difference, {found.slices} slices of {name}"
+    yield Line(what, found.largest_difference, target=1e-5)
 
 
 def quality(bench: Bench) -> Iterator[Line]:
     """Time of the evaluation of a slice over that of its encode with x264."""
-    found = bench.kernels
-    ours, x264 = found["quality_ms"], found["x264_ms"]
-    what = f"CPU time, {found['size']}: SSIM, weighted, PSNR {ours:.2f} ms over x264 {x264:.1f} ms"
+    _, found = bench.kernels
+    ours, x264 = found.quality_ms, found.x264_ms
+    what = f"CPU time, {found.size}: SSIM, weighted, PSNR {ours:.2f} ms over x264 {x264:.1f} ms"
     yield Line(what, ours / x264, target=1)
 
 
@@ -228,7 +270,7 @@ def replicate_phantom(phantom: Path, folder: Path, slices: int) -> None:
     import pydicom
     from pydicom.uid import generate_uid
 
-    command = [SSIMRDO, "phantom", str(phantom), "--slices", "20", "--size", str(MEMORY_SIDE)]
+    command = [str(SSIMRDO), "phantom", str(phantom), "--slices", "20", "--size", str(MEMORY_SIDE)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     sources = [pydicom.dcmread(path) for path in sorted(phantom.glob("*.dcm"))]
     cycle = sources + sources[-2:0:-1]
@@ -257,28 +299,22 @@ def help_time(bench: Bench) -> Iterator[Line]:
 
 
 def saving(bench: Bench) -> Iterator[Line]:
-    """BD-rate at constant QP against x264 at constant QP.
-
-    At one QP ssimrdo takes other bits at another SSIM, so the curves overlap in part; with more
-    QPs on its curve the figure rests on all of x264's.
-    """
-    ranges = {"same QPs": QPS, f"ours {WIDE_QPS[0]} to {WIDE_QPS[-1]}": WIDE_QPS}
-    found: dict[tuple[str, str], list[float]] = {}
+    """BD-rate of the offsets alone against x264, both at QP 22, 27, 32, 37, over all slices."""
+    found: dict[str, list[float]] = {index: [] for index in INDICES}
     for series in bench.series:
         note(f"saving: {series.name}")
-        stock = {qp: bench.encode(series, "--rdo", "off", "--qp", str(qp)).result for qp in QPS}
-        ours = {qp: bench.encode(series, *OFFSETS_ALONE, "--qp", str(qp)).result for qp in WIDE_QPS}
-        bench.curves[series.name] = (list(stock.values()), list(ours.values()))
-        for name, qps in ranges.items():
-            for metric in ("ssim", "weighted_ssim"):
-                test = [ours[qp] for qp in qps]
-                value, overlap = compare(list(stock.values()), test, metric)
-                found.setdefault((name, metric), []).append(value)
-                what = f"BD-rate, {name}, mean {metric}, {series.name}, {overlap:.0%} overlap"
-                yield Line(what, value, "%")
+        stock, ours = (
+            Curve.of([bench.encode(series, *options, "--qp", str(qp)) for qp in QPS])
+            for options in (X264_ALONE, OFFSETS_ALONE)
+        )
+        bench.curves[series.name] = stock, ours
+        for index, name in INDICES.items():
+            value, overlap = compare(stock, ours, index)
+            found[index].append(value)
+            yield Line(f"{name}, {series.name}, curves overlap by {overlap:.0%}", value, "%")
     if len(bench.series) > 1:
-        for (name, metric), values in found.items():
-            yield Line(f"BD-rate, {name}, mean {metric}, average", fmean(values), "%")
+        for index, name in INDICES.items():
+            yield Line(f"{name}, mean over the series", fmean(found[index]), "%")
 
 
 def floor(bench: Bench) -> Iterator[Line]:
@@ -297,22 +333,14 @@ def floor(bench: Bench) -> Iterator[Line]:
         yield Line(encodes, run.seconds / plain.seconds)
 
 
-def compare(
-    anchor: list[dict[str, Any]], test: list[dict[str, Any]], metric: str
-) -> tuple[float, float]:
-    """Return the BD-rate in percent and the share of the anchor's qualities that it rests on."""
-    from ssimrdo.bd import bd_rate
+def compare(anchor: Curve, test: Curve, index: str) -> tuple[float, float]:
+    """Return the BD-rate in percent, and what share of the qualities reached both curves reach."""
+    from ssimrdo.bd import RateQuality, bjontegaard
 
-    rates, qualities = rate_quality(anchor, metric)
-    test_rates, test_qualities = rate_quality(test, metric)
-    low, high = max(min(qualities), min(test_qualities)), min(max(qualities), max(test_qualities))
-    overlap = max(high - low, 0) / (max(qualities) - min(qualities))
-    return bd_rate(rates, qualities, test_rates, test_qualities), overlap
-
-
-def rate_quality(results: list[dict[str, Any]], metric: str) -> tuple[list[float], list[float]]:
-    """Return the bit rates and the mean qualities of some encodes."""
-    return [r["kbps"] for r in results], [r[metric]["mean"] for r in results]
+    found = bjontegaard(
+        RateQuality(anchor.kbps, anchor.quality[index]), RateQuality(test.kbps, test.quality[index])
+    )
+    return found.rate_percent, found.overlap_quality
 
 
 def draw(bench: Bench, path: Path) -> None:
@@ -327,15 +355,15 @@ def draw(bench: Bench, path: Path) -> None:
     figure, axes = plt.subplots(1, panels, figsize=(3.2 * panels, 3), squeeze=False)
     for axis, (name, curves) in zip(axes[0], bench.curves.items(), strict=True):
         styles = (("x264 --qp", "s--", "#8a8f98"), ("ssimrdo --qp", "o-", "#0b6e99"))
-        for results, (label, style, colour) in zip(curves, styles, strict=True):
-            rates, qualities = rate_quality(results, "ssim")
-            axis.plot(rates, qualities, style, color=colour, label=label, markersize=4)
+        for curve, (label, style, colour) in zip(curves, styles, strict=True):
+            points = curve.kbps, curve.quality["ssim"]
+            axis.plot(*points, style, color=colour, label=label, markersize=4)
         saved = compare(*curves, "ssim")[0]
         axis.set(title=f"{name}: {saved:+.1f} % bit rate", xlabel="kbit/s", xscale="log")
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:.0f}"))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
-        axis.set_ylim(bottom=min(rate_quality(curves[0], "ssim")[1]) - 0.01)
+        axis.set_ylim(bottom=min(curves[0].quality["ssim"]) - 0.01)
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("mean SSIM")
@@ -358,7 +386,8 @@ MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
 
 def header() -> str:
     """Return where, when and with what the figures were measured."""
-    from ssimrdo.codecs.x264 import x264_build
+    from ssimrdo.codecs.x264.encoder import x264_build
+    from ssimrdo.machine import cores, processor
 
     packages = ("ssimrdo", "numpy", "numba", "scikit-image", "av")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -367,19 +396,10 @@ def header() -> str:
         [
             f"command   scripts/bench_encode {shlex.join(sys.argv[1:])}".rstrip(),
             f"date      {datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
-            f"CPU       {cpu_model()}, {len(os.sched_getaffinity(0))} cores; load before: {load}",
+            f"CPU       {processor()}, {cores()} cores; load before: {load}",
             f"versions  Python {platform.python_version()}, {versions}, x264 {x264_build()}",
         ]
     )
-
-
-def cpu_model() -> str:
-    """Return the processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()
 
 
 def default_series() -> list[Path]:
@@ -394,8 +414,8 @@ def parts(text: str) -> list[str]:
     """Read the value of ``--only``."""
     names = text.split(",")
     for name in names:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}")
+        if name not in MEASURE:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(MEASURE)}")
     return names
 
 
@@ -415,7 +435,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--figure", type=Path, metavar="SVG", help="draw the saving part's curves")
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    parser.add_argument("--only", type=parts, default=PARTS, metavar="PART,...", help="some parts")
+    every = list(MEASURE)
+    parser.add_argument("--only", type=parts, default=every, metavar="PART,...", help="some parts")
     return parser.parse_args()
 
 
@@ -424,15 +445,15 @@ def print_table(bench: Bench, names: list[str]) -> None:
     layout = "{:<76}  {:>9}  {:>9}  {}"
     print(layout.format("measured", "value", "target", "").rstrip(), flush=True)
     for name in names:
-        for line in MEASURE[name](bench):
+        measure = MEASURE[name]
+        print(f"{name}: {measure.__doc__}", flush=True)
+        for line in measure(bench):
             print(layout.format(*line.columns()).rstrip(), flush=True)
 
 
 def main() -> int:
     """Measure and print; return 0 once all is measured, whether targets are met or not."""
     options = parse_arguments()
-    # Its warnings are about curves that overlap in part, which the table shows.
-    logging.getLogger("ssimrdo").setLevel(logging.ERROR)
     print(header(), end="\n\n", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="ssimrdo-bench."))
     try:

@@ -9,26 +9,30 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import deque
 from collections.abc import Callable
-from fractions import Fraction
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from bench_encode import Kernels
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from ssimrdo import EncodeSettings
-from ssimrdo.codecs.x264 import Encoder
-from ssimrdo.codecs.x264.parameters import encoder_parameters
-from ssimrdo.dicom import open_series
-from ssimrdo.dicom.grey import Window
+from ssimrdo import metrics
+from ssimrdo.codecs.base import ConstantQuality, Steering
+from ssimrdo.codecs.roles import Role
+from ssimrdo.codecs.x264.codec import X264
+from ssimrdo.codecs.x264.steering import quantizer_offsets
+from ssimrdo.dicom import Window, open_series
 from ssimrdo.dicom.luma import load_luma
-from ssimrdo.metrics import slice_quality, ssim
-from ssimrdo.objective import quantizer_offsets
-from ssimrdo.video import decoded_luma
+from ssimrdo.encoding.passes import PassSettings, stream_settings
+from ssimrdo.frames import FrameFormat
+from ssimrdo.metrics import FramePair, ssim
+from ssimrdo.objective import SSIM
+from ssimrdo.video.decode import decoded_luma
 
 Luma = NDArray[Any]
 
@@ -61,11 +65,10 @@ def slice_pairs(
 
 def reference_ssim(x: Luma, y: Luma) -> float:
     """Return mean SSIM as scikit-image has it, with the window of the SSIM paper."""
-    return float(
-        structural_similarity(
-            x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
-        )
+    value = structural_similarity(  # type: ignore[no-untyped-call]
+        x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
+    return float(value)
 
 
 def seconds(function: Callable[..., object], *arguments: object) -> float:
@@ -79,61 +82,61 @@ def seconds(function: Callable[..., object], *arguments: object) -> float:
     return time.process_time() - started
 
 
-def measure(pairs: list[tuple[Luma, Luma]], repeats: int) -> dict[str, Any]:
-    """Return median milliseconds per slice; the two SSIMs are called in turns."""
-    x, _ = pairs[0]
-    # These calls also load the kernels.
-    analyse = partial(quantizer_offsets, frame_type="P")
-    analyse(x)
-    differences = [abs(ssim(x, y) - reference_ssim(x, y)) for x, y in pairs]
-    analysis = [seconds(analyse, x) for _ in range(repeats) for x, _ in pairs]
-    compared = [
-        (seconds(ssim, x, y), seconds(reference_ssim, x, y))
-        for _ in range(repeats)
-        for x, y in pairs
-    ]
-    ours, reference = zip(*compared, strict=True)
-    rows, columns = x.shape
-    return {
-        "slices": len(pairs),
-        "size": f"{columns}x{rows}",
-        "largest_difference": max(differences),
-        "analysis_ms": 1000 * median(analysis),
-        "ssim_ms": 1000 * median(ours),
-        "reference_ms": 1000 * median(reference),
-    }
+def analyse(luma: Luma) -> None:
+    """Do what an encode does to know the quantizer offsets of a slice."""
+    frame_format = FrameFormat(*luma.shape)
+    steering = Steering(SSIM.lagrange_ratio(luma, frame_format), Role.FORWARD)
+    quantizer_offsets(luma, steering, data_range=frame_format.peak)
 
 
 def encode(sources: list[Luma]) -> None:
     """Encode slices with stock x264, at CRF 23 and preset medium, on one thread."""
-    rows, columns = sources[0].shape
-    parameters = encoder_parameters(
-        EncodeSettings(rdo="off", threads=1),
-        width=columns,
-        height=rows,
-        sample_aspect_ratio=Fraction(1),
-        raw_stream=True,
-    )
-    with Encoder(parameters) as encoder:
-        for number, luma in enumerate(sources):
-            encoder.encode(luma, None, pts=number)
-        for _ in encoder.flush():
-            pass
+    settings = PassSettings(X264(preset="medium"), ConstantQuality(23), threads=1)
+    stream = stream_settings(FrameFormat(*sources[0].shape), settings, settings.codec.syntax)
+    with settings.codec.open(stream) as session:
+        for index, luma in enumerate(sources):
+            deque(session.encode(stream.format.pad(luma), Steering(), index), maxlen=0)
+        deque(session.flush(), maxlen=0)
 
 
 def evaluate(pairs: list[tuple[Luma, Luma]]) -> None:
-    """Measure slices with all metrics but MS-SSIM."""
+    """Measure slices with the indices that every encode measures."""
+    everyday = [metrics.get(name) for name in metrics.names() if metrics.get(name).everyday]
     for x, y in pairs:
-        slice_quality(x, y, bit_depth=8)
+        metrics.measure(FramePair(x, y, FrameFormat(*x.shape)), everyday)
 
 
-def measure_quality(pairs: list[tuple[Luma, Luma]], repeats: int) -> dict[str, float]:
-    """Return milliseconds per slice of evaluation and of x264, medians of turns."""
-    sources = [x for x, _ in pairs]
-    evaluate(pairs[:1])
-    times = [(seconds(evaluate, pairs), seconds(encode, sources)) for _ in range(repeats)]
-    ours, x264 = (1000 * median(column) / len(pairs) for column in zip(*times, strict=True))
-    return {"quality_ms": ours, "x264_ms": x264}
+def measure(
+    spread: list[tuple[Luma, Luma]], successive: list[tuple[Luma, Luma]], repeats: int
+) -> Kernels:
+    """Return medians of milliseconds per slice; what is compared is called in turns."""
+    x, _ = spread[0]
+    # These calls also load the kernels.
+    analyse(x)
+    differences = [abs(ssim(x, y) - reference_ssim(x, y)) for x, y in spread]
+    evaluate(successive[:1])
+    analysis = [seconds(analyse, x) for _ in range(repeats) for x, _ in spread]
+    ssims = [
+        (seconds(ssim, x, y), seconds(reference_ssim, x, y))
+        for _ in range(repeats)
+        for x, y in spread
+    ]
+    # x264 predicts a slice from the ones beside it.
+    sources = [x for x, _ in successive]
+    whole = [(seconds(evaluate, successive), seconds(encode, sources)) for _ in range(repeats)]
+    ours, reference = (1000 * median(column) for column in zip(*ssims, strict=True))
+    quality, x264 = (1000 * median(column) / len(sources) for column in zip(*whole, strict=True))
+    rows, columns = x.shape
+    return Kernels(
+        slices=len(spread),
+        size=f"{columns}x{rows}",
+        largest_difference=max(differences),
+        analysis_ms=1000 * median(analysis),
+        ssim_ms=ours,
+        reference_ms=reference,
+        quality_ms=quality,
+        x264_ms=x264,
+    )
 
 
 def main() -> None:
@@ -146,10 +149,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     what = (options.series, options.video, Window(*options.window), options.slices)
-    measured = measure(slice_pairs(*what, pick), options.repeats)
-    # x264 predicts a slice from the ones beside it.
-    measured |= measure_quality(slice_pairs(*what, neighbours), options.repeats)
-    print(json.dumps(measured))
+    measured = measure(slice_pairs(*what, pick), slice_pairs(*what, neighbours), options.repeats)
+    print(json.dumps(asdict(measured)))
 
 
 if __name__ == "__main__":

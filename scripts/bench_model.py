@@ -561,12 +561,13 @@ def about(found: Sequence[Measured], slices: int, command: str) -> str:
         f"{series} ({', '.join(window for _, window in of_series)})"
         for series, of_series in groupby(pairs, key=lambda pair: pair[0])
     )
+    made = f"{datetime.now().astimezone():%Y-%m-%d} by `{command}`"
     text = (
-        f"Made on {datetime.now().astimezone():%Y-%m-%d} by `{command}` on {cores()} cores of "
-        f"{processor()}. {slices} slices from the middle of each series, in the header's own "
-        f"window and in those of {', '.join(WINDOWS)} that leave at least "
-        f"{_percent(LEAST_INSIDE)} of the samples unclipped: {windows}. Constant QP "
-        f"{', '.join(map(str, QPS))}, `--preset {PRESET}`, pooled over these clips; “a → b” is QP {QPS[0]} and QP {QPS[-1]}."
+        f"Made on {made} on {cores()} cores of {processor()}. {slices} slices from the middle of "
+        "each series, in the header's own window and in those of "
+        f"{', '.join(WINDOWS)} that leave at least {_percent(LEAST_INSIDE)} of the samples "
+        f"unclipped: {windows}. Constant QP {', '.join(map(str, QPS))}, `--preset {PRESET}`, "
+        f"pooled over these clips; “a → b” is QP {QPS[0]} and QP {QPS[-1]}."
     )
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
