@@ -13,29 +13,34 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
+from typing import Final
 
-import ssimrdo
-from ssimrdo.compare.measure import METRICS, Qualities
+from ssimrdo.compare.measure import Qualities
 from ssimrdo.errors import InputError
+from ssimrdo.files import temporary_for, write_whole
 
-VARIABLE = "SSIMRDO_CACHE_DIR"
+VARIABLE: Final = "SSIMRDO_CACHE_DIR"
 """Environment variable that names the folder."""
 
-DEFAULT_LIMIT_BYTES = 5_000_000_000
+DEFAULT_LIMIT_BYTES: Final = 5_000_000_000
+
+ABANDONED_SECONDS: Final = 86_400.0
+"""Age at which an unfinished file is one of a run that was killed."""
 
 _KEY = re.compile("[0-9a-f]{64}")
-_PARTIAL = ".partial-"
-_ABANDONED_SECONDS = 86_400.0
+_WORKING = "encode.mkv"
+_UNFINISHED = re.compile(rf"\.({re.escape(_WORKING)}|[0-9a-f]{{40}})\.[0-9a-f]{{16}}\.partial")
+"""Names that :func:`ssimrdo.files.temporary_for` gives to what becomes part of an entry."""
+
+_REMEDY = "use {cache_dir} or {no_cache}"
 
 
 @dataclass(frozen=True)
@@ -45,26 +50,38 @@ class Measurement:
     Parameters
     ----------
     bytes : int
-        Payload: all packets, without the container.
+        Payload, see :mod:`ssimrdo.compare.payload`.
     seconds : float
         Wall time of the encode.
     alone : bool
         Whether no other encode or measurement ran meanwhile.
     run : str
         Which comparison encoded it; what a machine does besides differs from one to the next.
-    per_slice : dict
-        Quality of every slice, by metric.
+    per_slice : mapping
+        Quality of every slice, by index.
+    measured_by : mapping of str to str
+        Digest of the code behind each of these.
     """
 
     bytes: int
     seconds: float
     alone: bool
     run: str
-    per_slice: Qualities
+    per_slice: Qualities = field(default_factory=dict)
+    measured_by: Mapping[str, str] = field(default_factory=dict)
 
     def kbps(self, fps: Fraction, slices: int) -> float:
         """Return the bit rate in kbit/s."""
         return float(self.bytes * 8 * fps / slices / 1000)
+
+    def with_values(self, per_slice: Qualities, digests: Mapping[str, str]) -> Measurement:
+        """Return the measurement with values of some indices in place of any that it has."""
+        digests = {name: digests[name] for name in per_slice}
+        return dataclasses.replace(
+            self,
+            per_slice={**self.per_slice, **per_slice},
+            measured_by={**self.measured_by, **digests},
+        )
 
 
 def default_folder() -> Path:
@@ -90,29 +107,16 @@ def make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: no cache can be kept here: {error.strerror}: use --cache-dir or --no-cache"
+            f"{folder}: no cache can be kept here: {error.strerror}", remedy=_REMEDY
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: cannot write to this cache: use --cache-dir or --no-cache")
+        raise InputError(f"{folder}: cannot write to this cache", remedy=_REMEDY)
     return folder.absolute()
 
 
 def key_of(*parts: object) -> str:
     """Return a key that changes with any of the parts."""
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
-
-
-@cache
-def code_digest(*names: str) -> str:
-    """Return a hash of modules and folders of this package, for what changes with the code."""
-    package = Path(ssimrdo.__file__).parent
-    digest = hashlib.sha256()
-    for name in names:
-        path = package / name
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.suffix in (".py", ".so"):
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def payload_path(folder: Path, key: str) -> Path:
@@ -126,30 +130,30 @@ def load(folder: Path, key: str) -> Measurement | None:
         record = json.loads(_record_path(folder, key).read_text())
         if record.pop("crc32") != _checksum(payload_path(folder, key)):
             return None
-        per_slice = {name: tuple(record["per_slice"][name]) for name in METRICS}
+        per_slice = {name: tuple(values) for name, values in record["per_slice"].items()}
+        measurement = Measurement(**{**record, "per_slice": per_slice})
         _record_path(folder, key).touch()
-        return Measurement(**{**record, "per_slice": per_slice})
+        return measurement
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def store(folder: Path, key: str, payload: Path, measurement: Measurement) -> None:
-    """Move an encode into the cache and write its measurement.
+    """Put an encode into the cache, or what was measured of one that is there.
 
     Parameters
     ----------
     folder, key
         Where.
     payload : Path
-        A file that :func:`working_file` gave for the same folder.
+        A file that :func:`working_file` gave for the same folder, which is moved, or the entry's
+        own.
     measurement : Measurement
         What was measured of it.
     """
     record = {**dataclasses.asdict(measurement), "crc32": _checksum(payload)}
-    with working_file(folder) as temporary:
-        temporary.write_text(json.dumps(record))
-        payload.replace(payload_path(folder, key))
-        temporary.replace(_record_path(folder, key))
+    payload.replace(payload_path(folder, key))
+    write_whole(_record_path(folder, key), json.dumps(record).encode(), overwrite=True)
 
 
 def trim(folder: Path, limit_bytes: int) -> None:
@@ -174,7 +178,7 @@ def trim(folder: Path, limit_bytes: int) -> None:
         # The user may have chosen a folder with other files in it.
         if _KEY.fullmatch(path.stem) and path.suffix in (".json", ".mkv"):
             entries[path.stem].append(path)
-        elif path.name.startswith(_PARTIAL) and _used(path) < time.time() - _ABANDONED_SECONDS:
+        elif _UNFINISHED.fullmatch(path.name) and _used(path) < time.time() - ABANDONED_SECONDS:
             path.unlink(missing_ok=True)
     kept = 0
     for files in sorted(entries.values(), key=lambda files: max(map(_used, files)), reverse=True):
@@ -184,6 +188,17 @@ def trim(folder: Path, limit_bytes: int) -> None:
                 path.unlink(missing_ok=True)
 
 
+@contextmanager
+def working_file(folder: Path) -> Iterator[Path]:
+    """Yield a name for a new file in the cache's folder; what is there goes unless it is moved."""
+    # Named before it is made, so that no signal finds a file that nobody removes.
+    path = temporary_for(folder / _WORKING)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def _used(path: Path) -> float:
     # Others may trim the folder at the same time.
     return path.stat().st_mtime if path.exists() else 0.0
@@ -191,17 +206,6 @@ def _used(path: Path) -> float:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-@contextmanager
-def working_file(folder: Path) -> Iterator[Path]:
-    """Yield a name for a new file in the cache's folder; what is there goes unless it is moved."""
-    # Named before it is made, so that no signal finds a file that nobody removes.
-    path = folder / f"{_PARTIAL}{secrets.token_hex(8)}.mkv"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _record_path(folder: Path, key: str) -> Path:

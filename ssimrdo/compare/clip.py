@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.dicom import SliceHeader, Window, open_series
-from ssimrdo.dicom.luma import check_size, choose_window, even, luma_frames, pad_to_even
-from ssimrdo.errors import BadSliceError, EncoderError, InputError
+from ssimrdo.dicom import Window
+from ssimrdo.encoding.source import open_source
+from ssimrdo.frames import FrameFormat, FrameSource
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipFacts:
     """What a report says of a clip.
 
     Parameters
     ----------
-    slices, rows, columns : int
-        Number and size of the slices.
-    fps : Fraction
-        Slices per second.
+    slices : int
+        How many there are.
+    format : FrameFormat
+        Of the slices.
     window : Window
         Window the luma was made with.
     left_out : int
-        Files of the folder that are not in it.
+        Files of the folder that are not in it: other modalities, duplicates, damaged ones.
     """
 
     slices: int
-    rows: int
-    columns: int
-    fps: Fraction
+    format: FrameFormat
     window: Window
     left_out: int
 
@@ -51,59 +47,33 @@ class Clip:
     ----------
     name : str
         What the comparison calls the series.
-    samples : memmap of shape (slices, even rows, even columns), uint8 or uint16
-        What encoders get: the slices, with an odd last row or column repeated.
-    rows, columns : int
-        Size of a slice; quality is measured on these.
-    bit_depth : int
-        8 or 10.
-    fps : Fraction
-        Slices per second.
-    window : Window
-        Window the luma was made with.
+    samples : memmap of shape (slices, rows, columns), uint8 or uint16
+        The slices.
+    facts : ClipFacts
+        What is left to say of the clip when its samples are gone.
     digest : str
-        Hash of the samples and their shape.
-    left_out : int
-        Files of the folder that are not in it: other modalities, duplicates, damaged ones.
-    cancelled : threading.Event
-        Set to end encodes that other threads have begun.
+        Hash of the samples and their shape: what was made of the DICOM files, however.
     """
 
     name: str
     samples: NDArray[Any]
-    rows: int
-    columns: int
-    bit_depth: int
-    fps: Fraction
-    window: Window
+    facts: ClipFacts
     digest: str
-    left_out: int = 0
-    cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
-
-    def luma(self) -> Iterator[NDArray[Any]]:
-        """Yield what encoders get, frame by frame.
-
-        Raises
-        ------
-        EncoderError
-            If the clip is cancelled.
-        """
-        for samples in self.samples:
-            if self.cancelled.is_set():
-                raise EncoderError("cancelled")
-            yield samples
 
     @property
-    def frames(self) -> NDArray[Any]:
-        """The slices in their own size, as a view of the file."""
-        return self.samples[:, : self.rows, : self.columns]
+    def format(self) -> FrameFormat:
+        """Format of the slices."""
+        return self.facts.format
 
-    @property
-    def facts(self) -> ClipFacts:
-        """What is left to say of the clip when its samples are gone."""
-        return ClipFacts(
-            len(self.samples), self.rows, self.columns, self.fps, self.window, self.left_out
-        )
+    def source(self, most: int | None = None) -> FrameSource:
+        """Return the slices, or the first of them, for the loop that encodes."""
+        samples = self.samples[:most]
+
+        def frames() -> Iterator[NDArray[Any]]:
+            for frame in samples:
+                yield np.asarray(frame)
+
+        return FrameSource(self.format, len(samples), frames)
 
 
 def load_clip(
@@ -128,16 +98,8 @@ def load_clip(
         What to call it.
     raw : Path
         File to write; it must stay as long as the clip is used.
-    window : Window, optional
-        Window; the header's own when None.
-    bit_depth, fps
-        As in :class:`Clip`.
-    limit : int, optional
-        Take only so many slices, from the first on.
-    series_uid : str, optional
-        Series Instance UID, where the folder holds several CT series.
-    skip_bad : bool
-        Leave out files that cannot be used instead of refusing the series.
+    window, bit_depth, fps, limit, series_uid, skip_bad
+        As :func:`ssimrdo.encoding.source.open_source`.
 
     Raises
     ------
@@ -146,42 +108,33 @@ def load_clip(
     OSError
         If the raw file cannot be written.
     """
-    series, skipped = open_series(path, series_uid=series_uid, skip_bad=skip_bad)
-    bad: list[str] = []
-
-    def note_bad(header: SliceHeader, error: BadSliceError) -> None:
-        del error
-        bad.append(header.name)
-
-    check_size(series, path)
-    rows, columns = series.rows, series.columns
-    used = choose_window(series, window, name=name)
-    dtype = np.dtype(np.uint8 if bit_depth == 8 else np.uint16)
-    digest = hashlib.sha256()
-    count = 0
+    opened = open_source(
+        path,
+        window=window,
+        bit_depth=bit_depth,
+        fps=fps,
+        series_uid=series_uid,
+        skip_bad=skip_bad,
+        name=name,
+        limit=limit,
+    )
+    assert opened.window is not None, "series have one"
+    frames = opened.frames.format
+    digest, count = hashlib.sha256(), 0
     with raw.open("wb") as stream:
-        frames = luma_frames(
-            series.slices, used, bit_depth=bit_depth, on_bad=note_bad if skip_bad else None
-        )
-        for luma in islice(frames, limit):
-            data = np.ascontiguousarray(pad_to_even(luma), dtype).data
+        for luma in opened.frames.frames():
+            data = np.ascontiguousarray(luma, frames.dtype).data
             stream.write(data)
             digest.update(data)
             count += 1
-    if count == 0:
-        raise InputError(f"{path}: no slice could be decoded")
-    shape = (count, even(rows), even(columns))
-    digest.update(repr((shape, rows, columns, dtype.str)).encode())
+    shape = (count, *frames.shape)
+    digest.update(repr((shape, frames.dtype.str)).encode())
+    left_out = len(opened.skipped) + len(opened.notes.bad)
     return Clip(
-        name=name,
+        name,
         # Numba compiles anew for read-only arrays, in the middle of a timed encode; "c" is
         # writable in memory alone.
-        samples=np.memmap(raw, dtype, mode="c", shape=shape),
-        rows=rows,
-        columns=columns,
-        bit_depth=bit_depth,
-        fps=fps,
-        window=used,
-        digest=digest.hexdigest(),
-        left_out=len(skipped) + len(bad),
+        np.memmap(raw, frames.dtype, mode="c", shape=shape),
+        ClipFacts(count, frames, opened.window, left_out),
+        digest.hexdigest(),
     )

@@ -56,8 +56,8 @@ class MachineFacts:
 class EncodeCounts:
     """How many encodes a comparison made, and found in the cache."""
 
-    made: int
-    cached: int
+    made: int = 0
+    cached: int = 0
 
     def to_json(self) -> Json:
         """Return it as JSON types."""
@@ -90,6 +90,8 @@ class EncoderFacts:
         Share of the theoretical quantizer offset, where offsets are given.
     points : tuple of float
         On the encoder's own scale, or kbit/s.
+    objective : str, optional
+        Name of what its bits are spent for, where it is steered.
     """
 
     name: str
@@ -99,6 +101,7 @@ class EncoderFacts:
     build: str
     strength: float | None
     points: tuple[float, ...]
+    objective: str | None = None
 
     def to_json(self) -> Json:
         """Return it as JSON types."""
@@ -107,8 +110,9 @@ class EncoderFacts:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Return what :meth:`to_json` was made from."""
-        values = {one.name: record[one.name] for one in dataclasses.fields(cls)}
-        return cls(**{**values, "points": tuple(record["points"])})
+        keys = ("name", "role", "label", "settings", "build", "strength")
+        values = {key: record[key] for key in keys}
+        return cls(**values, points=tuple(record["points"]), objective=record.get("objective"))
 
 
 @dataclass(frozen=True, slots=True)
