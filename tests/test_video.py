@@ -16,8 +16,13 @@ from dicom_files import write_series
 from video_files import SOFT_TISSUE, ct_volume, frames_of, packets_of, plane, windowed
 
 from ssimrdo import EncodeSettings, Window, encode
-from ssimrdo.video import decoded_luma, sei_units, x264_settings
-from ssimrdo.video.nal import nal_type, nal_units
+from ssimrdo.codecs.base import Packet
+from ssimrdo.codecs.x264.codec import X264
+from ssimrdo.codecs.x264.encoder import x264_settings
+from ssimrdo.errors import InputError
+from ssimrdo.video.decode import PacketDecoder, decoded_luma
+from ssimrdo.video.mux import container_of, packet_writer
+from ssimrdo.video.nal import nal_type, nal_units, sei_units, settings_units
 
 SUFFIXES = (".mp4", ".mkv", ".h264")
 FFMPEG, FFPROBE = shutil.which("ffmpeg"), shutil.which("ffprobe")
@@ -47,7 +52,7 @@ def encoded(series, tmp_path_factory):
         key = (suffix, *sorted(settings.items()))
         if key not in done:
             done[key] = folder / f"{len(done)}{suffix}"
-            encode(series, done[key], EncodeSettings(window=SOFT, **settings))
+            encode(series, done[key], EncodeSettings.of(window=SOFT, **settings))
         return done[key]
 
     return file
@@ -100,7 +105,7 @@ def test_grey_levels_survive_the_conversion_to_rgb(encoded, volume, suffix, bit_
 def test_odd_sides_get_one_replicated_column_or_row(suffix, size, tmp_path):
     write_series(tmp_path / "ct", ct_volume(3, *size))
     path = tmp_path / f"out{suffix}"
-    encode(tmp_path / "ct", path, EncodeSettings(qp=1, window=SOFT))
+    encode(tmp_path / "ct", path, qp=1, window=SOFT)
     rows, columns = size
     for frame in frames_of(path):
         luma = plane(frame).astype(int)
@@ -239,3 +244,50 @@ def test_nal_units_of_a_stream(encoded):
         assert len(list(container.decode(video=0))) == SLICES
     with pytest.raises(ValueError, match="start code"):
         nal_type(b"\x67")
+
+
+def test_settings_of_x264_go_into_the_first_packet_alone(encoded):
+    headers = b"".join(nal_units(encoded(".h264").read_bytes())[:3])
+    assert settings_units(headers, "h264") == sei_units(headers) != b""
+    assert settings_units(headers, "hevc") == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "container"), [("a.mp4", "mp4"), ("a.MKV", "matroska"), ("a.b.h264", "h264")]
+)
+def test_the_suffix_tells_the_container(name, container, tmp_path):
+    assert container_of(tmp_path / name, X264()) == container
+
+
+@pytest.mark.parametrize("name", ["a.hevc", "a.m4v", "a.avi", "a", ".mp4"])
+def test_containers_that_the_codec_does_not_go_into(name, tmp_path):
+    with pytest.raises(InputError, match=r"use one of \.mp4, \.mkv, \.h264$"):
+        container_of(tmp_path / name, X264())
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_packets_are_decoded_as_they_come(encoded, bit_depth):
+    """In presentation order, whatever the order of the packets, and all of them in the end."""
+    path = encoded(".h264", bit_depth=bit_depth)
+    headers = b"".join(nal_units(path.read_bytes())[:2])
+    packets = packets_of(path)
+    decoder = PacketDecoder("h264", headers, bit_depth)
+    shown = []
+    for index, packet in enumerate(packets):
+        shown += decoder.decode(bytes(packet), index)
+    assert len(shown) > SLICES - 8
+    shown += decoder.flush()
+    assert len(shown) == SLICES
+    expected = [plane(frame) for frame in frames_of(path)]
+    for (_, luma), frame in zip(shown, expected, strict=True):
+        np.testing.assert_array_equal(luma, frame)
+    assert list(PacketDecoder("h264").flush()) == []
+
+
+def test_raw_packets_are_written_as_they_are(tmp_path):
+    path = tmp_path / "raw"
+    writer = packet_writer(path, "m4v", syntax="m4v", headers=b"head", fps=Fraction(25))
+    with writer as write:
+        for data in (b"one", b"two"):
+            write(Packet(data, 0, 0, True))
+    assert path.read_bytes() == b"onetwo"
