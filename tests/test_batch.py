@@ -29,11 +29,15 @@ from ssimrdo.batch import (
     runner,
     state,
 )
-from ssimrdo.batch.job import Job, run_job
-from ssimrdo.batch.record import Journal, Record
-from ssimrdo.encoding import EncodeSettings, encode
+from ssimrdo.batch.job import BatchJob, run_job
+from ssimrdo.batch.results import BatchRecord, Journal
+from ssimrdo.batch.store import store_of
+from ssimrdo.encoding.encode import encode
+from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
 from ssimrdo.executors import InProcess
+from ssimrdo.machine import cores
+from ssimrdo.observer import Observer
 
 SSIMRDO = [sys.executable, "-m", "ssimrdo"]
 PARTIAL = re.compile(r"\.partial$")
@@ -78,13 +82,13 @@ def counts(result):
 # Functions that workers run; they are found by name in this module.
 
 
-def kill_worker_at_b(job: Job) -> Record:
+def kill_worker_at_b(job: BatchJob) -> BatchRecord:
     if job.name == "b":
         os.kill(os.getpid(), signal.SIGKILL)
     return run_job(job)
 
 
-def crash_worker_at_b(job: Job) -> Record:
+def crash_worker_at_b(job: BatchJob) -> BatchRecord:
     if job.name == "b":
         # Core dumps would slow the test down.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -92,14 +96,14 @@ def crash_worker_at_b(job: Job) -> Record:
     return run_job(job)
 
 
-def hang_at_b(job: Job) -> Record:
+def hang_at_b(job: BatchJob) -> BatchRecord:
     if job.name == "b":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
     return run_job(job)
 
 
-def small_disk_at_b(job: Job) -> Record:
+def small_disk_at_b(job: BatchJob) -> BatchRecord:
     if job.name == "b":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -111,7 +115,7 @@ def small_disk_at_b(job: Job) -> Record:
     return run_job(job)
 
 
-def fail_with_header_text_at_b(job: Job) -> Record:
+def fail_with_header_text_at_b(job: BatchJob) -> BatchRecord:
     digest = state.content_digest
     if job.name == "b":
 
@@ -136,14 +140,14 @@ def test_outputs_are_those_of_single_encodes_and_results_say_so(root, out, execu
         assert alone.read_bytes() == content
         record = results(out)[name]
         assert (record.status, record.output_bytes) == ("encoded", len(content))
-        assert record.ssim_mean == pytest.approx(single.ssim.mean)
+        assert record.quality["ssim_mean"] == pytest.approx(single.ssim.mean)
         assert record.worst_slice == single.worst_slice
         files = list((root / name[:-4]).iterdir())
         assert record.input_bytes == sum(path.stat().st_size for path in files)
     with (out / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["output"] for row in rows] == ["a/x.mp4", "a/y.mp4", "b.mp4"]
-    assert float(rows[0]["ssim_min"]) == results(out)["a/x.mp4"].ssim_min
+    assert float(rows[0]["ssim_min"]) == results(out)["a/x.mp4"].quality["ssim_min"]
     assert "<h1>Batch of 3 series</h1>" in (out / "report.html").read_text()
 
 
@@ -191,14 +195,14 @@ def test_copies_with_other_times_and_names_count_as_the_same(root, out, executor
 def test_resume_after_the_options_changed(root, out, executor):
     run(root, out, executor=executor)
     old = videos(out)
-    settings = BatchSettings(encode=EncodeSettings(crf=30))
+    settings = BatchSettings(encode=EncodeSettings.of(crf=30))
     plan, speed = dry_run(root, out, settings, executor=executor)
     assert {todo.why for todo in plan.todo} == {"options changed"}
     assert speed is not None
     assert counts(run(root, out, settings, executor=executor)) == (3, 0, 0, 0)
     assert all(videos(out)[name] != old[name] for name in old)
     # Threads change bits, not what was asked for.
-    settings = BatchSettings(encode=EncodeSettings(crf=30, threads=2))
+    settings = BatchSettings(encode=EncodeSettings.of(crf=30, threads=2))
     assert counts(run(root, out, settings, executor=executor)) == (0, 0, 3, 0)
 
 
@@ -209,8 +213,8 @@ def test_another_machine_resumes_from_the_sidecars_alone(root, out, executor):
         (out / name).unlink()
     assert counts(run(root, out, executor=executor)) == (0, 0, 3, 0)
     assert states(out) == before
-    assert {r.output: r.ssim_mean for r in results(out).values()} == {
-        r.output: r.ssim_mean for r in known.values()
+    assert {r.output: r.quality for r in results(out).values()} == {
+        r.output: r.quality for r in known.values()
     }
 
 
@@ -246,14 +250,13 @@ def run_function(root, out, function, **settings):
     out.mkdir()
     try:
         with Journal(out / "results.jsonl") as journal:
-            jobs = runner.find_jobs(str(root), str(out), settings, executor)
+            jobs = runner.find_jobs(store_of(root), store_of(out), settings, executor)
             totals, is_whole = runner.run_jobs(
                 jobs,
                 executor,
                 journal,
                 runner.Totals(),
-                tell=lambda _: None,
-                stop=threading.Event(),
+                observer=Observer(),
                 fail_fast=settings.fail_fast,
                 function=function,
             )
@@ -305,9 +308,8 @@ def test_fail_fast_starts_no_more(tmp_path, out):
     write_tree(tmp_path / "in", *names)
     next((tmp_path / "in/00").iterdir()).write_bytes(b"DICM")
     next((tmp_path / "in/00").glob("*")).rename(tmp_path / "in/00/0.dcm")
-    executor = LocalExecutor(1)
-    result = run(tmp_path / "in", out, BatchSettings(fail_fast=True), executor=executor)
-    executor.stop()
+    with LocalExecutor(1) as executor:
+        result = run(tmp_path / "in", out, BatchSettings(fail_fast=True), executor=executor)
     assert result.totals.failed == 1
     assert result.totals.encoded < 11
     assert result.interrupted
@@ -317,13 +319,18 @@ def test_fail_fast_starts_no_more(tmp_path, out):
 
 def test_request_to_stop_finishes_what_runs(root, out, executor):
     write_tree(root, *(f"{number}" for number in range(9)))
-    stop = threading.Event()
+    cancel = threading.Event()
+    counted = []
 
     def at_first(event):
+        counted.append((event.kind, event.done, event.total))
         if event.kind == "finished":
-            stop.set()
+            cancel.set()
 
-    result = run(root, out, executor=executor, listener=at_first, stop=stop)
+    result = run(root, out, executor=executor, observer=Observer(at_first, cancel))
+    assert counted[:2] == [("search", 0, 0), ("planned", 0, 9)]
+    assert counted[-1] == ("finished", result.totals.encoded, 9)
+    assert [kind for kind, _, _ in counted].count("stopping") == 1
     assert result.interrupted
     assert 0 < result.totals.encoded < 9
     assert len(videos(out)) == result.totals.encoded
@@ -332,7 +339,7 @@ def test_request_to_stop_finishes_what_runs(root, out, executor):
 
 def test_two_batches_exclude_each_other(root, out):
     out.mkdir()
-    with lock.exclusive(str(out)):
+    with lock.exclusive(out):
         done = subprocess.run(
             [*SSIMRDO, "batch", root, "-o", out], capture_output=True, text=True, check=False
         )
@@ -345,12 +352,12 @@ def test_two_batches_exclude_each_other(root, out):
 def test_batch_waits_for_jobs_that_outlive_a_killed_one(out):
     out.mkdir()
     with (
-        lock.shared(str(out)),
+        lock.shared(out),
         pytest.raises(InputError, match="still running"),
-        lock.exclusive(str(out), stragglers_s=0.2),
+        lock.exclusive(out, stragglers_s=0.2),
     ):
         pass
-    with lock.exclusive(str(out), stragglers_s=0):
+    with lock.exclusive(out, stragglers_s=0):
         pass
 
 
@@ -365,7 +372,7 @@ def test_files_of_others_are_not_replaced(root, out, executor, name):
 
 
 def test_output_below_the_root_only_when_asked(root, executor):
-    with pytest.raises(InputError, match="--inside-root"):
+    with pytest.raises(InputError, match="inside_root"):
         run(root, root / "videos", executor=executor)
     assert not (root / "videos").exists()
     settings = BatchSettings(inside_root=True)
@@ -375,12 +382,14 @@ def test_output_below_the_root_only_when_asked(root, executor):
 
 def test_leftovers_of_killed_jobs_go(root, out, executor):
     run(root, out, executor=executor)
-    leftover = out / "a" / f".x.mp4.{'0' * 16}.partial"
+    leftovers = [out / "a" / f".x.mp4.{'0' * 16}.partial", out / f".results.csv.{'1' * 16}.partial"]
+    folder = out / f".b.{'2' * 16}.partial"
     other = out / "a" / ".notes.partial"
-    for path in (leftover, other):
+    folder.mkdir()
+    for path in (*leftovers, other, folder / "x"):
         path.write_bytes(b"")
     run(root, out, executor=executor)
-    assert not leftover.exists()
+    assert not [path for path in (*leftovers, folder) if path.exists()]
     assert other.exists()
 
 
@@ -395,7 +404,7 @@ def test_torn_line_of_the_journal_is_dropped(root, out, executor):
 def test_journal_waits_for_room_on_the_disk(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    records = [Record(f"{number}.mp4", "x", "failed", "y" * 300) for number in range(3)]
+    records = [BatchRecord(f"{number}.mp4", "x", "failed", "y" * 300) for number in range(3)]
     try:
         with Journal(tmp_path / "j") as journal:
             journal.append(records[0])
@@ -431,7 +440,7 @@ def test_killed_batch_is_resumed_to_the_same_outputs(tmp_path, executor):
         process.kill()
         process.wait()
         process.stderr.close()
-        with lock.exclusive(str(out)):
+        with lock.exclusive(out):
             now = states(out)
         complete = {
             name for name in now if name.endswith(".mp4") and name.replace(".mp4", ".json") in now
@@ -494,17 +503,30 @@ def test_no_series_is_an_error(tmp_path, out, executor):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"jobs": 0}, {"timeout_s": 0}, {"suffix": ".avi"}, {"name_template": "{x}"}]
+    ("field", "value"),
+    [
+        ("jobs", 0),
+        ("jobs", "2"),
+        ("timeout_s", 0),
+        ("timeout_s", True),
+        ("suffix", ".avi"),
+        ("suffix", ".hevc"),
+        ("name_template", "{x}"),
+        ("name_template", 5),
+        ("encode", {"crf": 20}),
+        ("dask", 8786),
+    ],
 )
-def test_bad_settings(settings):
-    with pytest.raises(InputError):
-        BatchSettings(**settings)
+def test_bad_settings_name_the_field(field, value):
+    with pytest.raises(InputError) as caught:
+        BatchSettings(**{field: value})
+    assert caught.value.field == field
+    assert "--" not in str(caught.value)
 
 
 def test_jobs_never_exceed_the_cores():
-    cores = len(os.sched_getaffinity(0))
-    assert BatchSettings(jobs=100).workers == cores
-    assert BatchSettings(encode=EncodeSettings(threads=cores)).workers == 1
+    assert BatchSettings(jobs=100).workers == cores()
+    assert BatchSettings(encode=EncodeSettings(threads=cores())).workers == 1
     assert BatchSettings(encode=EncodeSettings(threads=128)).workers == 1
 
 

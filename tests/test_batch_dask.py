@@ -15,21 +15,23 @@ from dask_cluster import cluster
 
 from ssimrdo import executors
 from ssimrdo.batch import BatchSettings, DaskExecutor, read_results, run, runner
-from ssimrdo.batch.job import Job, run_job
-from ssimrdo.batch.record import Journal, Record
+from ssimrdo.batch.job import BatchJob, run_job
+from ssimrdo.batch.results import BatchRecord, Journal
+from ssimrdo.batch.store import store_of
 from ssimrdo.errors import InputError
+from ssimrdo.observer import Observer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def die_at_3(job: Job) -> Record:
+def die_at_3(job: BatchJob) -> BatchRecord:
     if job.name == "3":
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGKILL)
     return run_job(job)
 
 
-def slow_first(job: Job) -> Record:
+def slow_first(job: BatchJob) -> BatchRecord:
     if job.name == "0":
         Path(job.out_root, "begun").write_text(str(os.getpid()))
         time.sleep(3)
@@ -38,10 +40,9 @@ def slow_first(job: Job) -> Record:
 
 def run_function(root, out, function, executor, journal):
     settings = BatchSettings()
-    jobs = runner.find_jobs(str(root), str(out), settings, executor)
-    nothing, never = runner.Totals(), threading.Event()
+    jobs = runner.find_jobs(store_of(root), store_of(out), settings, executor)
     return runner.run_jobs(
-        jobs, executor, journal, nothing, tell=lambda _: None, stop=never, function=function
+        jobs, executor, journal, runner.Totals(), observer=Observer(), function=function
     )
 
 
@@ -75,7 +76,7 @@ def test_worker_killed_mid_job_and_third_joining_give_the_same_outputs(tmp_path)
         finally:
             finished.set()
             killer.join()
-        executor.close()
+        executor.shutdown()
         assert (totals.encoded, totals.failed, is_whole) == (6, 0, True)
         assert videos(out) == videos(local)
         survivors = {int(record.worker.split(":")[1]) for record in records}
@@ -99,7 +100,7 @@ def test_job_that_kills_its_workers_is_recorded(tmp_path):
         with Journal(out / "results.jsonl") as journal:
             totals, _ = run_function(root, out, die_at_3, executor, journal)
             failed = [r for r in journal.records() if r.status == "failed"]
-        executor.close()
+        executor.shutdown()
     assert totals.encoded >= 3
     assert "3.mp4" in {record.output for record in failed}
     assert {record.reason for record in failed} == {"the workers that ran it died, several times"}
@@ -121,7 +122,7 @@ def test_worker_without_this_version_is_named(tmp_path, module, said):
 
 
 def test_job_of_another_version_is_refused_by_a_worker_that_comes_later(tmp_path):
-    job = Job("in", str(tmp_path), "x.mp4", BatchSettings().encode, "in", version="9.9")
+    job = BatchJob("in", str(tmp_path), "x.mp4", BatchSettings().encode, "in", version="9.9")
     record = run_job(job)
     assert record.status == "failed"
     assert "the batch has 9.9" in record.reason

@@ -6,9 +6,12 @@ import pytest
 from batch_series import videos, write_tree
 
 from ssimrdo.batch import BatchSettings, read_results, run
-from ssimrdo.batch.manifest import read_manifest
+from ssimrdo.batch.manifest import COLUMNS, read_manifest
+from ssimrdo.cli.options import flag_of
+from ssimrdo.codecs.base import ConstantQuantizer
 from ssimrdo.dicom import Window
-from ssimrdo.encoding import EncodeSettings
+from ssimrdo.encoding.options import OPTIONS
+from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
 from ssimrdo.executors import InProcess
 
@@ -43,7 +46,7 @@ TEXTS = {
 
 def read(path, text, **arguments):
     path.write_text(text)
-    defaults = arguments.pop("defaults", EncodeSettings(crf=25, threads=1))
+    defaults = arguments.pop("defaults", EncodeSettings.of(crf=25, threads=1))
     return read_manifest(path, defaults, suffix=".mp4", skip_bad=False, **arguments)
 
 
@@ -52,12 +55,12 @@ def test_kinds_say_the_same(tmp_path, name):
     first, second = read(tmp_path / name, TEXTS[name])
     assert first.series == str(tmp_path / "a")
     assert (first.output, second.output) == ("first.mp4", None)
-    assert first.settings == EncodeSettings(crf=20, window=Window(-600, 1500), threads=1)
+    assert first.settings == EncodeSettings.of(crf=20, window=Window(-600, 1500), threads=1)
     assert second.skip_bad
     assert not first.skip_bad
-    assert (second.settings.qp, second.settings.crf) == (30, None)
+    assert second.settings.rate == ConstantQuantizer(30)
     assert second.settings.fps == 12.5
-    assert second.settings.x264_params == (("ref", "2"), ("me", "umh"))
+    assert second.settings.codec.params == (("ref", "2"), ("me", "umh"))
 
 
 @pytest.mark.parametrize(
@@ -69,23 +72,23 @@ def test_kinds_say_the_same(tmp_path, name):
         ({"preset": "slow"}, "rdo", "off", {"rdo": "off", "preset": "slow"}),
         ({"crf": 20}, "qp", "30", {"qp": 30}),
         ({"qp": 20}, "bitrate", "300", {"bitrate_kbps": 300}),
-        ({"min_ssim": 0.9, "target": "mean"}, "qp", "30", {"qp": 30}),
+        ({"min_ssim": 0.9, "over": "mean"}, "qp", "30", {"qp": 30}),
         ({"crf": 20}, "min_ssim", "0.9", {"min_ssim": 0.9}),
-        ({"min_ssim": 0.9}, "target", "mean", {"min_ssim": 0.9, "target": "mean"}),
-        ({"crf": 20}, "target", "mean", {"target": "mean"}),
+        ({"min_ssim": 0.9}, "target", "mean", {"min_ssim": 0.9, "over": "mean"}),
+        ({"crf": 20}, "target", "mean", {"over": "mean"}),
         (
-            {"min_ssim": 0.9, "target": "mean"},
+            {"min_ssim": 0.9, "over": "mean"},
             "min_ssim",
             "0.8",
-            {"min_ssim": 0.8, "target": "mean"},
+            {"min_ssim": 0.8, "over": "mean"},
         ),
         ({"effort": "high"}, "crf", "30", {"effort": "high", "crf": 30}),
     ],
 )
 def test_value_takes_the_place_of_those_it_excludes(tmp_path, defaults, column, value, expected):
     text = f"series,{column}\na,{value}\n"
-    (entry,) = read(tmp_path / "j.csv", text, defaults=EncodeSettings(**defaults))
-    assert entry.settings == EncodeSettings(**expected)
+    (entry,) = read(tmp_path / "j.csv", text, defaults=EncodeSettings.of(**defaults))
+    assert entry.settings == EncodeSettings.of(**expected)
 
 
 def test_paths_are_relative_to_the_root_and_urls_stay(tmp_path):
@@ -100,11 +103,20 @@ def test_paths_are_relative_to_the_root_and_urls_stay(tmp_path):
         ("j.csv", "series,crff\na,1\n", "line 1: unknown column 'crff': use some of series,"),
         ("j.csv", "series,crf\na,20\nb,abc\n", "line 3, column crf: 'abc' is no number"),
         ("j.csv", "series,crf\na,nan\n", "line 2, column crf: 'nan' is no number"),
-        ("j.csv", "series,crf\na,99\n", "line 2, column crf: --crf 99.0 is out of range"),
+        ("j.csv", "series,crf\na,99\n", "line 2, column crf: 99 is out of range"),
         ("j.csv", "series,qp\na,2.5\n", "line 2, column qp: '2.5' is no whole number"),
-        ("j.csv", "series,crf,qp\na,20,20\n", "line 2, column crf: --crf, --qp, --bitrate"),
-        ("j.csv", "series,effort\na,much\n", "line 2, column effort: --effort 'much' is unknown"),
+        ("j.csv", "series,crf,qp\na,20,20\n", "line 2, column qp: there is another rate"),
+        ("j.csv", "series,effort\na,much\n", "line 2, column effort: 'much' is unknown"),
         ("j.csv", "series,effort,rdo\na,high,off\n", "line 2, column effort"),
+        ("j.csv", "series,bitrate\na,0\n", "line 2, column bitrate: 0 is out of range"),
+        ("j.csv", "series,min\na,nice=1\n", "line 2, column min: quality index 'nice' is unknown"),
+        ("j.csv", "series,min\na,0.9\n", "line 2, column min: '0.9' is not INDEX=VALUE"),
+        ("j.csv", "series,over\na,best\n", "line 2, column over: 'best' is unknown"),
+        ("j.csv", "series,target\na,best\n", "line 2, column target: 'best' is unknown"),
+        ("j.csv", "series,over,crf\na,mean,20\n", "column over: goes with a quality to keep"),
+        ("j.csv", "series,target,over\na,p5,p5\n", "column over: is the same as target"),
+        ("j.csv", "series,measure\na,nice\n", "column measure: quality index 'nice' is unknown"),
+        ("j.csv", "series,x264_params\na,threads=2\n", "line 2, column x264_params"),
         ("j.csv", "series,bit_depth\na,9\n", "line 2, column bit_depth"),
         ("j.csv", "series,rdo_strength\na,9\n", "line 2, column rdo_strength"),
         ("j.csv", "series,skip_bad\na,perhaps\n", "line 2, column skip_bad: 'perhaps' is neither"),
@@ -136,6 +148,62 @@ def test_errors_name_line_and_column(tmp_path, name, text, said):
     assert said in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+    # A manifest has no flags, and no names of Python's beside its own.
+    assert "--" not in str(caught.value)
+    assert "bitrate_kbps" not in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("crf,bitrate\na,20,300\n", "give one of crf, qp, bitrate, min_ssim, min"),
+        ("effort,preset\na,high,slow\n", "column preset: excludes an effort: give one of effort"),
+        ("effort,rdo\na,high,off\n", "column effort: needs an objective: give preset with rdo off"),
+    ],
+)
+def test_remedies_name_columns(tmp_path, text, said):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / "j.csv", f"series,{text}")
+    assert said in str(caught.value)
+    # On the command line as well, where options have other names.
+    assert said in caught.value.text(flag_of)
+
+
+def test_every_option_of_an_encode_is_a_column():
+    before = (
+        "series output series_uid skip_bad crf qp bitrate min_ssim target effort preset rdo "
+        "rdo_strength window bit_depth fps threads x264_params"
+    )
+    assert set(before.split()) <= set(COLUMNS)
+    assert {"min", "over", "measure"} <= set(COLUMNS)
+    for option in OPTIONS:
+        assert option.external in COLUMNS
+    assert len(set(COLUMNS)) == len(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"min": "psnr=40", "over": "p5"}, {"min": ("psnr", 40.0), "over": "p5"}),
+        ({"min": "ms-ssim=0.9"}, {"min": ("ms_ssim", 0.9)}),
+        ({"over": "mean"}, {"over": "mean"}),
+        ({"crf": 30, "measure": "ms_ssim"}, {"crf": 30, "measure": ("ms_ssim",)}),
+        ({"measure": ["ms_ssim"]}, {"crf": 25, "measure": ("ms_ssim",)}),
+        ({"x264_params": {"ref": 2}}, {"crf": 25, "x264_params": "ref=2"}),
+        ({"fps": 12.5, "threads": 3}, {"crf": 25, "fps": "25/2", "threads": 3}),
+    ],
+)
+def test_columns_of_new_options(tmp_path, row, expected):
+    (entry,) = read(tmp_path / "j.jsonl", json.dumps({"series": "a", **row}))
+    assert entry.settings == EncodeSettings.of(**{"threads": 1, **expected})
+
+
+def test_windows_own_takes_the_place_of_the_default(tmp_path):
+    defaults = EncodeSettings.of(window="lung")
+    own, lung = read(tmp_path / "j.csv", "series,window\na,auto\nb,\n", defaults=defaults)
+    assert own.settings.window is None
+    assert lung.settings == defaults
 
 
 def test_missing_and_binary_manifests(tmp_path):
@@ -156,7 +224,7 @@ def test_batch_of_a_manifest(tmp_path):
     write_tree(tmp_path, "a", "b")
     (tmp_path / "jobs.csv").write_text("series,output,crf\na,deep/x.mp4,40\nb,,\nmissing,,\n")
     out = tmp_path / "out"
-    settings = BatchSettings(encode=EncodeSettings(crf=18))
+    settings = BatchSettings(encode=EncodeSettings.of(crf=18))
     result = run(None, out, settings, manifest=tmp_path / "jobs.csv", executor=InProcess())
     assert (result.totals.encoded, result.failed) == (2, 1)
     assert set(videos(out)) == {"deep/x.mp4", "b.mp4"}
