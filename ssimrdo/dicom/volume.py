@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -129,11 +129,6 @@ class Volume:
         shape: tuple[int, ...] = getattr(self.hu, "shape", ())
         size = f" of {shape[2]}x{shape[1]}" if len(shape) == 3 else ""
         return f"Volume({slices} slices{size})"
-
-    def slices(self) -> Iterator[NDArray[np.float32]]:
-        """Yield the slices as float32 of shape (rows, columns)."""
-        for hu in self.hu:
-            yield np.asarray(hu, np.float32)
 
 
 def load_volume(

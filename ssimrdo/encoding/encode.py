@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ from ssimrdo.encoding.passes import (
 )
 from ssimrdo.encoding.search import Goal, Trial, find_smallest
 from ssimrdo.encoding.settings import EncodeSettings, Floor
-from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_source
+from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_frames, open_source
 from ssimrdo.encoding.verify import verify
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import InputError, VerificationError
@@ -173,8 +173,8 @@ def encode_frames(
         settings = replace(settings, bit_depth=frame_format.bit_depth, fps=frame_format.fps)
     job = _Job(Path(output), settings, overwrite, observer or Observer(), note or {})
     job.check()
-    source = _frame_source(frames, frame_format, settings)
-    return _encode(job, OpenedSource("the frames", source, None), started)
+    opened = open_frames(frames, frame_format, bit_depth=settings.bit_depth, fps=settings.fps)
+    return _encode(job, opened, started)
 
 
 def check_not_input(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -339,49 +339,6 @@ class _Progress:
         self._done += 1
         self._observer.check()
         self._observer.tell(Event(self._done, max(self._total, self._done)))
-
-
-def _frame_source(
-    frames: Iterable[NDArray[Any]], frame_format: FrameFormat | None, settings: EncodeSettings
-) -> FrameSource:
-    remaining = iter(frames)
-    is_single = remaining is frames
-    if frame_format is None or is_single:
-        first = next(remaining, None)
-        if first is None or np.ndim(first) != 2:
-            raise InputError("there is no frame with rows and columns", field="frames")
-        if frame_format is None:
-            rows, columns = first.shape
-            frame_format = FrameFormat(rows, columns, settings.bit_depth, settings.fps)
-    passed = False
-
-    def once() -> Iterator[NDArray[Any]]:
-        nonlocal passed
-        if passed:
-            raise InputError(
-                "an iterator can be encoded in one pass only",
-                field="frames",
-                remedy="give a list or an array, or a {crf}",
-            )
-        passed = True
-        assert first is not None, "checked above"
-        yield first
-        yield from remaining
-
-    def checked() -> Iterator[NDArray[Any]]:
-        for number, luma in enumerate(once() if is_single else frames, start=1):
-            try:
-                frame_format.check(luma)
-            except (ValueError, AttributeError) as error:
-                raise InputError(f"frame {number}: {error}", field="frames") from error
-            if frame_format.bit_depth > 8 and luma.max() > frame_format.peak:
-                raise InputError(
-                    f"frame {number} has luma above {frame_format.peak}", field="frames"
-                )
-            yield luma
-
-    count = len(frames) if isinstance(frames, Sized) else 0
-    return FrameSource(frame_format, count, checked)
 
 
 def _result(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -188,12 +189,15 @@ def _opened_series(
 
 def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     used = choose_window(volume.window, wanted.window, name=wanted.name)
-    first, again = _first_slice(volume)
+    first, again = _first_and_all(volume.hu, "hu")
+    if np.ndim(first) != 2:
+        raise InputError("a slice has rows and columns", field="hu")
     notes = SourceNotes()
 
     def frames() -> Iterator[NDArray[Any]]:
         notes.used = []
-        for index, hu in enumerate(again()):
+        for index, given in enumerate(again()):
+            hu = np.asarray(given, np.float32)
             if hu.shape != first.shape:
                 raise InputError(f"slice {index + 1} is {hu.shape}, the first one {first.shape}")
             if not np.isfinite(hu).all():
@@ -218,25 +222,73 @@ def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     )
 
 
-def _first_slice(volume: Volume) -> tuple[NDArray[np.float32], Any]:
-    """Return the first slice and a function that returns an iterator over all."""
-    slices = volume.slices()
-    first = next(slices, None)
-    if first is None or first.ndim != 2:
-        raise InputError("a volume has at least one slice with rows and columns", field="hu")
-    if iter(volume.hu) is not volume.hu:
-        return first, volume.slices
-    left: list[Iterator[NDArray[np.float32]]] = [slices]
+def open_frames(
+    frames: Iterable[NDArray[Any]],
+    frame_format: FrameFormat | None,
+    *,
+    bit_depth: int,
+    fps: Fraction,
+) -> OpenedSource:
+    """Return luma frames as a source, each checked as it comes.
 
-    def once() -> Iterator[NDArray[np.float32]]:
-        if not left:
+    Parameters
+    ----------
+    frames : iterable of ndarray of shape (rows, columns)
+        Full-range luma; an iterator can be gone through once.
+    frame_format : FrameFormat, optional
+        Of the frames; that of the first one, with square samples, when None.
+    bit_depth : int
+        Bits per luma sample, where there is no format.
+    fps : Fraction
+        Slices per second, where there is no format.
+
+    Raises
+    ------
+    InputError
+        If there is no frame.
+    """
+    first, again = _first_and_all(frames, "frames")
+    if np.ndim(first) != 2:
+        raise InputError("a frame has rows and columns", field="frames")
+    rows, columns = first.shape
+    expected = frame_format or FrameFormat(rows, columns, bit_depth, fps)
+
+    def checked() -> Iterator[NDArray[Any]]:
+        for number, luma in enumerate(again(), start=1):
+            try:
+                expected.check(luma)
+            except (ValueError, AttributeError) as error:
+                raise InputError(f"frame {number}: {error}", field="frames") from error
+            if expected.bit_depth > 8 and luma.max() > expected.peak:
+                raise InputError(f"frame {number} has luma above {expected.peak}", field="frames")
+            yield luma
+
+    count = len(frames) if isinstance(frames, Sized) else 0
+    return OpenedSource("the frames", FrameSource(expected, count, checked), None)
+
+
+def _first_and_all(
+    items: Iterable[NDArray[Any]], field_name: str
+) -> tuple[NDArray[Any], Callable[[], Iterator[NDArray[Any]]]]:
+    """Return the first item, and a function that returns an iterator over all.
+
+    An iterator can be gone through once; what else is iterable, as often as need be.
+    """
+    remaining = iter(items)
+    first = next(remaining, None)
+    if first is None:
+        raise InputError("is empty", field=field_name)
+    if iter(items) is not items:
+        return first, lambda: iter(items)
+    unused = [chain((first,), remaining)]
+
+    def once() -> Iterator[NDArray[Any]]:
+        if not unused:
             raise InputError(
                 "an iterator can be encoded in one pass only",
-                field="hu",
+                field=field_name,
                 remedy="give a list or an array, or a {crf}",
             )
-        rest = left.pop()
-        yield first
-        yield from rest
+        return unused.pop()
 
     return first, once
