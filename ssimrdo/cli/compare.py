@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from ssimrdo import defaults
 from ssimrdo.cli.options import (
-    bit_depth_option,
     dask_option,
-    fps_option,
+    encode_option,
+    flag_of,
     json_option,
     overwrite_option,
     series_uid_option,
     skip_bad_option,
+    value_of,
     verbose_option,
-    window_option,
 )
+from ssimrdo.codecs.x264.choices import PRESET
+from ssimrdo.encoding.options import MAX_THREADS
+from ssimrdo.machine import cores
+from ssimrdo.observer import Event, Observer
 
 if TYPE_CHECKING:
-    from ssimrdo.executors import Executor
+    from concurrent.futures import Executor
+
+    from ssimrdo.compare import ComparisonReport
 
 EXIT_SOME_FAILED = 3
 
@@ -37,6 +43,22 @@ Examples:
   ssimrdo compare chest/ -o report --mode qp --preset slow --anchor x265:slow
   ssimrdo compare study/* -o report --dask tcp://scheduler:8786 --cache-dir /shared/cache
 """
+
+
+class _NamingOption(click.Option):
+    """An option whose help names what is registered, looked up when the help is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return names and help."""
+        from ssimrdo import metrics, objective
+        from ssimrdo.compare.encoders import ANCHORS
+
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        known = {"anchors": ANCHORS, "metrics": metrics.names(), "objectives": objective.names()}
+        shown = {name: ", ".join(values) for name, values in known.items()}
+        return record[0], record[1].format(**shown)
 
 
 @click.command(epilog=_EPILOG)
@@ -64,7 +86,7 @@ Examples:
 )
 @click.option(
     "--preset",
-    default=defaults.PRESET,
+    default=PRESET,
     show_default=True,
     metavar="NAME",
     help="Preset of x264 and x265.",
@@ -72,33 +94,35 @@ Examples:
 @click.option(
     "--anchor",
     "anchors",
+    cls=_NamingOption,
     multiple=True,
     default=("x264",),
     show_default=True,
     metavar="NAME[:PRESET]",
-    help="What to compare with: x264, x264-ssim, x265, x265-ssim, svtav1 or jpeg2000; "
-    "repeatable, the first is the reference.",
+    help="What to compare with, one of {anchors}; repeatable, the first is the reference.",
 )
 @click.option(
     "--test",
     "tests",
+    cls=_NamingOption,
     multiple=True,
     default=("ssim",),
     show_default=True,
     metavar="RDO[,NAME=VALUE]",
-    help="Variant of ssimrdo: ssim, off, or such as ssim,effort=max or ssim,preset=slow or "
-    "ssim,strength=0.3; repeatable.",
+    help="Variant of ssimrdo: off or an objective ({objectives}), alone or such as "
+    "ssim,effort=max or ssim,preset=slow or ssim,strength=0.3; repeatable.",
 )
 @click.option(
     "--metric",
     "metrics",
+    cls=_NamingOption,
     multiple=True,
     metavar="NAME",
-    help="ssim, weighted_ssim, ms_ssim or psnr; repeatable. [default: all]",
+    help="Quality index, one of {metrics}; repeatable. [default: all]",
 )
-@window_option
-@bit_depth_option
-@fps_option
+@encode_option("window")
+@encode_option("bit_depth")
+@encode_option("fps")
 @series_uid_option
 @skip_bad_option
 @click.option(
@@ -106,7 +130,7 @@ Examples:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(0, 128),
+    type=click.IntRange(0, MAX_THREADS),
     default=0,
     metavar="N",
     help="Threads of every encoder. [default: each chooses]",
@@ -154,8 +178,10 @@ def compare(
     overwrite: bool,
     as_json: bool,
     points: str | None,
-    window: str,
-    fps: str,
+    metrics: tuple[str, ...],
+    window: str | None,
+    bit_depth: str | None,
+    fps: str | None,
     **options: Any,
 ) -> int:
     """Compare ssimrdo with other encoders on the CT series in the folders SERIES.
@@ -176,22 +202,27 @@ def compare(
 
     from ssimrdo.compare import CompareSettings, cache
     from ssimrdo.compare import compare as compare_series
-    from ssimrdo.compare.measure import METRICS
-    from ssimrdo.compare.record import check_folder, report_folder, write_report
+    from ssimrdo.compare.output import write_report
     from ssimrdo.compare.viewers import write_page
-    from ssimrdo.dicom import parse_window
-    from ssimrdo.encoding import parse_fps
+    from ssimrdo.files import check_folder_free, whole_folder
 
-    options["metrics"] = tuple(name.replace("-", "_") for name in options["metrics"]) or METRICS
+    # SVT-AV1 would write its settings to stderr; there is no other switch.
+    os.environ.setdefault("SVT_LOG", "1")
+    if metrics:
+        options["metrics"] = metrics
     settings = CompareSettings(
-        points=_points(points), window=parse_window(window), fps=parse_fps(fps), **options
+        points=_points(points),
+        window=value_of("window", window),
+        bit_depth=value_of("bit_depth", bit_depth),
+        fps=value_of("fps", fps),
+        **options,
     )
     folder = Path(output)
-    check_folder(folder, overwrite=overwrite)
+    check_folder_free(folder, overwrite=overwrite)
     cache_folder = None if no_cache else Path(cache_dir) if cache_dir else cache.default_folder()
     with (
         _executor(dask, settings.jobs) as executor,
-        encode_progress() as advance,
+        encode_progress() as observer,
         compare_series(
             series,
             settings,
@@ -199,26 +230,28 @@ def compare(
             skip_bad=skip_bad,
             cache_folder=cache_folder,
             cache_limit_bytes=round(cache_limit * 1e9),
-            progress=advance,
+            observer=observer,
             executor=executor,
-        ) as comparison,
-        report_folder(folder, overwrite=overwrite) as staged,
+        ) as found,
+        whole_folder(folder, overwrite=overwrite) as staged,
     ):
-        report = comparison.report
-        report["command"] = _command_line(context)
+        report = dataclasses.replace(found.report, command=_command_line(context))
         write_report(report, staged)
-        write_page(comparison, staged)
+        write_page(dataclasses.replace(found, report=report), staged, called=flag_of)
     click.echo(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
-    return EXIT_SOME_FAILED if any(one["error"] for one in report["series"]) else 0
+    return EXIT_SOME_FAILED if len(report.compared) < len(report.series) else 0
 
 
 def _executor(dask: str | None, jobs: int) -> AbstractContextManager[Executor | None]:
     if dask is None:
         return nullcontext()
 
-    from ssimrdo.executors import open_executor
+    from ssimrdo.executors import open_executor, quieten_dask
 
-    return open_executor(max(len(os.sched_getaffinity(0)) // jobs, 1), dask=dask)
+    # What is missing is said where the cluster is opened.
+    with suppress(ImportError):
+        quieten_dask()
+    return open_executor(max(cores() // jobs, 1), dask=dask)
 
 
 def _points(text: str | None) -> tuple[float, ...]:
@@ -257,66 +290,54 @@ _FLAG = object()
 """Stands for options that take no value and reach no command."""
 
 
-def _brief(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _brief(report: ComparisonReport, folder: Path) -> dict[str, Any]:
     """Return the report without the curves of single slices, which only the file holds."""
-    series = [
-        {
-            **one,
-            "curves": {
-                name: [{k: v for k, v in point.items() if k != "per_slice"} for point in curve]
-                for name, curve in one["curves"].items()
-            },
-        }
-        for one in report["series"]
-    ]
-    return {"output": str(folder), **report, "series": series}
+    record = report.to_json()
+    for one in record["series"]:
+        for curve in one["curves"].values():
+            for point in curve:
+                del point["per_slice"]
+    return {"output": str(folder), **record}
 
 
 _TIMING_HINTS = {"loaded": ", on a loaded machine", "mixed": ", partly of earlier runs"}
 
 
-def _text(report: dict[str, Any], folder: Path) -> str:
-    deltas = [*report["metrics"], *(["ssim_db"] if "ssim" in report["metrics"] else [])]
-    reference, *others = report["encoders"]
-    compared = [one for one in report["series"] if not one["error"]]
-    encodes = report["encodes"]
-    width = max(len(encoder["name"]) for encoder in report["encoders"])
+def _text(report: ComparisonReport, folder: Path) -> str:
+    made, cached = report.encodes.made, report.encodes.cached
+    width = max(len(encoder.name) for encoder in report.encoders)
     lines = [
-        f"{folder}: {len(compared)} series, {encodes['made']} encodes"
-        + (f" and {encodes['cached']} from the cache" if encodes["cached"] else ""),
-        f"BD-rate in % against {reference['name']}, mean over series; speed as a multiple of it"
-        + _TIMING_HINTS.get(report["timing"], ""),
-        "  ".join([" " * width, *(f"{delta:>13}" for delta in deltas), "speed"]),
+        f"{folder}: {len(report.compared)} series, {made} encodes"
+        + (f" and {cached} from the cache" if cached else ""),
+        f"BD-rate in % against {report.reference.name}, mean over series; speed as a multiple of it"
+        + _TIMING_HINTS.get(report.timing, ""),
+        "  ".join([" " * width, *(f"{delta:>13}" for delta in report.deltas), "speed"]),
     ]
-    for encoder in others:
-        summary = report["summary"][encoder["name"]]
-        means = (summary[delta]["mean"] for delta in deltas)
+    for encoder in report.others:
+        summary = report.summary[encoder.name]
+        means = (summary.deltas[delta].rate_percent.mean for delta in report.deltas)
         cells = ["undefined" if mean is None else f"{mean:+.2f}" for mean in means]
         lines.append(
             "  ".join(
                 [
-                    f"{encoder['name']:{width}}",
+                    f"{encoder.name:{width}}",
                     *(f"{cell:>13}" for cell in cells),
-                    f"{summary['speed']:5.2f}",
+                    f"{summary.speed:5.2f}",
                 ]
             )
         )
-    notes = {
-        bd["reason"]
-        for one in compared
-        for by_delta in one["bd"].values()
-        for bd in by_delta.values()
-        if bd["reason"]
-    }
-    lines += [f"note: {note}" for note in sorted(notes)]
+    deltas = (
+        bd for one in report.compared for by_delta in one.bd.values() for bd in by_delta.values()
+    )
+    lines += [f"note: {note}" for note in sorted({bd.reason for bd in deltas if bd.reason})]
     return "\n".join(lines)
 
 
 @contextmanager
-def encode_progress() -> Iterator[Callable[[int, int, str], None] | None]:
+def encode_progress() -> Iterator[Observer]:
     """Show encodes done, the current one and the time left, if stderr is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield None
+        yield Observer()
         return
 
     from rich.console import Console
@@ -338,7 +359,8 @@ def encode_progress() -> Iterator[Callable[[int, int, str], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading")
 
-        def advance(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=escape(what))
+        def show(event: Event) -> None:
+            description = escape(event.what)
+            bar.update(task, completed=event.done, total=event.total, description=description)
 
-        yield advance
+        yield Observer(show)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_FLAGS: Final = {"series_uid": "--series", "timeout_s": "--timeout", "name": "SERIES"}
+_FLAGS: Final = {
+    "anchors": "--anchor",
+    "metrics": "--metric",
+    "name": "SERIES",
+    "series_uid": "--series",
+    "tests": "--test",
+    "timeout_s": "--timeout",
+}
 
 
 def flag_of(field: str) -> str:
