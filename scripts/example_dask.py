@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ssimrdo.batch import BatchSettings, Event, run
+from ssimrdo import Event, Observer
+from ssimrdo.batch import BatchEvent, BatchSettings, run
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def cluster(workers: int) -> Iterator[str]:
 
 def tell(event: Event) -> None:
     """Print each series as it is done, and where."""
-    if event.record is not None:
+    if isinstance(event, BatchEvent) and event.record is not None:
         print(f"{event.record.output}: {event.record.status} on {event.record.worker}")
 
 
@@ -57,7 +58,7 @@ def main(root: str, out: str) -> None:
     """Encode what is below a folder on two workers."""
     with cluster(workers=2) as address:
         print(f"the scheduler is at {address}")
-        result = run(root, out, BatchSettings(dask=address), listener=tell)
+        result = run(root, out, BatchSettings(dask=address), observer=Observer(tell))
     totals = result.totals
     print(
         f"{totals.encoded} encoded, {totals.done_before} done before, {result.failed} failed; "

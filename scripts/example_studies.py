@@ -8,7 +8,6 @@ and can be handed on before the next begins. Run it again: what is done is kept.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ssimrdo.errors import InputError
 def main(studies: Path, out: Path) -> None:
     """Encode every study and print the series that lost the most."""
     settings = BatchSettings(
-        encode=EncodeSettings(crf=20),
+        encode=EncodeSettings.of(crf=20),
         # Folder names may name patients; hashes of the UIDs do not.
         name_template="{study_hash}/{series_number:03d}-{uid_hash}",
         # A damaged file costs one slice instead of its series.
@@ -44,10 +43,9 @@ def main(studies: Path, out: Path) -> None:
         )
         # One flat record per series; read_results streams them from results.jsonl.
         rows += [
-            {"study": study.name, **dataclasses.asdict(record)}
-            for record in read_results(out / study.name)
+            {"study": study.name, **record.as_dict()} for record in read_results(out / study.name)
         ]
-    executor.close()
+    executor.shutdown()
 
     # With pandas this is a data frame: frame = pandas.DataFrame(rows), or for one study
     # pandas.read_csv(out / study / "results.csv"). Without it, plain Python does.
@@ -55,7 +53,7 @@ def main(studies: Path, out: Path) -> None:
     for row in sorted(encoded, key=lambda row: row["ssim_min"])[:5]:
         saved = 1 - row["output_bytes"] / row["input_bytes"]
         print(
-            f"{row['study']}/{row['output']}: worst slice {row['worst_slice']} has SSIM "
+            f"{row['study']}/{row['output']}: worst slice {row['worst_slice_number']} has SSIM "
             f"{row['ssim_min']:.4f}; {saved:.1%} saved"
         )
 

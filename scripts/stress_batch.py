@@ -18,10 +18,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,18 @@ import numpy as np
 import pydicom
 from pydicom.uid import generate_uid
 
-from ssimrdo.batch import BatchSettings, DaskExecutor, Executor, LocalExecutor, lock, runner
+from ssimrdo.batch import BatchSettings, lock, runner
 from ssimrdo.batch.discover import Found, discover
-from ssimrdo.batch.job import Job
+from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.plan import jobs_of_found, make_plan
-from ssimrdo.batch.record import Journal, Record
-from ssimrdo.encoding import EncodeSettings, encode
+from ssimrdo.batch.results import BatchRecord, Journal, write_table
+from ssimrdo.batch.store import store_of
+from ssimrdo.encoding.encode import encode
+from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.executors import DaskExecutor, LocalExecutor
+from ssimrdo.files import PARTIAL
+from ssimrdo.machine import cores
+from ssimrdo.observer import Observer
 from ssimrdo.phantom import PhantomSettings, write_phantom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +97,7 @@ def main() -> int:
         "cluster": lambda folder: cluster(folder, size),
     }
     good = True
-    print(f"seed {seed}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"seed {seed}, {cores()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     for part in parts:
         with tempfile.TemporaryDirectory(prefix="stress-") as name:
             for line in measures[part](Path(name)):
@@ -117,7 +124,7 @@ def kill(folder: Path, size: Size, rng: random.Random) -> Iterator[Line]:
     finish(start(root, whole))
     # Most kills are spread over the work, some over the search at the start of a run.
     early = size.kills // 5
-    targets: list[int | None] = sorted(rng.sample(range(1, size.series), size.kills - early))
+    targets: list[int | None] = [*sorted(rng.sample(range(1, size.series), size.kills - early))]
     for _ in range(early):
         targets.insert(rng.randrange(len(targets) + 1), None)
     done: dict[str, tuple[int, int]] = {}
@@ -126,7 +133,7 @@ def kill(folder: Path, size: Size, rng: random.Random) -> Iterator[Line]:
         kill_at(start(root, out), out, target, rng)
         # The lock comes free when no job of the killed run is left.
         out.mkdir(exist_ok=True)
-        with lock.exclusive(str(out)):
+        with lock.exclusive(out):
             now = finished(out)
         changed |= {name for name, state in done.items() if now.get(name) != state}
         done = now
@@ -140,7 +147,7 @@ def kill(folder: Path, size: Size, rng: random.Random) -> Iterator[Line]:
         for name in now
         if (out / name).read_bytes() != (whole / name).read_bytes() or not is_valid(out / name)
     ]
-    left = [path for path in out.rglob("*") if path.name.endswith(".partial")]
+    left = [path for path in out.rglob("*") if PARTIAL.fullmatch(path.name)]
     lines = (out / "results.jsonl").read_text().splitlines()
     journalled = len({json.loads(line)["output"] for line in lines})
     yield Line("kills, each resumed", f"{len(targets)}")
@@ -247,7 +254,8 @@ def write_copies(root: Path, count: int) -> None:
 def seconds_between_series(events: list[dict[str, Any]], jobs: int) -> float:
     """Return the time from when every worker has finished a series to the end, per series."""
     times = [event["time"] for event in events if event["event"] == "finished"]
-    return (times[-1] - times[jobs - 1]) / (len(times) - jobs)
+    seconds: float = times[-1] - times[jobs - 1]
+    return seconds / (len(times) - jobs)
 
 
 def throughput(folder: Path, size: Size) -> Iterator[Line]:
@@ -291,22 +299,21 @@ def overhead(folder: Path, size: Size) -> Iterator[Line]:
 # Memory and overhead with simulated jobs
 
 
-def simulate(job: Job) -> Record:
+def simulate(job: BatchJob) -> BatchRecord:
     """Do nothing, and say it was done."""
-    return Record(
+    return BatchRecord(
         output=job.output,
         series=job.name,
         status="encoded",
         slices=100,
         input_bytes=10**8,
         output_bytes=10**6,
-        ssim_mean=0.97,
-        ssim_min=0.9,
+        quality={"ssim_mean": 0.97, "ssim_min": 0.9},
         seconds=0.01,
     )
 
 
-def simulated_jobs(folder: Path, count: int) -> Iterator[Job]:
+def simulated_jobs(folder: Path, count: int) -> Iterator[BatchJob]:
     """Yield jobs as those of a search that found so many series."""
     founds = (
         Found(f"/archive/{n // 40:06d}/{n:09d}", f"1.2.3.{n}", "1.2", n, None, 100, True)
@@ -319,19 +326,19 @@ def run_simulated(folder: Path, count: int, executor: Executor) -> float:
     """Run simulated jobs from plan to journal; return the seconds the running took."""
     folder.mkdir()
     with Journal(folder / "results.jsonl") as journal:
-        plan = make_plan(simulated_jobs(folder, count), journal, retry_failed=False)
+        out = store_of(folder)
+        plan = make_plan(simulated_jobs(folder, count), out, journal, retry_failed=False)
         started = time.perf_counter()
         runner.run_jobs(
             (todo.job for todo in plan.todo),
             executor,
             journal,
             runner.Totals(),
-            tell=lambda _: None,
-            stop=threading.Event(),
+            observer=Observer(),
             function=simulate,
         )
         seconds = time.perf_counter() - started
-        runner.write_table(journal, folder / "results.csv")
+        write_table(journal, folder / "results.csv")
     return seconds
 
 
@@ -352,16 +359,16 @@ def memory(folder: Path, size: Size) -> Iterator[Line]:
 
 def simulate_and_tell(count: int, folder: Path) -> None:
     """Run simulated jobs on two processes and print what this one took."""
-    executor = LocalExecutor(2)
-    seconds = run_simulated(folder, count, executor)
-    executor.close()
+    with LocalExecutor(2) as executor:
+        seconds = run_simulated(folder, count, executor)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"peak_mb": peak, "seconds": seconds}))
 
 
 def cluster(folder: Path, size: Size) -> Iterator[Line]:
     """Measure what a Dask scheduler spends on a simulated job."""
-    import psutil
+    # Untyped.
+    psutil: Any = import_module("psutil")
 
     file = folder / "scheduler.json"
     base = [sys.executable, "-m"]
@@ -401,7 +408,7 @@ def cluster(folder: Path, size: Size) -> Iterator[Line]:
         after = process.cpu_times()
         cpu = after.user + after.system - before.user - before.system
         grown = process.memory_info().rss - used
-        executor.close()
+        executor.shutdown()
     finally:
         for one in (*workers, scheduler):
             one.kill()
@@ -423,10 +430,10 @@ def scan(folder: Path, size: Size) -> Iterator[Line]:
     speeds = []
     for _ in range(1 + size.repeats):
         started = time.perf_counter()
-        found = discover(str(root), executor)
+        found = discover(store_of(root), executor)
         speeds.append(size.files / (time.perf_counter() - started))
         assert sum(one.slices for one in found) == size.files
-    executor.close()
+    executor.shutdown()
     speed = statistics.median(speeds[1:])
     yield Line("headers per second", f"{speed:.0f}", ">= 2000", speed >= 2000)
 

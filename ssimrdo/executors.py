@@ -31,21 +31,6 @@ import ssimrdo
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.machine import cores
 
-__all__ = [
-    "DaskExecutor",
-    "Executor",
-    "InProcess",
-    "LocalExecutor",
-    "WorkerLostError",
-    "as_finished",
-    "explain",
-    "open_executor",
-    "pydicom_contained",
-    "quieten",
-    "quieten_dask",
-    "slots_of",
-]
-
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A")
