@@ -125,7 +125,6 @@ def encode(
             series_uid=series_uid,
             skip_bad=skip_bad,
         )
-        check_not_input((job.output, sidecar_path(job.output)), opened.paths)
     return _encode(job, opened, started)
 
 
@@ -230,10 +229,11 @@ class _Job:
 
 def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
     settings, clock = job.settings, job.clock
+    paths = job.output, sidecar_path(job.output)
+    check_not_input(paths, opened.paths)
     check_format(settings.codec, opened.frames.format, opened.name)
     with clock.measure("load"):
         load_kernels(opened.frames.format, settings.objective, settings.indices)
-    paths = job.output, sidecar_path(job.output)
     with whole_files(*paths, overwrite=job.overwrite) as (video, sidecar):
         outcome, search = _encode_to(video, job, opened.frames)
         with clock.measure("verify"):

@@ -10,11 +10,12 @@ import sys
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 from dicom_files import write_series
 from video_files import ct_volume, frames_of, run_command, without_compiling
 
-from ssimrdo import EncodeSettings, InputError, encode
+from ssimrdo import CancelledError, InputError, Observer, encode, encode_frames
 
 SSIMRDO = [sys.executable, "-m", "ssimrdo"]
 
@@ -159,24 +160,24 @@ def test_overwrite_replaces_both_files(ssimrdo, series, finished):
 def test_of_two_encodes_to_one_output_the_first_wins(series, tmp_path):
     output = tmp_path / "out.mp4"
 
-    def other_process(done, total):
-        if done == total:
-            encode(series, output, EncodeSettings(qp=40))
+    def other_process(event):
+        if event.done == event.total:
+            encode(series, output, qp=40)
 
     with pytest.raises(InputError, match="exists already"):
-        encode(series, output, EncodeSettings(qp=10), progress=other_process)
+        encode(series, output, qp=10, observer=Observer(other_process))
     assert names(tmp_path) == ["out.json", "out.mp4"]
     assert json.loads((tmp_path / "out.json").read_text())["settings"]["qp"] == 40
     assert len(frames_of(output)) == 6
 
 
 def test_a_sidecar_that_came_first_wins_too(series, tmp_path):
-    def other_process(done, total):
-        if done == total:
+    def other_process(event):
+        if event.done == event.total:
             (tmp_path / "out.json").write_bytes(b"mine")
 
     with pytest.raises(InputError, match=r"out\.json: exists already"):
-        encode(series, tmp_path / "out.mp4", progress=other_process)
+        encode(series, tmp_path / "out.mp4", observer=Observer(other_process))
     assert contents(tmp_path) == {"out.json": b"mine"}
 
 
@@ -185,11 +186,11 @@ def test_an_error_on_the_way_leaves_the_old_files(series, finished, overwrite):
     output = finished / ("out.mp4" if overwrite else "new.mp4")
     before = contents(finished)
 
-    def fail(done, total):
-        raise RuntimeError(done, total)
+    def fail(event):
+        raise RuntimeError(event)
 
     with pytest.raises(RuntimeError):
-        encode(series, output, overwrite=overwrite, progress=fail)
+        encode(series, output, overwrite=overwrite, observer=Observer(fail))
     assert contents(finished) == before
 
 
@@ -255,3 +256,37 @@ def test_a_hard_link_to_a_slice_is_never_the_output(tmp_path):
     os.link(first, tmp_path / "out.mp4")
     with pytest.raises(InputError, match="is a DICOM file"):
         encode(tmp_path / "ct", tmp_path / "out.mp4", overwrite=True)
+
+
+def test_frames_never_replace_a_slice(tmp_path):
+    (first, *_) = write_series(tmp_path, ct_volume(1, 32, 32))
+    first.rename(tmp_path / "slice.mp4")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="is a DICOM file"):
+        encode_frames([np.zeros((32, 32), np.uint8)], tmp_path / "slice.mp4", overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_cancelling_leaves_no_file_and_says_so(series, tmp_path):
+    observer = Observer()
+    told = []
+
+    def tell(event):
+        told.append(event)
+        if event.done == 3:
+            observer.cancel.set()
+
+    watched = Observer(tell, observer.cancel)
+    with pytest.raises(CancelledError, match="cancelled"):
+        encode(series, tmp_path / "out.mp4", observer=watched)
+    assert [event.done for event in told] == [1, 2, 3]
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_begun_once_it_is_cancelled(series, finished):
+    observer = Observer(lambda event: pytest.fail(f"told {event}"))
+    observer.cancel.set()
+    before = contents(finished)
+    with pytest.raises(CancelledError):
+        encode(series, finished / "out.mp4", overwrite=True, observer=observer)
+    assert contents(finished) == before
