@@ -58,7 +58,8 @@ def temporary_for(path: Path) -> Path:
     """Return a hidden name beside a path, for what is to become it; nothing is made."""
     # A file name has at most 255 bytes, and a character up to four. FFmpeg takes a relative path
     # with a colon for a URL.
-    return path.absolute().with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+    path = path.absolute()
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
 
 
 @contextmanager
