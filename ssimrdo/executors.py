@@ -123,7 +123,10 @@ class LocalExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let what was submitted finish, then end the processes."""
+        """Let what was submitted finish, then end the processes.
+
+        With ``cancel_futures``, calls that wait or have just begun are withdrawn.
+        """
         self._is_shut_down = True
         if cancel_futures:
             for future in list(self._futures):
