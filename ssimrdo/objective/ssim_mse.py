@@ -1,7 +1,14 @@
 """The SSIM-MSE relation: how much a squared error in a macroblock lowers SSIM.
 
-Per macroblock with mean µ and variance σ² of the source, the weighted SSIM's inverse grows
-linearly with the mean squared coding error, ``D = 1 + θ · MSE`` [1]_.
+With mean µ and variance σ² of the source in a window, v and m variance and mean of the coding error
+(source minus decoded) and k its covariance with the source over v, SSIM's terms are exactly
+
+    1/cs = 1 + v / (2σ² - 2k v + C2),    1/l = 1 + m² / (2µ² - 2µ m + C1).
+
+Quantization, whose error is nearly uncorrelated with what is decoded, has k near 1; noise that is
+added to the source would have k = 0. For small errors k does not matter: per macroblock the
+weighted SSIM's inverse grows linearly with the mean squared error, ``D = 1 + θ · MSE`` [1]_. For
+larger ones the slope grows; docs/method.md has by how much, and where else the relation is off.
 
 References
 ----------
@@ -34,10 +41,10 @@ def window_samples() -> float:
 def effective_samples(variance: NDArray[Any], *, data_range: float = 255) -> NDArray[np.float32]:
     """Return N_eff, the number of independent coding errors in a window, per macroblock.
 
-    In texture the errors of neighbouring samples are independent: N_eff is the window's own
-    number of samples N. In a flat block the error is one shift of the whole block, so N_eff is 1.
-    Between the two it follows ``N - (N - 1) · C / (σ² + C)`` with C = C2/2, where SSIM itself
-    passes from flat to textured.
+    In texture the errors of neighbouring samples are taken as independent, so that N_eff is the
+    window's own number of samples N, and in a flat block as one shift of the whole block, so that
+    it is 1. Between the two it follows ``N - (N - 1) · C / (σ² + C)`` with C = C2/2, where SSIM
+    itself passes from flat to textured. Measured N_eff falls as quantization gets coarser.
 
     Parameters
     ----------
@@ -68,8 +75,9 @@ def theta(
 ) -> NDArray[np.float32]:
     """Return θ, the slope of 1/SSIM over MSE: ``β / (2σ² + C2) + α / (N_eff (2µ² + C1))``.
 
-    The first term is the linear SSIM-MSE relation [1]_. The second holds for errors with zero
-    mean: the mean error over a window of N_eff independent errors has variance MSE / N_eff.
+    The first term is the linear SSIM-MSE relation [1]_, the tangent at small errors. The second
+    holds for errors with zero mean that do not depend on µ: the mean error over a window of N_eff
+    independent errors has variance MSE / N_eff.
 
     Parameters
     ----------
