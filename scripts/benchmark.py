@@ -1,6 +1,8 @@
-"""Compare ssimrdo with other encoders on real CT and on the phantom; print tables in Markdown.
+"""Compare ssimrdo with other encoders on real CT; print tables in Markdown.
 
-The series are the folders in $SSIMRDO_CT_DATA and data/phantom, with all their slices.
+The series are the folders in $SSIMRDO_CT_DATA, with all their slices; x264 and ssimrdo get the same
+QPs or CRFs, and figures are means over the series. The phantom is no patient: it takes part only
+where --series names it.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import shlex
 import signal
 import sys
 import textwrap
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from benchmark_tables import (
     MODE_NAMES,
@@ -24,16 +27,22 @@ from benchmark_tables import (
     leave_one_out_table,
     pair_table,
     paper_table,
+    points_text,
     replace_block,
     target_table,
 )
 
 from ssimrdo.cli.compare import encode_progress
+from ssimrdo.cli.options import flag_of
+from ssimrdo.codecs.base import Mode
 from ssimrdo.compare import CompareSettings, cache, compare
-from ssimrdo.compare.record import check_folder, report_folder, write_report
+from ssimrdo.compare.output import write_report
+from ssimrdo.compare.report import TIMING_NOTES
+from ssimrdo.compare.results import ComparisonReport
 from ssimrdo.compare.viewers import write_page
 from ssimrdo.errors import InputError, SsimrdoError
-from ssimrdo.html.text import TIMING_NOTES
+from ssimrdo.files import check_folder_free, whole_folder, write_whole
+from ssimrdo.machine import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "data" / "phantom"
@@ -41,10 +50,14 @@ README = ROOT / "README.md"
 METHOD = ROOT / "docs" / "method.md"
 VARIABLE = "SSIMRDO_CT_DATA"
 
-MODES = ("crf", "qp")
+MODES: Sequence[Mode] = ("crf", "qp")
 ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
 TESTS = ("ssim,preset=medium", "ssim")
-"""The first is what the paper's figures stand beside: offsets alone."""
+"""The first is what the paper's figures stand beside: x264's search with the offsets alone.
+
+What the offsets alone save at constant QP has one definition: the mean over the real series, all
+slices, of the BD-rate over mean SSIM against x264, both at QP 22, 27, 32 and 37.
+"""
 
 SLOW_X264 = ("x264-ssim:slow", "x264-ssim:slower", "x264-ssim:veryslow")
 EFFORTS = ("ssim,effort=fast", "ssim", "ssim,effort=high", "ssim,effort=max")
@@ -90,28 +103,30 @@ TARGETS = (
 EXIT_SOME_FAILED = 3
 
 
-def all_series() -> list[Path]:
-    """Return the folders of $SSIMRDO_CT_DATA and the phantom."""
+def real_series() -> list[Path]:
+    """Return the folders of $SSIMRDO_CT_DATA, none if it is not set."""
     data = os.environ.get(VARIABLE)
     if not data:
-        raise InputError(f"{VARIABLE} is not set: let it name a folder with CT series in folders")
+        return []
     try:
         folders = sorted(path for path in Path(data).iterdir() if path.is_dir())
     except OSError as error:
         raise InputError(f"{VARIABLE}={data}: cannot be read: {error.strerror}") from error
     if not folders:
         raise InputError(f"{VARIABLE}={data}: holds no folder with a CT series")
-    return [*folders, PHANTOM]
+    return folders
 
 
 def chosen_series(names: list[str]) -> list[Path]:
-    """Return the series of these names, all for none."""
-    found = all_series()
-    known = {path.name: path for path in found}
+    """Return the series of these names; for none, all but the phantom."""
+    real = real_series()
+    if not names and not real:
+        raise InputError(f"{VARIABLE} is not set: let it name a folder with CT series in folders")
+    known = {path.name: path for path in (*real, PHANTOM)}
     for name in names:
         if name not in known:
             raise InputError(f"--series {name!r} is unknown: use one of {', '.join(known)}")
-    return [known[name] for name in dict.fromkeys(names)] if names else found
+    return [known[name] for name in dict.fromkeys(names)] if names else real
 
 
 def run(
@@ -119,31 +134,30 @@ def run(
     settings: CompareSettings,
     options: argparse.Namespace,
     folder: Path | None,
-) -> dict[str, Any]:
+) -> ComparisonReport:
     """Compare in one mode, write the report if it is asked for, and return it."""
     print(f"benchmark: {MODE_NAMES[settings.mode]}, {len(series)} series", file=sys.stderr)
     cache_folder = None if options.no_cache else cache.default_folder()
     with (
-        encode_progress() as advance,
-        compare(series, settings, cache_folder=cache_folder, progress=advance) as comparison,
-        report_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
+        encode_progress() as observer,
+        compare(series, settings, cache_folder=cache_folder, observer=observer) as comparison,
+        whole_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
     ):
-        report = comparison.report
-        report["command"] = command_line()
+        report = replace(comparison.report, command=command_line())
         if staged is not None:
             write_report(report, staged)
-            write_page(comparison, staged)
+            write_page(replace(comparison, report=report), staged, called=flag_of)
     return report
 
 
-def report_folders(options: argparse.Namespace, names: list[str]) -> dict[str, Path | None]:
+def report_folders(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Path | None]:
     """Return where reports go, checked before any work is done for them."""
     if options.output is None:
         return dict.fromkeys(names)
     options.output.mkdir(parents=True, exist_ok=True)
     folders = {name: options.output / name for name in names}
     for folder in folders.values():
-        check_folder(folder, overwrite=options.overwrite)
+        check_folder_free(folder, overwrite=options.overwrite)
     return dict(folders)
 
 
@@ -159,25 +173,23 @@ def command_line() -> str:
     return shlex.join(["scripts/benchmark", *words])
 
 
-def about(report: dict[str, Any]) -> str:
+def about(*reports: ComparisonReport) -> str:
     """Return when, how and from what tables were made."""
-    good = [one for one in report["series"] if one["error"] is None]
-    series = ", ".join(f"{one['name']} ({one['slices']} slices)" for one in good)
-    machine = f"{report['machine']['cores']} cores of {report['machine']['cpu']}"
+    first = reports[0]
+    series = ", ".join(f"{one.name} ({one.slices} slices)" for one in first.compared)
     return (
         f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
-        f"`{VARIABLE}=… {command_line()}` on {machine}. Series: {series}."
+        f"`{VARIABLE}=… {command_line()}` on {first.machine.cores} cores of {first.machine.cpu}. "
+        f"Series: {series}. Points of x264 and ssimrdo alike: {points_text(reports)}."
     )
 
 
-def text_of(reports: list[dict[str, Any]]) -> str:
+def text_of(reports: list[ComparisonReport]) -> str:
     """Return the tables with what they were made from."""
-    first = reports[0]
-    made = about(first)
-    notes = dict.fromkeys(TIMING_NOTES.get(report["timing"], "") for report in reports)
+    notes = dict.fromkeys(TIMING_NOTES.get(report.timing, "") for report in reports)
     about_bd = " ".join(
         [
-            f"BD-rate against {first['encoders'][0]['label']}, negative is a saving: mean over "
+            f"BD-rate against {reports[0].reference.label}, negative is a saving: mean over "
             "the series; for SSIM also median, worst series and bootstrap interval of the mean.",
             "Encode time is a multiple of the reference's.",
             *filter(None, notes),
@@ -188,8 +200,14 @@ def text_of(reports: list[dict[str, Any]]) -> str:
         "every point of the curve, the difference in bit rate over the qualities that both "
         "curves reach."
     )
-    parts = (wrapped(made), wrapped(about_bd), bd_table(reports), wrapped(about_paper))
-    return "\n\n".join([*parts, paper_table(reports)])
+    parts = (
+        wrapped(about(*reports)),
+        wrapped(about_bd),
+        bd_table(reports),
+        wrapped(about_paper),
+        paper_table(reports),
+    )
+    return "\n\n".join(parts)
 
 
 def wrapped(text: str) -> str:
@@ -205,12 +223,7 @@ def update(page: Path, blocks: dict[str, str]) -> None:
             text = replace_block(text, block, name=name)
     except ValueError as error:
         raise InputError(f"{page.name} {error}") from error
-    temporary = page.with_name(f".{page.name}.partial")
-    try:
-        temporary.write_text(text)
-        temporary.replace(page)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(page, text.encode(), overwrite=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -227,8 +240,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--method",
         action="store_true",
-        help="the tables of docs/method.md instead: targets, efforts and leave-one-series-out, on "
-        f"the series of {VARIABLE} alone",
+        help="the tables of docs/method.md instead: targets, efforts and leave-one-series-out",
     )
     add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
     add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
@@ -280,47 +292,43 @@ def benchmark(options: argparse.Namespace) -> int:
     return exit_status(reports)
 
 
-def exit_status(reports: list[dict[str, Any]]) -> int:
+def exit_status(reports: Iterable[ComparisonReport]) -> int:
     """Return 3 if a series had to be left out."""
-    failed = any(one["error"] for report in reports for one in report["series"])
+    failed = any(len(report.compared) < len(report.series) for report in reports)
     return EXIT_SOME_FAILED if failed else 0
 
 
 def method(options: argparse.Namespace) -> int:
     """Print the tables of docs/method.md; 3 if a series had to be left out."""
-    series = [path for path in chosen_series(options.series) if path != PHANTOM]
-    common = {"slices": options.slices, "jobs": options.jobs}
-    untimed = {**common, "jobs": os.cpu_count() or 1}
+    series = chosen_series(options.series)
+    common = CompareSettings(slices=options.slices, jobs=options.jobs)
+    untimed = replace(common, anchors=("x264-ssim",), jobs=cores())
     anchors = ("x264", "x264-ssim", "svtav1", *SLOW_X264)
     settings = {
-        "crf": CompareSettings(anchors=anchors, tests=(TESTS[0], *EFFORTS), **common),
-        "qp": CompareSettings(mode="qp", tests=TESTS, **common),
-        "strength": CompareSettings(anchors=("x264-ssim",), tests=STRENGTHS, **untimed),
-        "switches": CompareSettings(
-            anchors=("x264-ssim",),
-            tests=SWITCHES,
-            **{**untimed, "slices": options.slices or SWITCHES_SLICES},
-        ),
+        "crf": replace(common, anchors=anchors, tests=(TESTS[0], *EFFORTS)),
+        "qp": replace(common, mode="qp", points=(), tests=TESTS),
+        "strength": replace(untimed, tests=STRENGTHS),
+        "switches": replace(untimed, tests=SWITCHES, slices=options.slices or SWITCHES_SLICES),
     }
     folders = report_folders(options, list(settings))
     reports = {name: run(series, one, options, folders[name]) for name, one in settings.items()}
     others = ("x264", "svtav1", *SLOW_X264, TESTS[0], *EFFORTS)
-    crf, strength, switches = (reports[name] for name in ("crf", "strength", "switches"))
+    crf, qp, strength, switches = (reports[name] for name in settings)
     sources_and_tables = {
-        "targets": (crf, target_table([crf, reports["qp"]], TARGETS)),
-        "efforts": (crf, pair_table(crf, others, "x264-ssim")),
-        "strengths": (strength, pair_table(strength, STRENGTHS, "x264-ssim", timed=False)),
-        "switches": (switches, pair_table(switches, SWITCHES, "x264-ssim", timed=False)),
-        "leave-one-out": (strength, leave_one_out_table(strength, STRENGTHS, "x264-ssim")),
+        "targets": ((crf, qp), target_table([crf, qp], TARGETS)),
+        "efforts": ((crf,), pair_table(crf, others, "x264-ssim")),
+        "strengths": ((strength,), pair_table(strength, STRENGTHS, "x264-ssim", timed=False)),
+        "switches": ((switches,), pair_table(switches, SWITCHES, "x264-ssim", timed=False)),
+        "leave-one-out": ((strength,), leave_one_out_table(strength, STRENGTHS, "x264-ssim")),
     }
     blocks = {
-        name: f"{wrapped(about(source))}\n\n{table}"
-        for name, (source, table) in sources_and_tables.items()
+        name: f"{wrapped(about(*sources))}\n\n{table}"
+        for name, (sources, table) in sources_and_tables.items()
     }
     print("\n\n".join(blocks.values()))
     if options.update:
         update(METHOD, blocks)
-    return exit_status(list(reports.values()))
+    return exit_status(reports.values())
 
 
 def main() -> int:
@@ -329,12 +337,15 @@ def main() -> int:
     # Unwinds, so that temporary files go away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.basicConfig(format="benchmark: %(message)s")
+    # SVT-AV1 would write its settings to stderr; there is no other switch.
+    os.environ.setdefault("SVT_LOG", "1")
     # pydicom quotes the header values it complains about, and these may name a patient.
     logging.getLogger("pydicom").propagate = False
     try:
         return (method if options.method else benchmark)(options)
     except (SsimrdoError, OSError) as error:
-        print(f"benchmark: error: {' '.join(str(error).split())}", file=sys.stderr)
+        text = error.text(flag_of) if isinstance(error, SsimrdoError) else str(error)
+        print(f"benchmark: error: {' '.join(text.split())}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         return 130
