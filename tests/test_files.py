@@ -96,6 +96,19 @@ def test_a_file_that_comes_at_the_last_moment_stays(tmp_path, monkeypatch):
     assert contents(tmp_path) == {"a.txt": b"first"}
 
 
+def test_a_name_that_cannot_be_given_leaves_no_empty_file(tmp_path, monkeypatch):
+    """Without hard links the name is taken first, and given back if the file does not get it."""
+
+    def refuse(*_arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(files.Path, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(tmp_path / "a", b"whole", overwrite=False)
+    assert contents(tmp_path) == {}
+
+
 @pytest.mark.usefixtures("links")
 def test_of_many_writers_one_wins_and_none_mixes(tmp_path):
     path = tmp_path / "a.txt"
