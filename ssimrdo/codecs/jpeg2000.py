@@ -23,7 +23,7 @@ from ssimrdo.codecs.base import (
     UnsteeredCodec,
     point_of,
 )
-from ssimrdo.errors import EncoderError
+from ssimrdo.errors import EncoderError, InputError
 
 _LOCK = threading.Lock()
 """pylibjpeg-openjpeg 2.6 corrupts memory when two threads encode at a time."""
@@ -36,8 +36,8 @@ QP_PER_DB: Final = -1 / 0.72
 class Jpeg2000(UnsteeredCodec):
     """JPEG 2000 with the irreversible 9-7 transform, one tile and one layer.
 
-    Constant quality and constant quantizer are the PSNR in dB that every slice gets, so that a
-    higher number is better; a mean bit rate gives every slice the same share.
+    Constant quality is the PSNR in dB that every slice gets, so that a higher number is better; a
+    mean bit rate gives every slice the same share. There is no quantizer to ask for.
     """
 
     name = "jpeg2000"
@@ -53,8 +53,16 @@ class Jpeg2000(UnsteeredCodec):
         return f"pylibjpeg-openjpeg {version('pylibjpeg-openjpeg')}"
 
     def scale(self, mode: Mode, bit_depth: int) -> QualityScale:
-        """Return the scale of a mode."""
+        """Return the scale of a mode.
+
+        Raises
+        ------
+        InputError
+            For a quantizer.
+        """
         del bit_depth
+        if mode == "qp":
+            raise InputError("JPEG 2000 has no quantizer", field="qp", remedy="give a {crf}")
         if mode == "bitrate":
             return QualityScale(1, 2_000_000, step=1, default=1000, log_rate_slope=1e-3)
         slope = -math.log(2) / 6 * QP_PER_DB

@@ -235,10 +235,10 @@ def _contender(settings: CompareSettings, given: Named, role: EncoderRole) -> Co
     else:
         name, codec, objective = given, _anchor(given, settings.preset), None
         label = codec.label
-    points = own_points(
+    mode, points = own_points(
         codec, settings.mode, settings.points, bit_depth=settings.bit_depth, name=name
     )
-    return Contender(name, role, label, codec, objective, settings.mode, points, settings.threads)
+    return Contender(name, role, label, codec, objective, mode, points, settings.threads)
 
 
 def _label(candidate: Candidate) -> str:

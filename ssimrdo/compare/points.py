@@ -9,7 +9,8 @@ The lines for known codecs were measured as SSIM on chest, head and phantom seri
   for QP: 43.2, 39.6, 36, 32.4 dB and 46.3, 42.1, 37.8, 33.6 dB.
 
 For any other codec its quality scale tells: its default stands for x264's, and the rate falls
-alike from there. At a bit rate the points are kbit/s for all.
+alike from there. Constant quality stands in for a quantizer where a codec has none. At a bit rate
+the points are kbit/s for all.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ MEASURED: Final[Mapping[tuple[str, Mode], Line]] = MappingProxyType(
 
 def own_points(
     codec: Codec, mode: Mode, points: Sequence[float], *, bit_depth: int, name: str
-) -> tuple[float, ...]:
-    """Return points on a codec's own scale.
+) -> tuple[Mode, tuple[float, ...]]:
+    """Return a codec's own mode, and points on its scale.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ def own_points(
         If the scale is too coarse for points so close, or the codec has no such mode.
     """
     if mode == "bitrate":
-        return tuple(points)
-    scale = codec.scale(mode, bit_depth)
+        return mode, tuple(points)
+    own_mode, scale = _scale(codec, mode, bit_depth)
     line = MEASURED.get((codec.name, mode)) or _line(scale, mode, bit_depth)
     own = tuple(_on_scale(line.at(point), scale) for point in points)
     if len(set(own)) < len(own):
@@ -97,7 +98,16 @@ def own_points(
             field="points",
             remedy=f"give points farther apart, from {math.ceil(first)} to {math.floor(last)}",
         )
-    return own
+    return own_mode, own
+
+
+def _scale(codec: Codec, mode: Mode, bit_depth: int) -> tuple[Mode, QualityScale]:
+    try:
+        return mode, codec.scale(mode, bit_depth)
+    except InputError:
+        if mode != "qp":
+            raise
+        return "crf", codec.scale("crf", bit_depth)
 
 
 def _line(scale: QualityScale, mode: Mode, bit_depth: int) -> Line:
