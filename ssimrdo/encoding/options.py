@@ -138,7 +138,9 @@ def read_fps(given: Any) -> Fraction:
     """
     if isinstance(given, Fraction):
         return given
-    text = given.strip() if isinstance(given, str) else str(read_number(given))
+    if not isinstance(given, str):
+        return Fraction(read_number(given)).limit_denominator(100_000)
+    text = given.strip()
     try:
         if not _FPS.fullmatch(text):
             raise ValueError
@@ -163,7 +165,7 @@ def read_window(given: Any) -> Window | None:
 
 
 def read_floor(given: Any) -> tuple[str, float]:
-    """Return index and value of ``ssim=0.95``, of such a pair, or of an SSIM alone.
+    """Return index and value of ``ssim=0.95`` or of such a pair.
 
     Raises
     ------
@@ -203,11 +205,13 @@ def read_x264_params(given: Any) -> Options:
     """
     if isinstance(given, str):
         return parse_x264_params(given)
-    pairs = given.items() if isinstance(given, Mapping) else given
     try:
-        return tuple((read_text(name), str(value)) for name, value in pairs)
+        pairs = [tuple(pair) for pair in (given.items() if isinstance(given, Mapping) else given)]
     except TypeError:
-        raise ValueError(f"{_shown(given)} is neither text nor pairs") from None
+        pairs = [()]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise ValueError(f"{_shown(given)} is neither text nor pairs")
+    return tuple((read_text(name), str(value)) for name, value in pairs)
 
 
 def _shown(given: Any) -> str:

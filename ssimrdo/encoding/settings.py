@@ -15,6 +15,7 @@ from ssimrdo.codecs.base import (
     ConstantQuantizer,
     MeanBitrate,
     RateControl,
+    check_number,
     is_codec,
     point_of,
 )
@@ -61,19 +62,18 @@ class Floor:
     over: str = OVER[0]
 
     def __post_init__(self) -> None:
-        try:
-            found = metrics.get(self.index)
-        except InputError as error:
-            raise InputError(error.reason, field="min", remedy=error.remedy) from None
+        found = _index(self.index, field="min")
         object.__setattr__(self, "index", found.name)
         if self.over not in OVER:
             raise InputError(
                 f"{self.over!r} is unknown", field="over", remedy=f"use one of {', '.join(OVER)}"
             )
+        field = "min_ssim" if self.index == FLOOR[0] else "min"
+        check_number(self.value, field=field)
         if not found.low < self.value < found.high:
             raise InputError(
                 f"{self.value} is out of range for {found.title}",
-                field="min_ssim" if self.index == FLOOR[0] else "min",
+                field=field,
                 remedy=f"above {found.low:g} and below {found.high:g}",
             )
 
@@ -133,7 +133,10 @@ class EncodeSettings:
                 field="bit_depth",
                 remedy=f"use one of {', '.join(map(str, self.codec.depths))}",
             )
-        if not isinstance(self.rate, Floor):
+        if isinstance(self.rate, Floor):
+            # What is searched.
+            self.codec.scale("crf", self.bit_depth)
+        else:
             mode = self.rate.mode
             scale = self.codec.scale(mode, self.bit_depth)
             scale.check(point_of(self.rate), field=RATE_FIELDS[mode])
@@ -144,7 +147,8 @@ class EncodeSettings:
         if not Fraction(1, 100) <= self.fps <= 1000:
             raise InputError(f"{self.fps} is out of range", field="fps", remedy="use 0.01 to 1000")
         self.codec.check(steered=self.steered)
-        object.__setattr__(self, "measure", tuple(map(_measured, self.measure)))
+        measured = tuple(_index(name, field="measure").name for name in self.measure)
+        object.__setattr__(self, "measure", measured)
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -159,6 +163,8 @@ class EncodeSettings:
             If an option is unknown or its value cannot be used.
         """
         codec = options.pop("codec", None)
+        if codec is not None:
+            _check_codec(codec)
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in BY_NAME:
@@ -170,11 +176,10 @@ class EncodeSettings:
         rate = _rate(values)
         if codec is None:
             codec = X264.from_options(values, steered=rdo != OFF)
-        values = {
-            name: value
-            for name, value in values.items()
-            if name in ("window", "bit_depth", "fps", "threads", "measure") and value is not None
-        }
+        own = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in own:
+                raise InputError(f"is no option of {codec.name}", field=name, remedy="leave it out")
         return cls(
             rate=rate, objective=None if rdo == OFF else objective.get(rdo), codec=codec, **values
         )
@@ -215,8 +220,7 @@ class EncodeSettings:
             options |= {"min": (self.rate.index, self.rate.value), "over": self.rate.over}
         else:
             options[RATE_FIELDS[self.rate.mode]] = point_of(self.rate)
-        is_default = isinstance(self.codec, X264) and self.codec.tune is None
-        options |= self.codec.options() if is_default else {"codec": self.codec}
+        options |= self.codec.options() if self._has_default_codec else {"codec": self.codec}
         others = {name: getattr(self, name) for name in ("window", "bit_depth", "fps", "threads")}
         options |= others | {"measure": self.measure or None}
         return {name: value for name, value in options.items() if value is not None}
@@ -241,12 +245,17 @@ class EncodeSettings:
             **self.codec.options(),
         }
         if floor is not None and not is_ssim:
-            record["min"] = f"{floor.index}={floor.value:g}"
+            record["min"] = f"{floor.index}={floor.value:.15g}"
         if self.measure:
             record["measure"] = list(self.measure)
-        if self.codec.name != X264.name:
+        if not self._has_default_codec:
             record["codec"] = self.codec.label
         return record
+
+    @property
+    def _has_default_codec(self) -> bool:
+        """Whether options tell all of the codec."""
+        return isinstance(self.codec, X264) and self.codec.tune is None
 
     @property
     def steered(self) -> bool:
@@ -262,11 +271,11 @@ class EncodeSettings:
         return tuple(metrics.get(name) for name in dict.fromkeys((*names, *self.measure)))
 
 
-def _measured(name: str) -> str:
+def _index(name: Any, *, field: str) -> metrics.QualityIndex:
     try:
-        return metrics.get(name).name
+        return metrics.get(name)
     except InputError as error:
-        raise InputError(error.reason, field="measure", remedy=error.remedy) from None
+        raise InputError(error.reason, field=field, remedy=error.remedy) from None
 
 
 def _check_types(settings: EncodeSettings) -> None:
@@ -283,8 +292,12 @@ def _check_types(settings: EncodeSettings) -> None:
         value = getattr(settings, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{value!r:.60} is not {what}", field=name)
-    if not is_codec(settings.codec):
-        raise InputError(f"{settings.codec!r:.60} is not a codec", field="codec")
+    _check_codec(settings.codec)
+
+
+def _check_codec(codec: object) -> None:
+    if not is_codec(codec):
+        raise InputError(f"{codec!r:.60} is not a codec", field="codec")
 
 
 def _rate(values: dict[str, Any]) -> Rate:

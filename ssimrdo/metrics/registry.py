@@ -130,12 +130,12 @@ def get(name: str) -> QualityIndex:
     InputError
         If there is none.
     """
-    try:
-        return _INDICES[name.replace("-", "_")]
-    except KeyError:
+    found = _INDICES.get(str(name).replace("-", "_"))
+    if found is None:
         raise InputError(
-            f"quality index {name[:40]!r} is unknown", remedy=f"use one of {', '.join(_INDICES)}"
-        ) from None
+            f"quality index {name!r:.40} is unknown", remedy=f"use one of {', '.join(_INDICES)}"
+        )
+    return found
 
 
 def names() -> tuple[str, ...]:
