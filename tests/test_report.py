@@ -249,6 +249,7 @@ def test_one_series_has_no_interval_and_says_so(written: Written) -> None:
     text = text_of(written(report))
     assert "one series only" in text
     assert "one series says nothing of the spread" in text
+    assert "fewer than ten series" not in text
 
 
 def test_missing_values_are_dashes_with_their_reason(written: Written) -> None:

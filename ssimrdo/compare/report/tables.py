@@ -74,8 +74,8 @@ class Headline:
 
     @property
     def few(self) -> bool:
-        """Whether there are too few series for an interval that is wide enough."""
-        return max((row.series for row in self.rows), default=0) < FEW_SERIES
+        """Whether there is an interval, but of too few series to be wide enough."""
+        return 1 < max((row.series for row in self.rows), default=0) < FEW_SERIES
 
 
 @dataclass(frozen=True)
@@ -356,7 +356,7 @@ def _bd_cell(delta: CurveDelta, metric: str, notes: Notes) -> Cell:
     rate = finite(delta.rate_percent)
     if rate is None:
         warnings.insert(0, f"No value: {delta.reason or 'not measured'}.")
-    marks = tuple(notes.mark(text) for text in warnings)
+    marks = tuple(sorted(notes.mark(text) for text in warnings))
     gain = signed(delta.quality, decimals(metric))
     unit = metric_unit(metric)
     return Cell(
