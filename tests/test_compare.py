@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import logging
@@ -9,24 +10,39 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
+import av
 import numpy as np
 import pytest
 from dicom_files import write_series
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from video_files import SOFT_TISSUE, ct_volume, frames_of, packets_of, plane, windowed
 
-from ssimrdo import EncodeSettings, InputError, SsimrdoError, Window, encode
+from ssimrdo import EncodeSettings, InputError, SsimrdoError, Window, encode, metrics, objective
 from ssimrdo.bd import bd_quality, bd_rate, ssim_db
-from ssimrdo.compare import CompareSettings, compare
+from ssimrdo.codecs.base import QualityScale, UnsteeredCodec, point_of
+from ssimrdo.codecs.lavc import LavcSession
+from ssimrdo.codecs.x264.codec import X264
+from ssimrdo.codecs.x264.encoder import x264_settings
+from ssimrdo.compare import Candidate, CompareSettings, ComparisonReport, compare, digests
 from ssimrdo.compare import cache as store
-from ssimrdo.compare.clip import load_clip
-from ssimrdo.compare.comparison import _in_parallel, make_contenders, unique_names
-from ssimrdo.compare.encoders import FAMILIES
-from ssimrdo.compare.record import rd_points_csv
+from ssimrdo.compare.comparison import unique_names
+from ssimrdo.compare.encoders import ANCHORS, make_contenders
+from ssimrdo.compare.output import rd_points_csv
+from ssimrdo.compare.results import RatePoint
+from ssimrdo.compare.runner import in_parallel
 from ssimrdo.compare.viewers import point_at, viewers_of
+from ssimrdo.errors import CancelledError
+from ssimrdo.frames import FrameFormat
+from ssimrdo.metrics import QualityIndex
+from ssimrdo.objective import Objective
+from ssimrdo.observer import Observer
 
 ROWS, COLUMNS, SLICES = 71, 97, 7
 SOFT = Window(*SOFT_TISSUE)
@@ -36,6 +52,99 @@ TESTS = ("ssim", "ssim,strength=0.3", "off")
 
 def settings(**values):
     return CompareSettings(**{"preset": "ultrafast", "window": SOFT, **values})
+
+
+@dataclass(frozen=True)
+class Toy(UnsteeredCodec):
+    """FFmpeg's MPEG-4, which knows quantizers from 1 to 31 and no other rate control."""
+
+    keyframe_interval: int = 12
+
+    name = "toy"
+    label = "Toy"
+    syntax = "m4v"
+    containers = ("matroska",)
+    depths = (8,)
+    sides = (16, 4096)
+    version = "1"
+
+    def scale(self, mode, bit_depth):
+        del bit_depth
+        if mode != "crf":
+            raise InputError("the toy knows CRF alone")
+        slope = -math.log(2) / 6
+        return QualityScale(2, 31, 1, default=6, log_rate_slope=slope, whole=True)
+
+    def open(self, stream):
+        quantizer = f"{point_of(stream.rate):g}"
+        options = {"qmin": quantizer, "qmax": quantizer, "g": f"{self.keyframe_interval}"}
+        return LavcSession("mpeg4", stream, options, reordering=0)
+
+    def describe(self, stream):
+        return f"toy {point_of(stream.rate):g}"
+
+
+def bytes_in(path):
+    """Return what pictures and parameter sets take in a Matroska file, by the standards' words."""
+    with av.open(str(path)) as container:
+        codec = container.streams.video[0].codec_context
+        name, extra = codec.codec.canonical_name, codec.extradata
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    if name == "jpeg2000":
+        return sum(map(len, packets))
+    if name == "av1":
+        units = [unit for packet in packets for unit in open_bitstream_units(packet)]
+        kept = [unit for kind, unit in units if kind in (3, 4, 6, 7, 8)]
+        sets = {unit for kind, unit in units if kind == 1}
+        return sum(map(len, [*kept, *sets]))
+    units = [unit for packet in packets for unit in with_length(packet)]
+    if name == "h264":
+        pictures = [unit for unit in units if unit[0] & 31 in range(1, 6)]
+        sets = {unit for unit in [*units, *sets_of_avcc(extra)] if unit[0] & 31 in (7, 8)}
+    else:
+        assert name == "hevc"
+        pictures = [unit for unit in units if unit[0] >> 1 < 32]
+        sets = {unit for unit in units if unit[0] >> 1 in (32, 33, 34)}
+        assert len(sets) == 3
+    return sum(4 + len(unit) for unit in [*pictures, *sets])
+
+
+def with_length(packet):
+    """Split a packet of H.264 or HEVC, in which a length of four bytes precedes each unit."""
+    while packet:
+        end = 4 + int.from_bytes(packet[:4], "big")
+        yield packet[4:end]
+        packet = packet[end:]
+
+
+def sets_of_avcc(extra):
+    """Return the parameter sets of ISO/IEC 14496-15's AVCDecoderConfigurationRecord."""
+    sets, at = [], 5
+    for mask in (31, 255):
+        count, at = extra[at] & mask, at + 1
+        for _ in range(count):
+            end = at + 2 + int.from_bytes(extra[at : at + 2], "big")
+            sets.append(extra[at + 2 : end])
+            at = end
+    return sets
+
+
+def open_bitstream_units(packet):
+    """Return types and bytes of the units of AV1's section 5.3, all of which have a size."""
+    units = []
+    while packet:
+        assert packet[0] & 2
+        at = 1 + (packet[0] >> 2 & 1)
+        size = shift = 0
+        while True:
+            size |= (packet[at] & 127) << shift
+            shift += 7
+            at += 1
+            if packet[at - 1] < 128:
+                break
+        units.append((packet[0] >> 3 & 15, packet[: at + size]))
+        packet = packet[at + size :]
+    return units
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +167,20 @@ def full(series):
 
 
 def points_of(report):
-    for one in report["series"]:
-        for name, curve in one["curves"].items():
+    for one in report.series:
+        for name, curve in one.curves.items():
             for point in curve:
-                yield one["name"], name, point
+                yield one.name, name, point
 
 
 def test_every_encode_agrees_with_an_independent_look_at_its_file(full, volume):
     source = [windowed(hu) for hu in volume]
     seen = 0
     for name, encoder, point in points_of(full.report):
-        path = full.encodes[name, encoder, point["point"]]
-        packets = [packet.size for packet in packets_of(path)]
-        assert len(packets) == SLICES
-        assert point["bytes"] == sum(packets)
-        assert point["kbps"] == pytest.approx(sum(packets) * 8 * 25 / SLICES / 1000)
+        path = full.encodes[name, encoder, point.point]
+        assert len(packets_of(path)) == SLICES
+        assert point.bytes == bytes_in(path), encoder
+        assert point.kbps == pytest.approx(point.bytes * 8 * 25 / SLICES / 1000)
         frames = frames_of(path)
         shown = [plane(frame)[:ROWS, :COLUMNS].astype(int) for frame in frames]
         ssim = [
@@ -85,19 +193,38 @@ def test_every_encode_agrees_with_an_independent_look_at_its_file(full, volume):
             peak_signal_noise_ratio(a, b, data_range=255)
             for a, b in zip(source, shown, strict=True)
         ]
-        assert point["per_slice"]["ssim"] == pytest.approx(ssim, abs=1e-4)
-        assert point["per_slice"]["psnr"] == pytest.approx(psnr, abs=1e-3)
-        for metric, values in point["per_slice"].items():
+        assert point.per_slice["ssim"] == pytest.approx(ssim, abs=1e-4)
+        assert point.per_slice["psnr"] == pytest.approx(psnr, abs=1e-3)
+        for metric, values in point.per_slice.items():
             assert len(values) == SLICES
-            assert point["quality"][metric]["mean"] == pytest.approx(np.mean(values))
-            assert point["quality"][metric]["min"] == min(values)
-        assert point["seconds"] > 0
+            assert point.quality[metric].mean == pytest.approx(np.mean(values))
+            assert point.quality[metric].worst == min(values)
+        assert point.seconds > 0
         if encoder != "jpeg2000":
             assert {frame.format.name for frame in frames} <= {"yuv420p", "yuvj420p"}
             assert all(frame.color_range == 2 for frame in frames)
             assert all((plane(frame, index) == 128).all() for frame in frames for index in (1, 2))
         seen += 1
     assert seen == 4 * (len(ALL) + len(TESTS))
+
+
+def test_what_only_informs_counts_for_none(full):
+    """x264 and x265 write their settings into the stream, and AV1 has delimiters."""
+    for encoder, point, kind, least in (
+        ("x264", 23, lambda unit: unit[0] & 31 == 6, 500),
+        ("ssim", 23, lambda unit: unit[0] & 31 == 6, 500),
+        ("x265:ultrafast", 23, lambda unit: unit[0] >> 1 == 39, 2000),
+    ):
+        path = full.encodes["chest", encoder, point]
+        packets = [bytes(packet) for packet in packets_of(path)]
+        informing = [u for packet in packets for u in with_length(packet) if kind(u)]
+        assert sum(map(len, informing)) > least
+        (counted,) = (
+            p.bytes for _, name, p in points_of(full.report) if (name, p.point) == (encoder, point)
+        )
+        in_packets = sum(map(len, packets)) - sum(4 + len(unit) for unit in informing)
+        # x264's parameter sets are the container's.
+        assert 0 <= counted - in_packets < 60
 
 
 def test_points_of_other_scales_at_constant_qp():
@@ -113,94 +240,147 @@ def test_points_of_other_scales_at_constant_qp():
 
 
 def test_bd_is_that_of_the_curves(full):
-    (one,) = full.report["series"]
-    metrics = full.report["metrics"]
-    assert metrics == ["ssim", "weighted_ssim", "ms_ssim", "psnr"]
-    assert set(one["bd"]) == {*ALL[1:], *TESTS}
-    for name, delta in product(one["bd"], [*metrics, "ssim_db"]):
+    (one,) = full.report.series
+    names = full.report.metrics
+    assert names == ("ssim", "weighted_ssim", "ms_ssim", "psnr")
+    assert full.report.deltas == (*names, "ssim_db")
+    assert set(one.bd) == {*ALL[1:], *TESTS}
+    for name, delta in product(one.bd, full.report.deltas):
         curves = []
         for encoder in ("x264", name):
-            points = one["curves"][encoder]
+            points = one.curves[encoder]
             metric = "ssim" if delta == "ssim_db" else delta
-            qualities = np.array([point["quality"][metric]["mean"] for point in points])
+            qualities = np.array([point.quality[metric].mean for point in points])
             curves += [
-                [point["kbps"] for point in points],
+                [point.kbps for point in points],
                 ssim_db(qualities) if delta == "ssim_db" else qualities,
             ]
-        bd = one["bd"][name][delta]
-        for key, function in (("rate_percent", bd_rate), ("quality", bd_quality)):
+        bd = one.bd[name][delta]
+        for value, function in ((bd.rate_percent, bd_rate), (bd.quality, bd_quality)):
             expected = function(*curves)
             if math.isnan(expected):
-                assert bd[key] is None
-                assert bd["reason"]
+                assert value is None
+                assert bd.reason
             else:
-                assert bd[key] == pytest.approx(expected)
-        assert 0 <= bd["overlap"] <= 1
+                assert value == pytest.approx(expected)
+        assert 0 <= bd.overlap <= 1
 
 
 def test_the_same_settings_have_no_delta(full):
     """``off`` is x264 by another name, which goes through the same code as our encodes."""
-    (one,) = full.report["series"]
-    for ours, reference in zip(one["curves"]["off"], one["curves"]["x264"], strict=True):
-        assert (ours["bytes"], ours["per_slice"]) == (reference["bytes"], reference["per_slice"])
-    for bd in one["bd"]["off"].values():
-        assert bd["rate_percent"] == pytest.approx(0, abs=1e-9)
-        assert bd["quality"] == pytest.approx(0, abs=1e-12)
-        assert bd["overlap"] == pytest.approx(1)
+    (one,) = full.report.series
+    for ours, reference in zip(one.curves["off"], one.curves["x264"], strict=True):
+        assert (ours.bytes, ours.per_slice) == (reference.bytes, reference.per_slice)
+    for bd in one.bd["off"].values():
+        assert bd.rate_percent == pytest.approx(0, abs=1e-9)
+        assert bd.quality == pytest.approx(0, abs=1e-12)
+        assert bd.overlap == pytest.approx(1)
+    # What would be the same encode is made once.
+    assert full.report.encodes.made == 4 * (len(ALL) + len(TESTS) - 1)
+    assert full.report.encodes.cached == 4
 
 
-def test_the_test_encoder_is_what_encode_writes(series, full, tmp_path):
-    (one,) = full.report["series"]
-    for test, strength in (("ssim", 0.7), ("ssim,strength=0.3", 0.3)):
-        written = encode(
-            series,
-            tmp_path / f"{strength}.mkv",
-            EncodeSettings(crf=23, window=SOFT, rdo_strength=strength),
-        )
-        point = one["curves"][test][1]
-        assert point["quality"]["ssim"]["mean"] == pytest.approx(written.ssim.mean, abs=1e-9)
-        assert point["kbps"] == pytest.approx(written.kbps, rel=2e-3)
+def test_every_encoder_writes_what_encode_writes(series, full, tmp_path):
+    (one,) = full.report.series
+    given = {
+        "ssim": {},
+        "ssim,strength=0.3": {"rdo_strength": 0.3},
+        "off": {"rdo": "off", "preset": "ultrafast"},
+        "x264-ssim": {"rdo": "off", "codec": X264(preset="ultrafast", tune="ssim")},
+    }
+    for name, options in given.items():
+        path = tmp_path / f"{name}.mkv"
+        written = encode(series, path, EncodeSettings.of(crf=23, window=SOFT, **options))
+        point = one.curves[name][1]
+        assert point.quality["ssim"].mean == pytest.approx(written.ssim.mean, abs=1e-9)
+        assert point.bytes == bytes_in(path)
 
 
 def test_the_curves_cover_about_the_same_qualities(full):
     """Points of other scales are mapped; else BD-rates would rest on nothing."""
-    (one,) = full.report["series"]
-    for name in one["bd"]:
-        assert one["bd"][name]["ssim"]["overlap"] > 0.4, name
-        kbps = [point["kbps"] for point in one["curves"][name]]
+    (one,) = full.report.series
+    for name in one.bd:
+        assert one.bd[name]["ssim"].overlap > 0.4, name
+        kbps = [point.kbps for point in one.curves[name]]
         assert kbps == sorted(kbps, reverse=True)
 
 
 def test_report_says_what_was_compared(full):
     report = full.report
-    assert (report["mode"], report["fps"], report["preset"]) == ("crf", "25", "ultrafast")
-    assert report["timing"] == "alone"
-    assert {"x264", "x265", "svtav1", "pyav", "ffmpeg", "numpy"} <= set(report["versions"])
-    assert "unknown" not in report["versions"].values()
-    assert report["machine"]["cores"] >= 1
-    encoders = {encoder["name"]: encoder for encoder in report["encoders"]}
-    assert [encoder["role"] for encoder in report["encoders"]] == (
+    assert (report.mode, report.fps, report.preset) == ("crf", 25, "ultrafast")
+    assert report.timing == "alone"
+    assert {"x264", "x265", "svtav1", "pyav", "ffmpeg", "numpy"} <= set(report.versions)
+    assert "unknown" not in report.versions.values()
+    assert report.machine.cores == len(os.sched_getaffinity(0))
+    encoders = {encoder.name: encoder for encoder in report.encoders}
+    assert [encoder.role for encoder in report.encoders] == (
         ["reference"] + ["anchor"] * 5 + ["test"] * 3
     )
-    assert "tune=ssim" in encoders["x264-ssim"]["settings"]
-    assert "crf=POINT" in encoders["x265:ultrafast"]["settings"]
-    assert "rdo-strength=0.3" in encoders["ssim,strength=0.3"]["settings"]
-    assert encoders["svtav1:12"]["points"] == [23, 34, 44, 55]
-    assert encoders["jpeg2000"]["points"] == [43.24, 39.64, 36.04, 32.44]
-    (one,) = report["series"]
-    assert (one["name"], one["slices"], one["width"], one["height"]) == (
-        "chest",
-        SLICES,
-        COLUMNS,
-        ROWS,
-    )
-    assert one["window"] == {"center": 40.0, "width": 400.0}
-    assert one["speed"]["x264"] == 1
-    seconds = [[p["seconds"] for p in one["curves"][name]] for name in ("x264", "svtav1:12")]
-    assert one["speed"]["svtav1:12"] == pytest.approx(np.median(np.divide(*seconds)))
-    assert report["summary"]["ssim"]["ssim"]["mean"] == one["bd"]["ssim"]["ssim"]["rate_percent"]
-    assert report["summary"]["ssim"]["ssim"]["low"] is None
-    json.dumps(report, allow_nan=False)
+    assert "tune=ssim" in encoders["x264-ssim"].settings
+    assert "crf=POINT" in encoders["x264"].settings
+    assert "crf=POINT" in encoders["x265:ultrafast"].settings
+    assert "POINT dB" in encoders["jpeg2000"].settings
+    assert "rdo-strength=0.3" in encoders["ssim,strength=0.3"].settings
+    assert [one.strength for one in report.encoders] == [None] * 6 + [0.7, 0.3, None]
+    assert [one.objective for one in report.encoders] == [None] * 6 + ["ssim", "ssim", None]
+    assert encoders["ssim,strength=0.3"].label == "ssimrdo effort=default strength 0.3"
+    assert encoders["off"].label == "ssimrdo off preset=ultrafast"
+    assert encoders["svtav1:12"].points == (23, 34, 44, 55)
+    assert encoders["jpeg2000"].points == (43.24, 39.64, 36.04, 32.44)
+    (one,) = report.series
+    assert (one.name, one.slices, one.width, one.height) == ("chest", SLICES, COLUMNS, ROWS)
+    assert (one.window.center, one.window.width) == (40, 400)
+    assert one.speed["x264"] == 1
+    seconds = [[p.seconds for p in one.curves[name]] for name in ("x264", "svtav1:12")]
+    assert one.speed["svtav1:12"] == pytest.approx(np.median(np.divide(*seconds)))
+    summary = report.summary["ssim"].deltas["ssim"].rate_percent
+    assert summary.mean == one.bd["ssim"]["ssim"].rate_percent
+    assert summary.low is None
+
+
+JSON_KEYS = {
+    "": {
+        *("version", "date", "command", "mode", "preset", "fps", "bit_depth", "versions"),
+        *("machine", "timing", "encodes", "metrics", "encoders", "series", "summary"),
+    },
+    "machine": {"cpu", "cores"},
+    "encodes": {"made", "cached"},
+    "encoders": {"name", "role", "label", "settings", "build", "strength", "points", "objective"},
+    "series": {
+        *("name", "slices", "width", "height", "window", "left_out", "error", "curves", "bd"),
+        "speed",
+    },
+    "curves": {"point", "kbps", "bytes", "seconds", "quality", "per_slice"},
+    "bd": {"rate_percent", "rate_kbps", "quality", "overlap", "reason", "warnings"},
+    "summary": {
+        *("mean", "median", "worst", "low", "high", "count", "excluded", "kbps", "quality"),
+    },
+}
+
+
+def test_json_keeps_its_keys_and_comes_back(full):
+    text = json.dumps(full.report.to_json(), allow_nan=False)
+    record = json.loads(text)
+    assert ComparisonReport.from_json(record) == full.report
+    (one,) = record["series"]
+    assert set(record) == JSON_KEYS[""]
+    assert set(record["machine"]) == JSON_KEYS["machine"]
+    assert set(record["encodes"]) == JSON_KEYS["encodes"]
+    assert set(record["encoders"][0]) == JSON_KEYS["encoders"]
+    assert set(one) == JSON_KEYS["series"]
+    assert set(one["window"]) == {"center", "width"}
+    assert set(one["curves"]["x264"][0]) == JSON_KEYS["curves"]
+    assert set(one["curves"]["x264"][0]["quality"]["ssim"]) == {"mean", "min"}
+    assert set(one["bd"]["ssim"]["ssim"]) == JSON_KEYS["bd"]
+    assert set(record["summary"]["ssim"]) == {*full.report.deltas, "speed"}
+    assert set(record["summary"]["ssim"]["ssim"]) == JSON_KEYS["summary"]
+    numbers = JSON_KEYS["summary"] - {"kbps", "quality"}
+    assert set(record["summary"]["ssim"]["ssim"]["kbps"]) == numbers
+    assert (record["fps"], record["encoders"][0]["points"]) == ("25", [18, 23, 28, 33])
+    assert record["encoders"][5]["points"] == [43.24, 39.64, 36.04, 32.44]
+    for broken in ({}, {**record, "series": [{}]}, {**record, "fps": "x"}, {**record, "date": 3}):
+        with pytest.raises(InputError, match="no report of a comparison"):
+            ComparisonReport.from_json(broken)
 
 
 def test_csv_has_one_line_per_encode(full):
@@ -208,24 +388,46 @@ def test_csv_has_one_line_per_encode(full):
     assert len(table) == 4 * (len(ALL) + len(TESTS))
     for row, (name, encoder, point) in zip(table, points_of(full.report), strict=True):
         assert (row["series"], row["encoder"]) == (name, encoder)
-        assert float(row["kbps"]) == point["kbps"]
-        assert float(row["ssim_mean"]) == point["quality"]["ssim"]["mean"]
-        assert float(row["psnr_min"]) == point["quality"]["psnr"]["min"]
+        assert (float(row["kbps"]), int(row["bytes"])) == (point.kbps, point.bytes)
+        assert float(row["point"]) == point.point
+        assert float(row["ssim_mean"]) == point.quality["ssim"].mean
+        assert float(row["psnr_min"]) == point.quality["psnr"].worst
+    assert {row["role"] for row in table} == {"reference", "anchor", "test"}
 
 
 def test_frames_and_decoded_slices_can_be_had_again(full, volume):
     frames = full.frames("chest")
     assert (frames == [windowed(hu) for hu in volume]).all()
-    assert not isinstance(frames.base, bytes)
+    assert isinstance(frames, np.memmap)
+    assert full.frame_format("chest") == FrameFormat(ROWS, COLUMNS)
     path = full.encodes["chest", "svtav1:12", 34]
     decoded = list(full.decoded("chest", "svtav1:12", 34))
     for slice_, frame in zip(decoded, frames_of(path), strict=True):
         assert (slice_ == plane(frame)[:ROWS, :COLUMNS]).all()
 
 
+def test_settings_say_how_many_threads_were_used(tmp_path):
+    """An effort's threads go with the rows of the frames: 64 rows would have two."""
+    for name, rows in (("low", 64), ("high", 208)):
+        write_series(tmp_path / name, ct_volume(2, rows, 64))
+    with compare(
+        [tmp_path / "low", tmp_path / "high"], settings(tests=("ssim",), points=(20, 25, 30, 35))
+    ) as found:
+        used = []
+        for name in ("low", "high"):
+            first = bytes(packets_of(found.encodes[name, "ssim", 25])[0])
+            recorded = x264_settings(first).split()
+            used += [word for word in recorded if word.startswith("threads=")]
+        words = found.report.encoders[1].settings.split()
+    assert len(set(used)) == 2
+    shown = "|".join(word.removeprefix("threads=") for word in used)
+    assert f"threads={shown}" in words
+    assert "crf=POINT" in words
+
+
 def run(series, caplog, **options):
     """Compare and return the report with the encodes that were made, in their order."""
-    names = ("cache_folder", "series_uid", "skip_bad")
+    names = ("cache_folder", "series_uid", "skip_bad", "executor")
     others = {name: options.pop(name) for name in names if name in options}
     caplog.clear()
     with (
@@ -238,15 +440,15 @@ def run(series, caplog, **options):
 
 
 def without_times(report):
-    return {**report, "date": None, "encodes": None, "command": None}
+    return replace(report, date=None, encodes=None, command="")
 
 
 def test_second_run_encodes_only_what_is_new(series, tmp_path, caplog):
     options = {"cache_folder": tmp_path / "cache", "slices": 3}
     first, made = run([series], caplog, **options)
-    assert len(made) == first["encodes"]["made"] == 8
+    assert len(made) == first.encodes.made == 8
     second, made = run([series], caplog, **options)
-    assert (made, second["encodes"]) == ([], {"made": 0, "cached": 8})
+    assert (made, second.encodes.made, second.encodes.cached) == ([], 0, 8)
     assert without_times(second) == without_times(first)
     _, made = run([series], caplog, **options, anchors=("x264", "jpeg2000"))
     assert made == [f"chest: jpeg2000 at {point}" for point in (43.24, 39.64, 36.04, 32.44)]
@@ -268,7 +470,7 @@ def test_second_run_encodes_only_what_is_new(series, tmp_path, caplog):
 def test_times_of_several_runs_are_marked(series, tmp_path, caplog):
     options = {"cache_folder": tmp_path, "slices": 2}
     timings = [
-        run([series], caplog, **options, anchors=anchors)[0]["timing"]
+        run([series], caplog, **options, anchors=anchors)[0].timing
         for anchors in (("x264",), ("x264",), ("x264", "x264-ssim"))
     ]
     assert timings == ["alone", "alone", "mixed"]
@@ -285,7 +487,7 @@ def test_a_damaged_cache_entry_is_made_again(series, tmp_path, caplog):
         stream.truncate(100)
     second, made = run([series], caplog, **options)
     assert len(made) == 4
-    assert [p["bytes"] for *_, p in points_of(second)] == [p["bytes"] for *_, p in points_of(first)]
+    assert rates_of(second) == rates_of(first)
     assert len(list(tmp_path.iterdir())) == 16
 
 
@@ -300,17 +502,21 @@ def test_what_was_used_longest_ago_leaves_the_cache(tmp_path):
     (tmp_path / f"{keys[3]}.json").touch()
     (tmp_path / f"{keys[1]}.json").unlink()
     (tmp_path / "mine.mkv").write_bytes(bytes(5000))
-    young, old = tmp_path / ".partial-a.mkv", tmp_path / ".partial-b.mkv"
-    for path in (young, old):
-        path.write_bytes(b"")
-    os.utime(old, (1e9, 1e9))
-    store.trim(tmp_path, 2900)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "mine.mkv",
-        young.name,
-        *(f"{keys[index]}{suffix}" for index in (0, 3) for suffix in (".mkv", ".json")),
-        f"{keys[1]}.mkv",
-    }
+    other = tmp_path / ".chest.mp4.0123456789abcdef.partial"
+    old = [tmp_path / f".{name}.{'0f' * 8}.partial" for name in ("encode.mkv", keys[0][:40])]
+    with store.working_file(tmp_path) as young:
+        for path in (young, other, *old):
+            path.write_bytes(b"")
+        for path in (other, *old):
+            os.utime(path, (1e9, 1e9))
+        store.trim(tmp_path, 2900)
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "mine.mkv",
+            young.name,
+            other.name,
+            *(f"{keys[index]}{suffix}" for index in (0, 3) for suffix in (".mkv", ".json")),
+            f"{keys[1]}.mkv",
+        }
     store.trim(tmp_path, 1999)
     assert {path.stem for path in tmp_path.glob("[!.]*")} == {"mine", keys[3]}
 
@@ -322,37 +528,135 @@ def test_a_comparison_keeps_its_own_encodes_until_it_ends(series, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_measuring_does_not_keep_the_next_encode_waiting(series, tmp_path):
-    clip = load_clip(
-        series, "chest", tmp_path / "raw", window=SOFT, bit_depth=8, fps=Fraction(25), limit=1
+def test_an_index_that_is_new_is_measured_without_encoding(series, tmp_path, caplog):
+    options = {"cache_folder": tmp_path, "slices": 3}
+    few, made = run([series], caplog, **options, metrics=("psnr",))
+    assert (len(made), few.metrics) == (8, ("psnr",))
+    more, made = run([series], caplog, **options)
+    assert made == []
+    fresh, _ = run([series], caplog, slices=3)
+    assert values_of(more) == values_of(fresh)
+    again, made = run([series], caplog, **options, metrics=("ms_ssim", "psnr"))
+    assert (made, again.metrics) == ([], ("ms_ssim", "psnr"))
+    assert again.deltas == ("ms_ssim", "psnr")
+
+
+def values_of(report):
+    return [(encoder, point.per_slice) for _, encoder, point in points_of(report)]
+
+
+def test_the_key_covers_all_code_that_makes_streams():
+    """Of what an encode imports, only what does not touch samples or packets may be left out."""
+    neutral = {
+        *("__init__", "errors", "observer", "machine", "files", "executors"),
+        # A clip's digest is that of the samples that come of these.
+        *("dicom", "record"),
+    }
+    code = (
+        "import sys, ssimrdo.encoding.passes, ssimrdo.codecs.x264.codec, ssimrdo.codecs.x265, "
+        "ssimrdo.codecs.svtav1, ssimrdo.codecs.jpeg2000, ssimrdo.objective, ssimrdo.compare.clip, "
+        "ssimrdo.compare.payload\n"
+        "print(*(n for n in sys.modules if n.startswith('ssimrdo.')))"
     )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    covered = {name.removesuffix(".py").replace("/", ".") for name in digests.ENCODED_BY}
+    for module in loaded:
+        inside = module.removeprefix("ssimrdo.")
+        parts = [inside, inside.partition(".")[0]]
+        assert inside == "compare" or {*parts} & (covered | neutral) or inside in LEFT_OUT, module
+    assert len(loaded) > 30
+
+
+LEFT_OUT = {
+    # These are loaded by the package of the comparison itself.
+    *(f"compare.{name}" for name in ("comparison", "build", "cache", "digests", "encoders")),
+    *(f"compare.{name}" for name in ("measure", "points", "results", "series", "settings")),
+    *("bd", "bd.deltas", "bd.statistics"),
+}
+
+
+def test_a_digest_changes_with_the_code(tmp_path, monkeypatch):
+    package = tmp_path / "ssimrdo"
+    (package / "codecs/x264").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    module = package / "codecs/x264/steering.py"
+    monkeypatch.setattr(digests.ssimrdo, "__file__", str(package / "__init__.py"))
+    seen = set()
+    for text in ("a = 1", "a = 2"):
+        module.write_text(text)
+        digests.code_digest.cache_clear()
+        seen.add(digests.code_digest("codecs"))
+    module.rename(package / "codecs/x264/other.py")
+    digests.code_digest.cache_clear()
+    seen.add(digests.code_digest("codecs"))
+    digests.code_digest.cache_clear()
+    assert len(seen) == 3
+
+
+def test_a_digest_changes_with_code_from_elsewhere(tmp_path, monkeypatch):
+    """Of a codec, of the class it is derived from, of an objective and of an index."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = (
+        "from ssimrdo.codecs.base import UnsteeredCodec\n"
+        "class {0}(UnsteeredCodec if '{0}' == 'Base' else Base): pass\n"
+        "def f(*values): pass\n"
+    )
+    (tmp_path / "toy_base.py").write_text(text.format("Base"))
+    (tmp_path / "toy_codec.py").write_text("from toy_base import Base\n" + text.format("Codec"))
+    toy_base, toy_codec = (importlib.import_module(n) for n in ("toy_base", "toy_codec"))
+    codec = toy_codec.Codec()
+    aim = Objective("toy", "Toy", toy_base.f, toy_base.f)
+    index = QualityIndex("toy", "Toy", toy_base.f)
+
+    def digests_now():
+        digests._module_digest.cache_clear()
+        return (
+            digests.encoder_digest(codec, None),
+            digests.encoder_digest(X264(), aim),
+            digests.encoder_digest(X264(), objective.SSIM),
+            digests.index_digest(index),
+            digests.index_digest(metrics.SSIM),
+        )
+
+    before = digests_now()
+    with (tmp_path / "toy_codec.py").open("a") as stream:
+        stream.write("# changed\n")
+    changed = [a != b for a, b in zip(before, digests_now(), strict=True)]
+    assert changed == [True, False, False, False, False]
+    before = digests_now()
+    with (tmp_path / "toy_base.py").open("a") as stream:
+        stream.write("# changed\n")
+    changed = [a != b for a, b in zip(before, digests_now(), strict=True)]
+    assert changed == [True, True, False, True, False]
+
+
+def test_measuring_does_not_keep_the_next_encode_waiting():
     last_begun = threading.Event()
 
-    def encode(task):
-        if task == 5:
+    def first(item):
+        if item == 5:
             last_begun.set()
-        return task
+        return item
 
-    def measure(task):
-        return task, last_begun.wait(timeout=60)
+    def then(item):
+        return item, last_begun.wait(timeout=60)
 
-    done = _in_parallel(encode, measure, range(6), 2, clip)
-    assert sorted(done) == [(task, True) for task in range(6)]
+    done = in_parallel(first, then, range(6), 2, threading.Event())
+    assert sorted(done) == [(item, True) for item in range(6)]
 
 
-def test_jpeg_2000_in_several_threads():
-    """The library behind it needs a lock; without, the process crashes."""
-    code = (
-        "import numpy as np\n"
-        "from concurrent.futures import ThreadPoolExecutor\n"
-        "from ssimrdo.compare.encoders import _openjpeg\n"
-        "luma = (np.add.outer(np.arange(256), np.arange(256)) * 7 % 256).astype(np.uint8)\n"
-        "quality = {'signal_noise_ratios': [40.0]}\n"
-        "with ThreadPoolExecutor(4) as pool:\n"
-        "    found = set(pool.map(lambda _: _openjpeg(luma, 8, quality), range(300)))\n"
-        "assert len(found) == 1\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_a_step_that_fails_ends_the_others():
+    stop = threading.Event()
+
+    def first(item):
+        if item == 0:
+            raise ValueError("broken")
+        assert stop.wait(timeout=60)
+
+    with pytest.raises(ValueError, match="broken"):
+        in_parallel(first, lambda item: item, range(3), 2, stop)
 
 
 def test_damaged_slices_can_be_left_out(volume, tmp_path, caplog):
@@ -363,25 +667,25 @@ def test_damaged_slices_can_be_left_out(volume, tmp_path, caplog):
     with pytest.raises(InputError), compare([folder], settings()):
         pass
     report, _ = run([folder], caplog, slices=2, skip_bad=True)
-    (one,) = report["series"]
-    assert (one["slices"], one["left_out"]) == (2, 2)
+    (one,) = report.series
+    assert (one.slices, one.left_out) == (2, 2)
     intact = tmp_path / "intact"
     write_series(intact, volume[[0, 3]])
     expected, _ = run([intact], caplog)
-    assert one["curves"] != {}
+    assert one.curves != {}
     assert rates_of(report) == rates_of(expected)
 
 
 def rates_of(report):
-    return [(encoder, point["bytes"]) for _, encoder, point in points_of(report)]
+    return [(encoder, point.bytes) for _, encoder, point in points_of(report)]
 
 
 def test_one_of_several_series_of_a_folder(volume, tmp_path, caplog):
     for name, slices in (("1", 3), ("2", 2)):
         write_series(tmp_path / "ct" / name, volume[:slices], SeriesInstanceUID=f"1.2.3.{name}")
     report, _ = run([tmp_path / "ct"], caplog, series_uid="1.2.3.2")
-    assert report["series"][0]["slices"] == 2
-    assert "1.2.3." not in json.dumps(report)
+    assert report.series[0].slices == 2
+    assert "1.2.3." not in json.dumps(report.to_json())
     with pytest.raises(InputError, match="goes with one folder"):
         run([tmp_path / "ct"] * 2, caplog, series_uid="1.2.3.2")
 
@@ -400,9 +704,9 @@ def test_several_jobs_give_the_same_but_mark_the_times(series, caplog):
     alone, _ = run([series], caplog, **one)
     loaded, made = run([series], caplog, **one, jobs=3)
     assert len(made) == 12
-    assert (alone["timing"], loaded["timing"]) == ("alone", "loaded")
-    for (*_, a), (*_, b) in zip(points_of(alone), points_of(loaded), strict=True):
-        assert (a["bytes"], a["per_slice"]) == (b["bytes"], b["per_slice"])
+    assert (alone.timing, loaded.timing) == ("alone", "loaded")
+    assert rates_of(loaded) == rates_of(alone)
+    assert values_of(loaded) == values_of(alone)
 
 
 @pytest.mark.parametrize(
@@ -411,17 +715,23 @@ def test_several_jobs_give_the_same_but_mark_the_times(series, caplog):
 def test_modes(series, mode, points, caplog):
     anchors = ("x264", "x265:ultrafast", "svtav1:12", "jpeg2000")
     report, _ = run([series], caplog, mode=mode, points=points, anchors=anchors)
-    (one,) = report["series"]
-    for name, curve in one["curves"].items():
-        kbps = [point["kbps"] for point in curve]
-        ssim = [point["quality"]["ssim"]["mean"] for point in curve]
+    (one,) = report.series
+    for name, curve in one.curves.items():
+        kbps = [point.kbps for point in curve]
+        ssim = [point.quality["ssim"].mean for point in curve]
         assert kbps == sorted(kbps, reverse=True), name
         assert ssim == sorted(ssim, reverse=True), name
+    texts = [encoder.settings for encoder in report.encoders]
     if mode == "bitrate":
-        assert [p["kbps"] for p in one["curves"]["jpeg2000"]] == pytest.approx(points, rel=0.1)
+        assert [p.kbps for p in one.curves["jpeg2000"]] == pytest.approx(points, rel=0.1)
+        assert ["2 passes" in text for text in texts] == [True, True, False, False, True]
+        assert all("=POINT" in text or "POINT kbit/s" in text for text in texts)
     if mode == "qp":
-        assert report["encoders"][0]["points"] == [22, 27, 32, 37]
-        assert "rc=0" in report["encoders"][2]["settings"]
+        assert report.encoders[0].points == (22, 27, 32, 37)
+        assert "qp=POINT" in texts[0]
+        assert "rc=0 qp=POINT" in texts[2]
+        # With quantizer offsets a constant QP is asked for as a CRF.
+        assert "crf=POINT" in texts[4]
 
 
 def test_ten_bits(series, volume, tmp_path):
@@ -431,12 +741,12 @@ def test_ten_bits(series, volume, tmp_path):
         source = np.array([windowed(hu, bit_depth=10) for hu in volume[:3]])
         assert (comparison.frames("chest") == source).all()
         for name, encoder, point in points_of(comparison.report):
-            shown = np.array(list(comparison.decoded(name, encoder, point["point"])), int)
+            shown = np.array(list(comparison.decoded(name, encoder, point.point)), int)
             psnr = [
                 peak_signal_noise_ratio(a, b, data_range=1023)
                 for a, b in zip(source, shown, strict=True)
             ]
-            assert point["per_slice"]["psnr"] == pytest.approx(psnr, abs=1e-3)
+            assert point.per_slice["psnr"] == pytest.approx(psnr, abs=1e-3)
             assert min(psnr) > 20
         (viewer,) = viewers_of(comparison).values()
         assert len(viewer.slices) == 3
@@ -446,61 +756,74 @@ def test_ten_bits(series, volume, tmp_path):
 
 @pytest.mark.parametrize(("mode", "tolerance"), [("crf", 0.04), ("qp", 0.12)])
 def test_the_viewer_shows_encodes_of_one_rate(series, mode, tolerance):
-    with compare([series], settings(mode=mode, tests=("ssim,strength=1.5",))) as comparison:
+    # At the least presets x264's rates lie beyond our curve.
+    options = settings(mode=mode, preset="medium", tests=("ssim,strength=1.5",))
+    with compare([series], options) as comparison:
         (viewer,) = viewers_of(comparison).values()
         shown = [s.ours_ssim for s in viewer.slices]
-    assert viewer.reference_kbps == comparison.report["series"][0]["curves"]["x264"][1]["kbps"]
+    assert viewer.reference_kbps == comparison.report.series[0].curves["x264"][1].kbps
     assert viewer.ours_kbps == pytest.approx(viewer.reference_kbps, rel=tolerance)
     assert len(shown) == SLICES
 
 
 def test_point_of_a_rate():
-    curve = [{"kbps": kbps, "point": point} for kbps, point in ((800, 20), (400, 25), (100, 35))]
-    assert point_at(curve, 400, "crf") == 25
-    assert point_at(curve, 200, "crf") == pytest.approx(30)
-    assert point_at(curve, 400 * 2**0.5, "crf") == pytest.approx(22.5)
-    assert point_at(curve, 400 * 2**0.45, "qp") == 23
-    assert point_at(curve, 1600, "crf") == pytest.approx(15)
-    assert point_at(curve, 25, "qp") == 45
-    assert point_at(curve, 1e9, "crf") == 1
-    assert point_at([{"kbps": 5, "point": 18}, {"kbps": 5, "point": 23}], 7, "crf") in (18, 23)
+    def curve(*pairs):
+        return tuple(RatePoint(point, kbps, 1, 1.0, {}, {}) for kbps, point in pairs)
+
+    known = curve((800, 20), (400, 25), (100, 35))
+    assert point_at(known, 400, "crf") == 25
+    assert point_at(known, 200, "crf") == pytest.approx(30)
+    assert point_at(known, 400 * 2**0.5, "crf") == pytest.approx(22.5)
+    assert point_at(known, 400 * 2**0.45, "qp") == 23
+    assert point_at(known, 1600, "crf") == pytest.approx(15)
+    assert point_at(known, 25, "qp") == 45
+    assert point_at(known, 1e9, "crf") == 1
+    assert point_at(curve((5, 18), (5, 23)), 7, "crf") in (18, 23)
 
 
 def test_several_series_are_summarized(series, tmp_path, caplog):
     other = tmp_path / "a" / "chest"
     write_series(other, ct_volume(4, 48, 64, seed=1))
     report, _ = run([series, other], caplog, slices=4, metrics=("ssim", "psnr"))
-    assert report["metrics"] == ["ssim", "psnr"]
-    assert [one["name"] for one in report["series"]] == ["chest", "chest-2"]
-    values = [one["bd"]["ssim"]["psnr"]["rate_percent"] for one in report["series"]]
-    summary = report["summary"]["ssim"]["psnr"]
-    assert summary["mean"] == pytest.approx(np.mean(values))
-    assert (summary["worst"], summary["count"], summary["excluded"]) == (max(values), 2, 0)
-    assert summary["low"] <= summary["mean"] <= summary["high"]
-    speeds = [one["speed"]["ssim"] for one in report["series"]]
-    assert report["summary"]["ssim"]["speed"] == pytest.approx(math.sqrt(math.prod(speeds)))
+    assert report.metrics == ("ssim", "psnr")
+    assert [one.name for one in report.series] == ["chest", "chest-2"]
+    deltas = [one.bd["ssim"]["psnr"] for one in report.series]
+    summary = report.summary["ssim"].deltas["psnr"]
+    rates = [delta.rate_percent for delta in deltas]
+    assert summary.rate_percent.mean == pytest.approx(np.mean(rates))
+    assert summary.rate_percent.worst == max(rates)
+    assert (summary.rate_percent.count, summary.rate_percent.excluded) == (2, 0)
+    assert summary.rate_percent.low <= summary.rate_percent.mean <= summary.rate_percent.high
+    assert summary.kbps.mean == pytest.approx(np.mean([delta.rate_kbps for delta in deltas]))
+    assert summary.quality.worst == min(delta.quality for delta in deltas)
+    speeds = [one.speed["ssim"] for one in report.series]
+    assert report.summary["ssim"].speed == pytest.approx(math.sqrt(math.prod(speeds)))
 
 
 def test_an_undefined_delta_is_null_with_its_reason(tmp_path, caplog):
     """Flat slices: every point costs and shows the same."""
     write_series(tmp_path / "flat", np.zeros((3, 32, 32), np.int16))
     report, _ = run([tmp_path / "flat"], caplog)
-    bd = report["series"][0]["bd"]["ssim"]["ssim"]
-    assert bd["rate_percent"] is None
-    assert "BD-rate undefined" in bd["reason"]
-    assert report["summary"]["ssim"]["ssim"]["mean"] is None
-    assert report["summary"]["ssim"]["ssim"]["excluded"] == 1
+    bd = report.series[0].bd["ssim"]["ssim"]
+    assert bd.rate_percent is None
+    assert "BD-rate undefined" in bd.reason
+    assert report.summary["ssim"].deltas["ssim"].rate_percent.mean is None
+    assert report.summary["ssim"].deltas["ssim"].rate_percent.excluded == 1
+    # For those who asked for more; too much for a terminal.
+    told = [r for r in caplog.records if "BD-rate undefined" in r.getMessage()]
+    assert {(r.levelno, r.name) for r in told} == {(logging.INFO, "ssimrdo.compare.build")}
 
 
 def test_one_bad_series_does_not_stop_the_rest(series, tmp_path, caplog):
     bad = tmp_path / "Mustermann"
     bad.mkdir()
     report, _ = run([bad, series], caplog, slices=2)
-    first, second = report["series"]
-    assert "no files here" in first["error"]
-    assert str(tmp_path) not in first["error"]
-    assert (first["curves"], second["error"]) == ({}, None)
-    assert report["summary"]["ssim"]["ssim"]["count"] == 1
+    first, second = report.series
+    assert "no files here" in first.error
+    assert str(tmp_path) not in first.error
+    assert (first.curves, second.error) == ({}, None)
+    assert report.compared == (second,)
+    assert report.summary["ssim"].deltas["ssim"].rate_percent.count == 1
 
 
 def test_errors_in_the_report_name_no_files_and_no_uids(series, volume, tmp_path, caplog):
@@ -512,10 +835,10 @@ def test_errors_in_the_report_name_no_files_and_no_uids(series, volume, tmp_path
     victim = sorted(cut.iterdir())[0].rename(cut / "Mustermann.dcm")
     victim.write_bytes(victim.read_bytes()[:-2000])
     report, _ = run([two, cut, series], caplog, slices=2)
-    errors = [one["error"] for one in report["series"]]
+    errors = [one.error for one in report.series]
     assert errors[2] is None
     assert all(errors[:2])
-    text = json.dumps(report)
+    text = json.dumps(report.to_json())
     assert "Mustermann" not in text
     assert "1.2.3." not in text
     assert str(tmp_path) not in text
@@ -525,9 +848,8 @@ def test_an_encoder_that_fails_on_one_series(series, tmp_path, caplog):
     write_series(tmp_path / "tiny", ct_volume(2, 32, 48))
     paths = [tmp_path / "tiny", series]
     report, _ = run(paths, caplog, anchors=("x264", "x265:ultrafast"), slices=2)
-    errors = [one["error"] for one in report["series"]]
-    assert errors == [
-        "x265:ultrafast at 18: x265 takes no slices below 64x64: leave it out",
+    assert [one.error for one in report.series] == [
+        "x265:ultrafast: slices of 48x32 cannot be encoded with x265: sides are 64 to 8192",
         None,
     ]
 
@@ -537,7 +859,7 @@ def test_very_short_series(series, slices, caplog):
     anchors = ("x264", "x265:ultrafast", "svtav1:12", "jpeg2000")
     report, made = run([series], caplog, anchors=anchors, slices=slices)
     assert len(made) == 20
-    assert report["series"][0]["slices"] == slices
+    assert report.series[0].slices == slices
 
 
 def test_a_single_bad_series_is_an_error(tmp_path):
@@ -554,14 +876,13 @@ def test_nothing_stays_behind(series, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     cache = tmp_path / "cache"
 
-    def stop(done, total, what):
-        del total, what
-        if done == 3:
+    def stop(event):
+        if event.done == 3:
             raise KeyboardInterrupt
 
     with (
         pytest.raises(KeyboardInterrupt),
-        compare([series], settings(), cache_folder=cache, progress=stop),
+        compare([series], settings(), cache_folder=cache, observer=Observer(stop)),
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
@@ -572,26 +893,87 @@ def test_nothing_stays_behind(series, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+def test_the_observer_is_told_every_encode(series):
+    events = []
+    with compare([series], settings(slices=2), observer=Observer(events.append)) as found:
+        assert found.report.encodes.made == 8
+    assert [(event.done, event.total) for event in events] == [
+        (done, 8) for begun in range(8) for done in (begun, begun + 1)
+    ]
+    assert {event.what for event in events} == {
+        f"chest: {name} at {point}" for name in ("x264", "ssim") for point in (18, 23, 28, 33)
+    }
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_comparison_can_be_cancelled(series, tmp_path, jobs):
+    observer = Observer()
+
+    def tell(event):
+        if event.done == 2:
+            observer.cancel.set()
+
+    observer = Observer(tell, observer.cancel)
+    # Of several series, a cancelled one is no failed one.
+    with (
+        pytest.raises(CancelledError),
+        compare(
+            [series, series],
+            settings(slices=2, jobs=jobs),
+            cache_folder=tmp_path,
+            observer=observer,
+        ),
+    ):
+        pass
+    assert 4 <= len(list(tmp_path.iterdir())) <= 4 + 2 * jobs
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_cancelling_ends_an_encode(tmp_path):
+    """The slices that are left are not encoded."""
+    write_series(tmp_path / "ct", ct_volume(30, 256, 256))
+    cancel = threading.Event()
+
+    def tell(event):
+        assert event.done == 0
+        threading.Timer(0.3, cancel.set).start()
+
+    started = time.monotonic()
+    with (
+        pytest.raises(CancelledError),
+        compare(
+            [tmp_path / "ct"],
+            CompareSettings(anchors=("x264:placebo",), threads=1, window=SOFT),
+            observer=Observer(tell, cancel),
+        ),
+    ):
+        pass
+    assert time.monotonic() - started < 10
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"points": (18, 23, 28)}, "3 given, but a curve needs at least 4"),
-        ({"points": (18, 23, 28, 60)}, "60 is out of range for crf: 1 to 51"),
+        ({"points": (18, 23, 28)}, "points: 3 given, but a curve needs at least 4"),
+        ({"points": (18, 23, 28, 60)}, "points: 60 is out of range: use 1 to 51"),
         ({"points": (18, 23, 28, math.nan)}, "out of range"),
         ({"points": (18, 23, 28, 23)}, "23 is given twice"),
         ({"mode": "qp", "points": (18, 23, 28, 30.5)}, "whole number"),
-        ({"mode": "bitrate"}, "needs --points"),
+        ({"mode": "bitrate"}, "mode: needs .*points"),
         ({"mode": "cq"}, "use one of crf, qp, bitrate"),
         ({"anchors": ()}, "at least one"),
         ({"anchors": ("x264", "x264")}, "x264 is given twice"),
         ({"tests": ("ssim", "ssim")}, "ssim is given twice"),
+        ({"tests": (3,)}, "tests: 3 is neither a name nor a codec"),
+        ({"anchors": (Candidate("x264"),)}, "anchors: .* is neither a name nor a codec"),
         ({"metrics": ("ssim", "vmaf")}, "use one of ssim, weighted_ssim, ms_ssim, psnr"),
+        ({"metrics": ("ms-ssim", "ms_ssim")}, "ms_ssim is given twice"),
         ({"metrics": ()}, "at least one"),
         ({"slices": 0}, "1 or more"),
         ({"jobs": 0}, "1 to 64"),
-        ({"preset": "quick"}, "--preset 'quick' is unknown"),
-        ({"fps": Fraction(0)}, "--fps 0 is out of range"),
-        ({"threads": 129}, "--threads 129 is out of range"),
+        ({"preset": "quick"}, "preset: 'quick' is unknown"),
+        ({"fps": Fraction(0)}, "fps: 0 is out of range"),
+        ({"threads": 129}, "threads: 129 is out of range"),
         ({"bit_depth": 9}, "use one of 8, 10"),
     ],
 )
@@ -603,27 +985,35 @@ def test_bad_settings(values, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"anchors": ("x266",)}, f"use one of {', '.join(FAMILIES)}"),
+        ({"anchors": ("x266",)}, f"use one of {', '.join(ANCHORS)}"),
         ({"anchors": ("x264", "x264:ultrafast")}, "same encoder"),
-        ({"anchors": ("x265:6",)}, "preset '6' is unknown"),
-        ({"anchors": ("svtav1:slow",)}, "preset 'slow' is unknown: use one of 0, 1"),
+        ({"anchors": ("x265:6",)}, "x265:6: preset: '6' is unknown"),
+        ({"anchors": ("svtav1:slow",)}, "'slow' is unknown: use one of 0, 1"),
+        ({"anchors": ("svtav1:14",)}, "14 is unknown: use one of 0, 1"),
         ({"anchors": ("jpeg2000:1",)}, "no presets"),
         ({"anchors": ("svtav1",), "points": (22, 22.1, 22.2, 22.3)}, "from 8 to 36"),
-        ({"tests": ("ssm",)}, "use ssim or off"),
-        ({"tests": ("ssim,strength",)}, "use ssim or off"),
+        ({"tests": ("ssm",)}, "use one of ssim, off"),
+        ({"tests": ("ssim,strength",)}, "use one of ssim, off"),
         ({"tests": ("ssim,strength=x",)}, "no number"),
-        ({"tests": ("ssim,strength=9",)}, "out of range"),
+        ({"tests": ("ssim,strength=9",)}, "strength: 9.0 is out of range"),
         ({"tests": ("ssim,strength=1,strength=2",)}, "twice"),
         ({"tests": ("off,strength=1",)}, "off has no strength"),
+        ({"tests": ("off,effort=max",)}, "effort: needs an objective"),
         ({"tests": ("ssim,nonsense=1",)}, "no parameter 'nonsense'"),
-        ({"tests": ("ssim,crf=3",)}, "crf is set by"),
+        ({"tests": ("ssim,crf=3",)}, "crf is not set here: it is set by crf"),
+        ({"tests": ("ssim,aq-mode=0",)}, "aq-mode=0 makes x264 ignore"),
         ({"tests": ("ssim", "ssim,strength=0.7")}, "same encoder"),
         ({"tests": ("ssim,preset=quick",)}, "'quick' is unknown"),
+        ({"anchors": (Toy(), Toy(3))}, "toy is given twice: name one of them"),
+        ({"anchors": (Toy(),), "mode": "bitrate", "points": (1, 2, 3, 4)}, "CRF alone"),
+        ({"anchors": (Toy(),), "bit_depth": 10}, "toy: bit_depth: 10 is unknown: use one of 8"),
+        ({"tests": (Candidate(Toy(), objective.SSIM),)}, "toy follows no objective"),
     ],
 )
 def test_bad_encoders(values, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as raised:
         make_contenders(settings(**values))
+    assert raised.value.field in values
 
 
 def test_an_encoder_that_pyav_lacks(monkeypatch):
@@ -632,8 +1022,8 @@ def test_an_encoder_that_pyav_lacks(monkeypatch):
         def create(codec, mode):
             raise ValueError(f"{codec} {mode}")
 
-    monkeypatch.setattr("ssimrdo.compare.encoders.CodecContext", Lacking)
-    with pytest.raises(InputError, match="installed PyAV has no libsvtav1"):
+    monkeypatch.setattr("ssimrdo.codecs.lavc.CodecContext", Lacking)
+    with pytest.raises(InputError, match="svtav1: the installed PyAV has no libsvtav1"):
         make_contenders(settings(anchors=("svtav1",)))
 
 
@@ -648,7 +1038,230 @@ def test_odd_errors_are_our_own(series, tmp_path):
     target = tmp_path / "file"
     target.write_text("")
     with (
-        pytest.raises(SsimrdoError, match="--cache-dir or --no-cache"),
+        pytest.raises(SsimrdoError, match="cache_dir or no_cache"),
         compare([series], settings(), cache_folder=target / "cache"),
     ):
         pass
+
+
+@dataclass(frozen=True)
+class Secretive(Toy):
+    """Describes all its variants alike."""
+
+    label = "Secretive"
+
+
+def test_a_codec_of_a_test_is_compared_like_any_other(series, tmp_path, caplog):
+    anchors, tests = ("x264", Toy()), (Candidate(Toy(3), name="short"), "ssim")
+    options = settings(anchors=anchors, tests=tests)
+    with compare([series], options, cache_folder=tmp_path) as found:
+        report = found.report
+        for encoder in ("toy", "short"):
+            for point in report.series[0].curves[encoder]:
+                path = found.encodes["chest", encoder, point.point]
+                assert point.bytes == sum(packet.size for packet in packets_of(path))
+                shown = np.array(list(found.decoded("chest", encoder, point.point)), float)
+                error = np.square(shown - found.frames("chest")).mean((1, 2))
+                expected = 10 * np.log10(255**2 / error)
+                assert point.per_slice["psnr"] == pytest.approx(expected, abs=1e-3)
+    # x264's CRF 23 stands for the toy's default of 6.
+    assert [encoder.points for encoder in report.encoders[1:3]] == [(2, 6, 11, 16)] * 2
+    toy = report.encoders[1]
+    assert (toy.name, toy.role, toy.label, toy.settings) == ("toy", "anchor", "Toy", "toy POINT")
+    kbps = [point.kbps for point in report.series[0].curves["toy"]]
+    assert kbps == sorted(kbps, reverse=True)
+    # More keyframes cost more, though both describe themselves alike.
+    curves = report.series[0].curves
+    for one, other in zip(curves["toy"], curves["short"], strict=True):
+        assert other.bytes > one.bytes
+    assert report.series[0].bd["short"]["psnr"].rate_percent is not None
+    again, made = run([series], caplog, anchors=anchors, tests=tests, cache_folder=tmp_path)
+    assert made == []
+    assert rates_of(again) == rates_of(report)
+
+
+def test_encoders_that_describe_themselves_alike_are_not_the_same():
+    codecs = (Toy(), Secretive(), Secretive(3))
+    given = tuple(Candidate(codec, name=f"{number}") for number, codec in enumerate(codecs))
+    contenders = make_contenders(settings(anchors=given))
+    frames = FrameFormat(ROWS, COLUMNS)
+    assert len({contender.describe(frames, 6) for contender in contenders[:3]}) == 1
+    assert len({digests.state_of(contender.codec) for contender in contenders[:3]}) == 3
+    with pytest.raises(InputError, match="0 and again are the same encoder"):
+        make_contenders(settings(anchors=(*given, Candidate(Toy(), name="again"))))
+
+
+@pytest.fixture
+def registered():
+    """What a test registers goes with it."""
+    indices, objectives = dict(metrics.registry._INDICES), dict(objective.base._OBJECTIVES)
+    yield
+    for known, before in (
+        (metrics.registry._INDICES, indices),
+        (objective.base._OBJECTIVES, objectives),
+    ):
+        known.clear()
+        known.update(before)
+
+
+def largest_error(pair):
+    return float(np.abs(pair.source.astype(int) - pair.shown).max())
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_index_of_a_test_is_measured_like_any_other(series):
+    name = "largest_error"
+    metrics.register(
+        QualityIndex(name, "Largest error", largest_error, higher_is_better=False, unit="levels")
+    )
+    with compare([series], settings(slices=3, tests=("ssim", "off,crf-max=51"))) as found:
+        report = found.report
+        for series_name, encoder, point in points_of(report):
+            shown = np.array(list(found.decoded(series_name, encoder, point.point)), int)
+            errors = np.abs(shown - found.frames(series_name)).max((1, 2))
+            assert point.per_slice[name] == tuple(errors)
+            assert point.quality[name].worst == max(errors)
+    assert report.metrics[-1] == name
+    assert report.deltas == (*report.metrics, "ssim_db")
+    # A lower index is a gain, and its difference is in its own unit.
+    curves = report.series[0].curves
+    rates, errors = (
+        [[getter(point) for point in curves[encoder]] for encoder in ("x264", "ssim")]
+        for getter in (lambda p: p.kbps, lambda p: p.quality[name].mean)
+    )
+    delta = report.series[0].bd["ssim"][name]
+    gained = [-np.array(values) for values in errors]
+    assert delta.rate_percent == pytest.approx(bd_rate(rates[0], gained[0], rates[1], gained[1]))
+    gain = bd_quality(rates[0], gained[0], rates[1], gained[1])
+    assert delta.quality == pytest.approx(-gain)
+    record = report.to_json()
+    quality = record["series"][0]["curves"]["ssim"][0]["quality"][name]
+    assert set(quality) == {"mean", "max"}
+    assert f"{name}_max" in rd_points_csv(report).splitlines()[0].split(",")
+    assert ComparisonReport.from_json(json.loads(json.dumps(record))) == report
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_index_in_decibels_has_a_delta_of_its_own(series):
+    metrics.register(replace(metrics.get("ms_ssim"), in_db=True))
+    with compare([series], settings(slices=2, metrics=("ms_ssim", "psnr"))) as found:
+        report = found.report
+    assert report.deltas == ("ms_ssim", "psnr", "ms_ssim_db")
+    points = [report.series[0].curves[name] for name in ("x264", "ssim")]
+    curves = [
+        values
+        for curve in points
+        for values in (
+            [point.kbps for point in curve],
+            [-10 * math.log10(1 - point.quality["ms_ssim"].mean) for point in curve],
+        )
+    ]
+    delta = report.series[0].bd["ssim"]["ms_ssim_db"]
+    assert delta.rate_percent == pytest.approx(bd_rate(*curves))
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_index_that_is_no_number_is_told_with_its_slice(series):
+    second = {}
+
+    def odd(pair):
+        return math.nan if pair.source.tobytes() in second else 1.0
+
+    metrics.register(QualityIndex("odd", "Odd", odd))
+    options = settings(slices=3, metrics=("odd",))
+    with compare([series], options) as found:
+        second[found.frames("chest")[1].tobytes()] = True
+    with (
+        pytest.raises(SsimrdoError, match="x264 at 18: odd of slice 2 is nan, no finite number"),
+        compare([series], options),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_objective_of_a_test_is_aimed_at_like_any_other(series):
+    """It spends bits on the left half."""
+
+    def theta(luma, frame_format):
+        assert luma.shape == frame_format.shape
+        values = np.ones(frame_format.grid, np.float32)
+        values[:, : values.shape[1] // 2] = 64
+        return values
+
+    def reference(frame_format):
+        return frame_format.bit_depth
+
+    toy = objective.register(Objective("left", "Left half", theta, reference))
+    tests = ("ssim", "left", "left,strength=1.5", Candidate(X264(preset="fast"), toy))
+    with compare([series], settings(tests=tests, slices=3)) as found:
+        report = found.report
+        gains = {}
+        for encoder in ("ssim", "left", "left,strength=1.5"):
+            shown = np.array(list(found.decoded("chest", encoder, 28)), float)
+            error = np.square(shown - found.frames("chest")).mean((0, 1))
+            gains[encoder] = error[COLUMNS // 2 + 8 :].mean() / error[: COLUMNS // 2 - 8].mean()
+    assert gains["ssim"] < gains["left"] < gains["left,strength=1.5"]
+    names = [encoder.name for encoder in report.encoders]
+    assert names == ["x264", "ssim", "left", "left,strength=1.5", "x264+left"]
+    labels = [encoder.label for encoder in report.encoders[2:]]
+    assert labels == [
+        "ssimrdo left effort=default",
+        "ssimrdo left effort=default strength 1.5",
+        "x264 fast for Left half",
+    ]
+    assert all(encoder.objective == "left" for encoder in report.encoders[2:])
+    assert "rdo=left" in report.encoders[2].settings
+
+
+def test_any_executor_of_the_standard_library_will_do(series, caplog):
+    here, _ = run([series], caplog, slices=2)
+    with ThreadPoolExecutor(2) as pool:
+        there, _ = run([series, series], caplog, slices=2, executor=pool)
+        assert pool.submit(int, "3").result() == 3
+    assert (there.timing, len(there.series)) == ("loaded", 2)
+    assert rates_of(there) == 2 * rates_of(here)
+    assert values_of(there) == 2 * values_of(here)
+
+
+def test_a_comparison_leaves_the_process_as_it_was(series):
+    def state():
+        loggers = {
+            name: (one.level, one.propagate, list(one.handlers), list(one.filters), one.disabled)
+            for name, one in logging.root.manager.loggerDict.items()
+            if isinstance(one, logging.Logger)
+        }
+        return dict(os.environ), list(warnings.filters), loggers
+
+    with compare([series], settings(slices=1)):
+        pass
+    before = state()
+    with ThreadPoolExecutor(1) as pool:
+        for executor in (None, pool):
+            options = settings(slices=2, anchors=("x264", "svtav1:12"))
+            with compare([series], options, executor=executor):
+                pass
+    assert state() == before
+
+
+def test_records_of_others_are_left_alone(series):
+    """A filter or a factory of ours would change what others log meanwhile."""
+    seen = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record):
+            seen.append((record.name, record.levelname, record.getMessage()))
+
+    other, keeper = logging.getLogger("ssimrdo"), Keeper()
+    logging.getLogger().addHandler(keeper)
+
+    def tell(event):
+        other.warning("mine at %d", event.done)
+
+    try:
+        with compare([series], settings(slices=1), observer=Observer(tell)):
+            other.warning("mine at last")
+    finally:
+        logging.getLogger().removeHandler(keeper)
+    mine = [one for one in seen if one[2].startswith("mine")]
+    assert len(mine) == 17
+    assert {(name, level) for name, level, _ in mine} == {("ssimrdo", "WARNING")}
