@@ -105,10 +105,11 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+def whole_folder(folder: Path, *, overwrite: bool, replace: bool = False) -> Iterator[Path]:
     """Yield a new folder for files; they get to ``folder`` if the block succeeds.
 
-    A new folder appears whole. In one that exists, each file is replaced whole and others stay.
+    A new folder appears whole. In one that exists, each file is replaced whole and others stay, or
+    with ``replace`` the new folder takes its place.
 
     Raises
     ------
@@ -130,10 +131,25 @@ def whole_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
             check_folder_free(folder, overwrite=overwrite)
-            for path in sorted(staged.iterdir()):
-                path.replace(folder / path.name)
+            if replace:
+                _swap(staged, folder)
+            else:
+                for path in sorted(staged.iterdir()):
+                    path.replace(folder / path.name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Give a folder's name to another; the old one is set aside and put back on failure."""
+    aside = temporary_for(folder)
+    folder.rename(aside)
+    try:
+        new.rename(folder)
+    except BaseException:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside)
 
 
 @contextmanager

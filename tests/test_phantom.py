@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ssimrdo.errors import InputError
+from ssimrdo.observer import Event, Observer
 from ssimrdo.phantom import (
     PhantomSettings,
     anatomy_hu,
@@ -232,14 +233,17 @@ def test_nothing_is_left_after_an_interruption(
         write_phantom(tmp_path / "out", SMALL)
     before = read_folder(tmp_path / "out") if old else {}
 
-    def stop(done: int, total: int) -> None:
-        assert total == 3
-        if done == 2:
+    def stop(event: Event) -> None:
+        assert event.total == 3
+        if event.done == 2:
             raise error
 
     with pytest.raises(error):
         write_phantom(
-            tmp_path / "out", PhantomSettings(slices=3, size=80), overwrite=True, progress=stop
+            tmp_path / "out",
+            PhantomSettings(slices=3, size=80),
+            overwrite=True,
+            observer=Observer(stop),
         )
     assert [path.name for path in tmp_path.iterdir()] == (["out"] if old else [])
     if old:

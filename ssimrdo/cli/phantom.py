@@ -65,13 +65,13 @@ def phantom(
     from ssimrdo.phantom import PhantomSettings, write_phantom
 
     settings = PhantomSettings(slices=slices, size=size, seed=seed, slice_spacing_mm=spacing)
-    with slice_progress("Phantom", slices, quiet=as_json) as advance:
+    with slice_progress("Phantom", slices, quiet=as_json) as observer:
         result = write_phantom(
             out_folder,
             settings,
             jpeg_ls=jpeg_ls,
             overwrite=overwrite,
-            progress=lambda done, _total: advance(done),
+            observer=observer,
         )
     if as_json:
         fields = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +22,11 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat
 
 from ssimrdo.errors import InputError
+from ssimrdo.files import whole_folder
+from ssimrdo.observer import Event, Observer
 from ssimrdo.phantom.slices import phantom_slice_hu, reconstruction_circle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from ssimrdo.phantom.settings import PhantomSettings
@@ -237,27 +235,13 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _put_in_place(new: Path, folder: Path, aside: Path) -> None:
-    """Rename the finished folder; an old one is set aside first and put back on failure."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    folder.rename(aside)
-    try:
-        new.rename(folder)
-    except BaseException:
-        aside.rename(folder)
-        raise
-    shutil.rmtree(aside)
-
-
 def write_phantom(
     folder: str | Path,
     settings: PhantomSettings,
     *,
     jpeg_ls: bool = False,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    observer: Observer | None = None,
 ) -> PhantomResult:
     """Write a phantom series; the folder appears when all slices are written, or not at all.
 
@@ -273,8 +257,8 @@ def write_phantom(
         Compress the pixels with JPEG-LS Lossless instead of leaving them plain.
     overwrite : bool, optional
         Replace a phantom series that is already in the folder.
-    progress : callable, optional
-        Called with (slices done, all slices) after each slice.
+    observer : Observer, optional
+        Is told how many slices are done, and may cancel.
 
     Returns
     -------
@@ -285,30 +269,29 @@ def write_phantom(
     ------
     InputError
         If the folder holds something that may not be replaced, or cannot be written.
+    CancelledError
+        If the observer cancels.
     """
+    observer = observer or Observer()
     begin = time.perf_counter()
     target = Path(folder).resolve()
     _check_target(target, overwrite)
-    work = target.with_name(f".{target.name}.{os.getpid()}.part")
-    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
     total = 0
     try:
-        work.mkdir(parents=True)
-        for index in range(settings.slices):
-            hu = phantom_slice_hu(index, settings)
-            path = work / f"slice_{index + 1:04d}.dcm"
-            phantom_dataset(index, settings, hu, jpeg_ls=jpeg_ls).save_as(
-                path, enforce_file_format=True
-            )
-            total += path.stat().st_size
-            if progress is not None:
-                progress(index + 1, settings.slices)
-        _put_in_place(work, target, aside)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(target, overwrite=overwrite, replace=True) as work:
+            for index in range(settings.slices):
+                hu = phantom_slice_hu(index, settings)
+                path = work / f"slice_{index + 1:04d}.dcm"
+                phantom_dataset(index, settings, hu, jpeg_ls=jpeg_ls).save_as(
+                    path, enforce_file_format=True
+                )
+                total += path.stat().st_size
+                observer.check()
+                observer.tell(Event(index + 1, settings.slices))
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{folder}: cannot write the phantom here: {reason}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return PhantomResult(
         Path(folder),
         settings.slices,
