@@ -15,7 +15,7 @@ COLUMNS = 256
 
 
 def write_tree(root: Path, *names: str, slices: int = 2) -> None:
-    """Write a series below each name; what the number in it is decides its content."""
+    """Write a series below each name; its place among them decides its content."""
     for number, name in enumerate(names):
         write_series(
             root / name,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import warnings
+from concurrent.futures import Executor
 from pathlib import Path
 
 import distributed
@@ -147,3 +152,84 @@ def test_cluster_of_this_machine(tmp_path):
     result = run(tmp_path / "in", tmp_path / "out", BatchSettings(dask="local", jobs=1))
     assert result.totals.encoded == 2
     assert len(list(read_results(tmp_path / "out"))) == 2
+
+
+def test_cluster_of_this_machine_is_an_executor_with_quiet_workers(tmp_path, monkeypatch):
+    # Functions within others are sent by value, so that workers need not import this module.
+    def keeps_quiet(_):
+        everything = [entry for entry in warnings.filters if entry[0] == "ignore" and not entry[3]]
+        return bool(everything), logging.getLogger("distributed").level
+
+    def finds_packages_of_the_caller(path):
+        return path in sys.path
+
+    monkeypatch.syspath_prepend(tmp_path)
+    executor = DaskExecutor("local", 1)
+    with executor:
+        assert isinstance(executor, Executor)
+        assert executor.slots == 2
+        assert executor.submit(int, "11", base=2).result() == 3
+        assert list(executor.map(keeps_quiet, [0])) == [(True, logging.CRITICAL)]
+        assert executor.submit(finds_packages_of_the_caller, str(tmp_path)).result()
+    with pytest.raises(RuntimeError):
+        executor.submit(int, "11")
+    # What the caller computes with Dask stays where it was.
+    with pytest.raises(ValueError, match="No global client"):
+        distributed.get_client()
+
+
+def test_calls_that_are_waited_for_in_another_thread():
+    executor = DaskExecutor("local", 1)
+    slow = executor.submit(time.sleep, 1)
+    behind = executor.submit(int, "5")
+    executor.shutdown(wait=False)
+    assert not slow.done()
+    assert behind.result(20) == 5
+
+
+def test_calls_are_dropped_at_a_shutdown(tmp_path):
+    def slow_write(path):
+        time.sleep(0.5)
+        path.touch()
+
+    executor = DaskExecutor("local", 1)
+    futures = [executor.submit(slow_write, tmp_path / name) for name in "abcdef"]
+    executor.shutdown(cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+    assert not (tmp_path / "f").exists()
+
+
+CALLER = """
+import os, time
+from ssimrdo.batch import DaskExecutor
+
+if __name__ == "__main__":
+    executor = DaskExecutor("local", 1)
+    print(executor.submit(os.getpid).result(), executor._cluster.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_cluster_of_this_machine_dies_with_whoever_started_it(tmp_path):
+    (tmp_path / "caller.py").write_text(CALLER)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "caller.py"], stdout=subprocess.PIPE, text=True
+    )
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(map(is_alive, pids))
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        # Dead processes whose parent has not asked for them yet are still listed.
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
