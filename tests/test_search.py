@@ -12,21 +12,24 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 from video_files import SOFT_TISSUE, ct_volume, frames_of, plane, run_command, windowed
 
-from ssimrdo import EncodeSettings, InputError, Window, encode
+from ssimrdo import EncodeSettings, InputError, Observer, Window, encode, metrics
+from ssimrdo.codecs.base import QualityScale
+from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.encoding.search import (
     MAX_CRF_ENCODES,
     MAX_FLOOR_ENCODES,
+    Goal,
     Trial,
-    corrected_offsets,
+    corrected_shifts,
     find_smallest,
     needed_crfs,
     next_crf,
-    quality,
 )
 
 # x264's streams are sure to repeat at this width; see test_encode.py.
 SLICES, ROWS, COLUMNS = 10, 48, 256
 GOAL = 0.93
+SCALE = X264().scale("crf", 8)
 BASE = {"window": Window(*SOFT_TISSUE), "preset": "veryfast"}
 
 
@@ -79,16 +82,17 @@ def test_decoded_slices_keep_the_ssim_in_no_more_bytes(
     target, suffix, bit_depth, volume, series, tmp_path
 ):
     output = tmp_path / f"out{suffix}"
-    settings = EncodeSettings(min_ssim=GOAL, target=target, bit_depth=bit_depth, **BASE)
+    settings = EncodeSettings.of(min_ssim=GOAL, over=target, bit_depth=bit_depth, **BASE)
     result = encode(series, output, settings)
     search = result.search
     reached = TARGETS[target](ssim_of(output, volume, bit_depth))
     assert reached >= GOAL - 1e-4
-    assert search.ssim == pytest.approx(reached, abs=1e-4)
+    assert search.reached == pytest.approx(reached, abs=1e-4)
+    assert (search.index, search.goal, search.over) == ("ssim", GOAL, target)
 
     def plain(crf):
         path = tmp_path / f"{crf:g}{suffix}"
-        encode(series, path, EncodeSettings(crf=crf, bit_depth=bit_depth, **BASE))
+        encode(series, path, crf=crf, bit_depth=bit_depth, **BASE)
         return path.stat().st_size, TARGETS[target](ssim_of(path, volume, bit_depth))
 
     plain_bytes, plain_ssim = plain(search.plain_crf)
@@ -109,13 +113,11 @@ def test_decoded_slices_keep_the_ssim_in_no_more_bytes(
 
 
 def test_search_is_in_the_sidecar_and_progress_adds_up(series, tmp_path):
-    calls = []
+    events = []
     result = encode(
-        series,
-        tmp_path / "out.mp4",
-        EncodeSettings(min_ssim=GOAL, **BASE),
-        progress=lambda *call: calls.append(call),
+        series, tmp_path / "out.mp4", min_ssim=GOAL, observer=Observer(events.append), **BASE
     )
+    calls = [(event.done, event.total) for event in events]
     sidecar = json.loads((tmp_path / "out.json").read_text())
     assert sidecar["search"] == result.as_dict()["search"]
     assert (sidecar["settings"]["min_ssim"], sidecar["settings"]["target"]) == (GOAL, "worst")
@@ -130,8 +132,7 @@ def test_bad_slices_are_left_out_of_every_encode(volume, tmp_path):
     data = files[5].read_bytes()
     start = data.index(b"\xff\xd8\xff\xf7")
     files[5].write_bytes(data[: start + 2] + bytes(len(data) - start - 4) + data[-2:])
-    settings = EncodeSettings(min_ssim=GOAL, **BASE)
-    result = encode(tmp_path / "ct", tmp_path / "out.mp4", settings, skip_bad=True)
+    result = encode(tmp_path / "ct", tmp_path / "out.mp4", min_ssim=GOAL, skip_bad=True, **BASE)
     assert [file.path for file in result.skipped] == [files[5].name]
     kept = [hu for index, hu in enumerate(volume) if index != 5]
     assert ssim_of(tmp_path / "out.mp4", kept).min() >= GOAL - 1e-4
@@ -152,10 +153,12 @@ def test_command_reports_the_search(ssimrdo, series, tmp_path):
     [
         (["--min-ssim", "0"], "out of range"),
         (["--min-ssim", "1"], "out of range"),
-        (["--min-ssim", "nan"], "out of range"),
-        (["--min-ssim", "0.9", "--crf", "20"], "exclude each other"),
-        (["--target", "mean", "--bitrate", "100"], "exclude each other"),
-        (["--min-ssim", "0.9", "--rdo", "off"], "--rdo ssim"),
+        (["--min-ssim", "nan"], "--min-ssim: 'nan' is no number"),
+        (["--min-ssim", "0.9", "--crf", "20"], "give one of --crf, --qp, --bitrate, --min-ssim"),
+        (["--target", "mean", "--bitrate", "100"], "--over: goes with a quality to keep"),
+        (["--min", "psnr=40", "--min-ssim", "0.9"], "give one of --crf, --qp"),
+        (["--min", "vmaf=0.9"], "--min: quality index 'vmaf' is unknown"),
+        (["--min", "psnr=100"], "--min: 100.0 is out of range for PSNR: above 0 and below 100"),
         (["--min-ssim", "0.9", "--target", "best"], "worst, mean, p5"),
         (["--min-ssim", "0.99999", "--preset", "ultrafast"], "cannot be reached"),
     ],
@@ -169,8 +172,12 @@ def test_refusals(ssimrdo, series, tmp_path, options, message):
 
 
 def test_the_highest_crf_where_all_are_above_the_goal(series, tmp_path):
-    result = encode(series, tmp_path / "out.mp4", EncodeSettings(min_ssim=0.01, **BASE))
+    result = encode(series, tmp_path / "out.mp4", min_ssim=0.01, **BASE)
     assert (result.search.crf, result.search.raised_slices) == (51, 0)
+
+
+def goal_of(value, over="worst", scale=SCALE, index=metrics.SSIM):
+    return Goal(index, value, over, scale)
 
 
 curves = st.builds(
@@ -188,7 +195,7 @@ def test_crf_search_ends_close_below_the_crossing_of_a_curve(curve, goal):
         assert 1 <= crf <= 51
         points.append((crf, float(curve(crf))))
         assert len(points) <= MAX_CRF_ENCODES
-        crf = next_crf(points, goal)
+        crf = next_crf(points, goal_of(goal))
     reaching = [crf for crf, ssim in points if ssim >= goal]
     if curve(1) < goal:
         assert not reaching
@@ -205,32 +212,32 @@ def test_needed_crf_is_exact_on_the_models_own_curve(needed, slope, goal):
     crfs = np.array([30.0, 18.0, 25.0])
     error = np.log(1 / goal - 1) + slope * (crfs - needed)
     ssim = 1 / (1 + np.exp(error))
-    found, slopes = needed_crfs(crfs, ssim[:, np.newaxis], goal)
+    found, slopes = needed_crfs(crfs, ssim[:, np.newaxis], goal_of(goal))
     assert found == pytest.approx([needed], abs=1e-4)
     assert slopes == pytest.approx([slope], abs=1e-5)
 
 
-def test_offsets_go_down_where_short_and_up_where_there_is_much_to_spare():
+def test_shifts_go_down_where_short_and_up_where_there_is_much_to_spare():
     spare = np.array([-1.0, -3.0, 0.4, 4.0, 50.0])
-    corrected = corrected_offsets(np.full(5, -2.0), spare, 0)
+    corrected = corrected_shifts(np.full(5, -2.0), spare, 0)
     assert corrected[0] < -3
     assert corrected[1] < -5
     assert corrected[2] == -2
     assert -2 < corrected[3] < 2
     assert corrected[4] == 0
-    assert corrected_offsets(np.full(5, -2.0), spare, 1)[1] == -2
+    assert corrected_shifts(np.full(5, -2.0), spare, 1)[1] == -2
 
 
 def synthetic(needed, goal):
     """Return an encoder of independent slices, each of which needs its own CRF."""
     calls = []
 
-    def run(crf, offsets, encodes_left):
+    def run(crf, shifts, encodes_left):
         calls.append(encodes_left)
-        qp = crf + (np.zeros(len(needed)) if offsets is None else offsets)
+        qp = crf + (np.zeros(len(needed)) if shifts is None else shifts)
         error = np.log(1 / goal - 1) + np.log(2) / 3 * (qp - needed)
         size = int(np.sum(1e6 * 2 ** (-qp / 6)))
-        return Trial(crf, offsets, 1 / (1 + np.exp(error)), size)
+        return Trial(crf, shifts, 1 / (1 + np.exp(error)), size)
 
     return run, calls
 
@@ -239,8 +246,9 @@ def synthetic(needed, goal):
 def test_independent_slices_end_close_to_what_each_needs(needed, target):
     needed = np.array(needed)
     run, calls = synthetic(needed, GOAL)
-    found = find_smallest(run, GOAL, target)
-    assert quality(found.best.ssim, target) >= GOAL
+    goal = goal_of(GOAL, target)
+    found = find_smallest(run, goal)
+    assert goal.quality(found.best.values) >= GOAL
     assert found.best.payload_bytes <= found.plain.payload_bytes
     assert found.encodes == len(calls) <= MAX_CRF_ENCODES + MAX_FLOOR_ENCODES
     assert all(later < earlier for earlier, later in pairwise(calls))
@@ -254,11 +262,111 @@ def test_independent_slices_end_close_to_what_each_needs(needed, target):
 @pytest.mark.parametrize(("slices", "may_fall_short"), [(1, 0), (19, 0), (20, 1), (96, 4)])
 def test_p5_is_kept_by_95_percent_of_the_slices(slices, may_fall_short):
     ssim = np.linspace(0.9, 0.99, slices)[::-1]
-    assert (ssim < quality(ssim, "p5")).sum() == may_fall_short
+    assert (ssim < goal_of(0.5, "p5").quality(ssim)).sum() == may_fall_short
 
 
 def test_out_of_reach_names_the_best_that_was_reached():
     run, _ = synthetic(np.full(3, -20.0), GOAL)
-    best = quality(run(1.0, None, 0).ssim, "worst")
-    with pytest.raises(InputError, match=f"{best:.5f} at CRF 1"):
-        find_smallest(run, GOAL, "worst")
+    best = goal_of(GOAL).quality(run(1.0, None, 0).values)
+    with pytest.raises(InputError, match=f"{best:.5f} at CRF 1") as caught:
+        find_smallest(run, goal_of(GOAL))
+    assert caught.value.field == "min"
+
+
+RMS_ERROR = metrics.QualityIndex(
+    "rms_error",
+    "RMS error",
+    lambda pair: float(np.sqrt(np.mean((pair.source.astype(float) - pair.shown) ** 2))),
+    unit="levels",
+    higher_is_better=False,
+    high=255.0,
+    log_loss=np.log,
+    loss_per_qp=np.log(2) / 6,
+)
+
+
+def test_where_lower_is_better_a_floor_is_a_ceiling():
+    goal = goal_of(4.0, index=RMS_ERROR)
+    assert (goal.reached(3.9), goal.reached(4.0), goal.reached(4.1)) == (True, True, False)
+    values = np.arange(1.0, 21.0)
+    assert goal.quality(values) == 20
+    assert goal_of(4.0, "p5", index=RMS_ERROR).quality(values) == 19
+    assert goal_of(4.0, "mean", index=RMS_ERROR).quality(values) == 10.5
+
+
+@given(st.lists(st.floats(15, 40), min_size=2, max_size=40), st.sampled_from(["worst", "p5"]))
+def test_the_search_goes_the_other_way_where_lower_is_better(needed, over):
+    needed = np.array(needed)
+    goal = goal_of(4.0, over, index=RMS_ERROR)
+
+    def run(crf, shifts, _encodes_left):
+        qp = crf + (np.zeros(len(needed)) if shifts is None else shifts)
+        return Trial(crf, shifts, 4 * 2 ** ((qp - needed) / 6), int(np.sum(1e6 * 2 ** (-qp / 6))))
+
+    found = find_smallest(run, goal)
+    assert goal.quality(found.best.values) <= 4.0
+    assert found.best.payload_bytes <= found.plain.payload_bytes
+    may_fall_short = {"worst": 0, "p5": len(needed) // 20}[over]
+    floor = np.maximum(needed, np.sort(needed)[may_fall_short])
+    ideal = np.sum(1e6 * 2 ** (-np.minimum(floor, found.best.crf) / 6))
+    assert found.best.payload_bytes <= 1.15 * ideal
+    with pytest.raises(InputError, match=r"worst slice's RMS error is \d\.\d{5} at CRF 1"):
+        find_smallest(run, goal_of(1e-3, index=RMS_ERROR))
+
+
+@given(st.floats(5, 31), st.integers(1, 5), st.floats(0.5, 2.0))
+def test_a_coarse_scale_is_searched_in_its_own_steps(crossing, step, slope):
+    """As that of MPEG-4's quantizer: whole numbers, each worth another share of a QP."""
+    high = step * (31 // step)
+    scale = QualityScale(step, high, step, default=3 * step, whole=True)
+    goal = goal_of(GOAL, "mean", scale)
+    tried = []
+
+    def run(point, shifts, _encodes_left):
+        scale.check(point, field="crf")
+        assert point % step == 0
+        assert shifts is None
+        tried.append(point)
+        error = np.log(1 / GOAL - 1) + slope * np.log(2) / 3 * (point - crossing)
+        return Trial(point, None, np.full(3, 1 / (1 + np.exp(error))), int(1e6 / point))
+
+    found = find_smallest(run, goal, may_raise=False)
+    best = max(point for point in range(step, high + 1, step) if point <= crossing + 1e-9)
+    assert len(set(tried)) == len(tried) == found.encodes
+    # Near enough to the goal is good enough, by less than a step of the quantizer.
+    assert best - step < found.best.crf <= best
+    assert found.plain is found.best
+
+
+def test_without_steering_one_crf_is_for_all(series, volume, tmp_path):
+    result = encode(series, tmp_path / "out.mp4", min_ssim=GOAL, rdo="off", **BASE)
+    assert (result.search.raised_slices, result.objective) == (0, None)
+    assert result.search.crf == result.search.plain_crf
+    assert ssim_of(tmp_path / "out.mp4", volume).min() >= GOAL - 1e-4
+
+
+@pytest.mark.parametrize(("index", "goal"), [("psnr", 36.0), ("ms-ssim", 0.98)])
+def test_other_indices_can_be_kept(index, goal, series, tmp_path):
+    """Each slice keeps it, by the record of every slice, and a coarser file does not."""
+    result = encode(series, tmp_path / "out.mp4", min=(index, goal), **BASE)
+    name = index.replace("-", "_")
+    assert (result.search.index, result.search.goal, result.search.over) == (name, goal, "worst")
+    values = [one[name] for one in result.slices]
+    assert min(values) == result.quality[name].worst == result.search.reached >= goal
+    coarser = encode(
+        series, tmp_path / "b.mp4", crf=result.search.plain_crf + 1, measure=name, **BASE
+    )
+    assert coarser.quality[name].worst < goal
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert sidecar["settings"]["min"] == f"{name}={goal:g}"
+    assert sidecar["settings"]["min_ssim"] is None
+    assert not {"min_ssim", "ssim", "target"} & sidecar["search"].keys()
+
+
+def test_a_floor_on_the_command_line(ssimrdo, series, tmp_path):
+    options = ["--window", "40/400", "--preset", "veryfast", "--min", "psnr=35", "--over", "mean"]
+    done = ssimrdo("encode", series, "-o", tmp_path / "a.mp4", "--json", *options)
+    assert (done.status, done.err) == (0, "")
+    record = json.loads(done.out)
+    assert record["search"]["index"] == "psnr"
+    assert record["psnr"]["mean"] == record["search"]["reached"] >= 35

@@ -89,7 +89,9 @@ class Goal:
         """Return the nearest number that the scale takes."""
         low, high, step = self.scale.low, self.scale.high, self.scale.step
         digits = max(0, math.ceil(-math.log10(step))) + 1
-        return round(round(min(max(crf, low), high) / step) * step, digits)
+        # A coarse step may round to beyond an end.
+        nearest = round(min(max(crf, low), high) / step) * step
+        return round(min(max(nearest, low), high), digits)
 
 
 @dataclass(frozen=True)
