@@ -33,6 +33,12 @@ KEYS = {
     "x264": {"build": str, "settings": str},
     "skipped": list,
 }
+"""What version 0.1.0 printed."""
+NEW_KEYS = {
+    "worst_slice_number": int,
+    "codec": {"name": str, "label": str, "version": str, "settings": str},
+    "objective": str,
+}
 
 
 @pytest.fixture
@@ -59,8 +65,13 @@ def test_json_is_one_object_with_exactly_these_keys(ssimrdo, series, tmp_path):
     assert (done.status, done.err) == (0, "")
     record = json.loads(done.out)
     assert done.out.count("\n") == 1
-    assert shape_of(record) == KEYS
-    assert list(record) == list(KEYS)
+    assert shape_of(record) == KEYS | NEW_KEYS
+    assert [key for key in record if key in KEYS and key != "x264"] == [
+        key for key in KEYS if key != "x264"
+    ]
+    assert record["worst_slice_number"] == record["worst_slice"] + 1
+    assert record["x264"]["settings"] == record["codec"]["settings"]
+    assert record["codec"]["version"] == f"x264 {record['x264']['build']}"
 
 
 def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
@@ -81,7 +92,13 @@ def test_text_for_people(ssimrdo, series, tmp_path):
     assert (done.status, done.err) == (0, "")
     first, *lines = done.out.splitlines()
     assert first.startswith(f"{output}: 8 slices, 256x32, 8 bit, window -600/1500 HU")
-    assert [line.split()[0] for line in lines] == ["size", "SSIM", "weighted", "PSNR", "time"]
+    assert [line.split()[0] for line in lines] == [
+        *("size", "SSIM", "weighted", "PSNR", "worst", "time")
+    ]
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert f"worst     slice {sidecar['worst_slice_number']}" in done.out
+    assert f"SSIM      mean {sidecar['ssim']['mean']:.5f}, worst slice " in done.out
+    assert f"PSNR      mean {sidecar['psnr']['mean']:.2f} dB, worst slice " in done.out
 
 
 @pytest.mark.parametrize(
@@ -107,7 +124,7 @@ def test_options_arrive_in_the_settings(ssimrdo, series, tmp_path, options, sett
     done = ssimrdo("encode", series, "-o", tmp_path / "out.mkv", *options)
     assert (done.status, done.err) == (0, "")
     recorded = json.loads((tmp_path / "out.json").read_text())["settings"]
-    expected = {**EncodeSettings(crf=None).as_dict(), **settings}
+    expected = {**EncodeSettings().as_dict(), **settings}
     if {"qp", "bitrate_kbps"} & settings.keys():
         expected["crf"] = None
     if "--x264-params" in options:
@@ -119,7 +136,7 @@ def test_options_arrive_in_the_settings(ssimrdo, series, tmp_path, options, sett
 
 def test_command_and_function_give_the_same_file(ssimrdo, series, tmp_path):
     ssimrdo("encode", series, "-o", tmp_path / "a.mp4", "--crf", "20")
-    encode(series, tmp_path / "b.mp4", EncodeSettings(crf=20))
+    encode(series, tmp_path / "b.mp4", crf=20)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
@@ -162,16 +179,14 @@ def test_verbose_shows_x264s_messages_on_stderr(ssimrdo, series, tmp_path):
     done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", "-v", "--json")
     assert "profile High" in done.err
     assert "kb/s" in done.err
-    assert shape_of(json.loads(done.out)) == KEYS
+    assert shape_of(json.loads(done.out)) == KEYS | NEW_KEYS
 
 
 def test_no_window_in_the_header_is_said_on_stderr(ssimrdo, tmp_path):
     write_series(tmp_path / "ct", ct_volume(2, 32, 32), WindowCenter=None, WindowWidth=None)
     done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mp4", "--json")
     assert done.status == 0
-    assert done.err == (
-        "ssimrdo: the header has no window: using 40/400 HU; choose another with --window\n"
-    )
+    assert done.err == ("ssimrdo: the header has no window: using 40/400 HU; choose another\n")
     assert json.loads(done.out)["window"] == {"center": 40, "width": 400}
 
 
