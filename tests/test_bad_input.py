@@ -54,14 +54,24 @@ def series(volume, tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--crf", "20", "--qp", "20"], "--crf, --qp, --bitrate and --min-ssim"),
-        (["--crf", "20", "--bitrate", "200"], "--crf, --qp, --bitrate and --min-ssim"),
-        *((["--crf", value], "--crf") for value in ("0", "0.5", "52", "nan", "inf", "-1", "x")),
-        *((["--crf", value, "--bit-depth", "10"], "--crf") for value in ("0", "51.5")),
-        *((["--qp", value], "--qp") for value in ("0", "52", "2.5", "-3", "nan")),
-        *((["--bitrate", value], "--bitrate") for value in ("0", "nan", "-5", "inf", "1e9")),
+        (["--crf", "20", "--qp", "20"], "give one of --crf, --qp, --bitrate, --min-ssim, --min"),
+        (["--crf", "20", "--bitrate", "200"], "--bitrate: there is another rate beside it: give"),
+        (["--effort", "fast", "--preset", "slow"], "give one of --effort and --preset"),
+        (["--effort", "fast", "--rdo", "off"], "--effort: needs an objective: give --preset with"),
+        (["--effort", "slow"], "--effort: 'slow' is unknown: use one of fast, default, high, max"),
+        (["--measure", "vmaf"], "--measure: quality index 'vmaf' is unknown: use one of ssim,"),
         *(
-            (["--fps", value], "--fps")
+            (["--crf", value], "error: --crf: ")
+            for value in ("0", "0.5", "52", "nan", "inf", "-1", "x")
+        ),
+        *((["--crf", value, "--bit-depth", "10"], "error: --crf: ") for value in ("0", "51.5")),
+        *((["--qp", value], "error: --qp: ") for value in ("0", "52", "2.5", "-3", "nan")),
+        *(
+            (["--bitrate", value], "error: --bitrate: ")
+            for value in ("0", "nan", "-5", "inf", "1e9")
+        ),
+        *(
+            (["--fps", value], "error: --fps: ")
             for value in (
                 "0",
                 "abc",
@@ -75,16 +85,16 @@ def series(volume, tmp_path_factory):
                 "1/2/3",
             )
         ),
-        *((["--rdo-strength", value], "--rdo-strength") for value in ("-1", "nan", "4.5")),
-        *((["--bit-depth", value], "--bit-depth") for value in ("9", "0", "x")),
-        *((["--threads", value], "--threads") for value in ("-1", "129", "two")),
+        *((["--rdo-strength", value], "error: --rdo-strength: ") for value in ("-1", "nan", "4.5")),
+        *((["--bit-depth", value], "error: --bit-depth: ") for value in ("9", "0", "x")),
+        *((["--threads", value], "error: --threads: ") for value in ("-1", "129", "two")),
         *(
-            (["--window", value], "window")
+            (["--window", value], "error: --window: ")
             for value in ("foo", "40/0", "40/nan", "40", "", "40/-5", "1e400/1")
         ),
-        (["--preset", "foo"], "--preset 'foo'"),
-        (["--preset", "Medium"], "--preset 'Medium'"),
-        (["--rdo", "on"], "--rdo"),
+        (["--preset", "foo"], "--preset: 'foo'"),
+        (["--preset", "Medium"], "--preset: 'Medium'"),
+        (["--rdo", "on"], "--rdo: 'on' is unknown: use one of ssim, off"),
         (["--tune", "psnr"], "--tune"),
         (["more"], "more"),
     ],
@@ -130,7 +140,7 @@ def test_bad_options(refused, series, options, named):
         ),
         *((f"no{name}=1", name) for name in ("stats", "dump-yuv", "-dump_yuv")),
         *(
-            (f"{name}={value}", "offsets of --rdo ssim")
+            (f"{name}={value}", "ignore quantizer offsets: take an aq-mode of 1 to 3")
             for name, values in (
                 (("aq-mode"), ("0", "00", "0x0", "=0", "-1", "", "+0")),
                 (("aq_mode"), ("0",)),
@@ -143,7 +153,9 @@ def test_bad_options(refused, series, options, named):
 )
 def test_bad_x264_parameters(refused, series, monkeypatch, tmp_path, text, named):
     monkeypatch.chdir(tmp_path)
-    assert named.removeprefix("--") in refused(series, "--x264-params", text)
+    message = refused(series, "--x264-params", text)
+    assert message.startswith("ssimrdo: error: --x264-params: ")
+    assert named.removeprefix("--") in message
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 

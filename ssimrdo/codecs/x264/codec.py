@@ -229,6 +229,10 @@ class X264:
             if self.params:
                 raise InputError(str(error), field="x264_params") from error
             raise
+        except InputError as error:
+            if any(repr(name) in error.reason for name, _ in self.params):
+                raise InputError(error.reason, field="x264_params") from error
+            raise
 
     def describe(self, stream: StreamSettings) -> str:
         """Return x264's options in the order in which they are applied."""
