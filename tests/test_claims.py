@@ -43,7 +43,8 @@ def clip(phantom_folder):
             load_luma(header, NAMED_WINDOWS[window], bit_depth=bit_depth)
             for header in series.slices[8:16]
         ]
-        return FrameSource(FrameFormat(*frames[0].shape, bit_depth), len(frames), lambda: frames)
+        rows, columns = frames[0].shape
+        return FrameSource(FrameFormat(rows, columns, bit_depth), len(frames), lambda: frames)
 
     return make
 

@@ -34,6 +34,7 @@ def test_a_chequerboard_and_its_negative_follow_the_closed_form(first, second):
     np.testing.assert_allclose(metrics.weighted_ssim_map(x, y), weighted, atol=2e-3)
     pair = FramePair(x, y, FrameFormat(*x.shape))
     assert metrics.WEIGHTED_SSIM.value(pair) == pytest.approx(weighted, abs=2e-3)
+    assert metrics.WEIGHTED_SSIM.map is not None
     np.testing.assert_allclose(metrics.WEIGHTED_SSIM.map(pair), weighted, atol=2e-3)
 
 
