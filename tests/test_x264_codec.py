@@ -107,47 +107,6 @@ def test_presets_leave_types_to_x264():
     assert X264(preset="slow").role(0) is None
 
 
-def test_an_effort_searches_as_its_measurements_did():
-    """docs/method.md has the numbers; whoever changes a rung measures it again."""
-    everywhere = {
-        "b-adapt": "0",
-        "bframes": "3",
-        "b-pyramid": "normal",
-        "scenecut": "0",
-        "chroma-me": "0",
-        "deblock": "-1:-1",
-        "qcomp": "0.5",
-        "trellis": "2",
-    }
-    thorough = {**everywhere, "subme": "10", "partitions": "all"}
-    single = {"ref": "1"}
-    expected = {
-        "fast": (
-            {**everywhere, "me": "umh"},
-            {**single, "me": "hex", "trellis": "1"},
-            {**single, "me": "hex", "trellis": "0"},
-        ),
-        "default": (
-            {**thorough, "me": "umh"},
-            single,
-            {**single, "me": "hex", "subme": "7", "trellis": "0"},
-        ),
-        "high": ({**thorough, "me": "esa", "merange": "8"}, single, single),
-        "max": ({**thorough, "me": "esa", "merange": "16"}, single, single),
-    }
-    found = {
-        name: tuple(dict(part) for part in (rung.options, rung.referenced, rung.disposable))
-        for name, rung in EFFORTS.items()
-    }
-    assert found == expected
-    assert {rung.preset for rung in EFFORTS.values()} == {"medium"}
-    assert list(EFFORTS) == ["fast", "default", "high", "max"]
-    for name, (own, *variants) in expected.items():
-        parameters = X264(name).parameters(stream())
-        assert own.items() <= dict(parameters.options).items()
-        assert [dict(variant) for variant in parameters.variants] == variants
-
-
 def test_rungs_with_exhaustive_search_keep_it_in_all_frames():
     """x264 does not go back to it, nor to a wider range, once a frame has done without."""
     for effort in EFFORTS.values():
@@ -191,12 +150,6 @@ def test_steering_needs_aq_and_takes_no_psychovisual_options():
     assert 0 < float(steered["aq-strength"]) < 1e-3
     alone = options_of(X264(preset="medium"), stream(steered=False))
     assert not {"psy", "aq-mode", "aq-strength", "qcomp"} & alone.keys()
-
-
-@pytest.mark.parametrize("steered", [True, False])
-def test_only_what_is_steered_keeps_off_code_that_does_not_repeat(steered):
-    parameters = X264(preset="medium").parameters(stream(steered=steered))
-    assert parameters.repeatable is steered
 
 
 @pytest.mark.parametrize("raw", [True, False])
