@@ -349,6 +349,8 @@ def draw(bench: Bench, path: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib import ticker
 
+    from ssimrdo.html.text import percent
+
     # Text stays text, and the same figures give the same file.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "ssimrdo", "font.size": 9})
     panels = len(bench.curves)
@@ -358,12 +360,11 @@ def draw(bench: Bench, path: Path) -> None:
         for curve, (label, style, colour) in zip(curves, styles, strict=True):
             points = curve.kbps, curve.quality["ssim"]
             axis.plot(*points, style, color=colour, label=label, markersize=4)
-        saved = compare(*curves, "ssim")[0]
-        axis.set(title=f"{name}: {saved:+.1f} % bit rate", xlabel="kbit/s", xscale="log")
+        saved = percent(compare(*curves, "ssim")[0])
+        axis.set(title=f"{name}: {saved} bit rate", xlabel="kbit/s", xscale="log")
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:.0f}"))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
-        axis.set_ylim(bottom=min(curves[0].quality["ssim"]) - 0.01)
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("mean SSIM")
