@@ -254,9 +254,9 @@ def _warn_of_missed_rate(result: EncodeResult) -> None:
     missed = result.bitrate_error_percent
     if missed is not None and abs(missed) > MISSED_RATE_PERCENT:
         logger.warning(
-            "the bit rate is %+.0f %% beside the one asked for: %d slices are few to reach it with",
+            "the bit rate is %+.0f %% beside the one asked for: few slices, or more bits than they "
+            "can use, make it miss",
             missed,
-            result.frames,
         )
 
 
