@@ -272,9 +272,9 @@ def test_wrong_options_are_refused_by_name(arguments, field):
 def test_a_refusal_by_x264_is_about_the_users_parameters():
     with pytest.raises(InputError, match="unknown x264 tuning 'ct'"):
         X264(tune="ct").open(stream())
-    with pytest.raises(InputError, match="^x264_params: x264 has no parameter 'bogus'"):
+    with pytest.raises(InputError, match=r"^x264_params: x264 has no parameter 'bogus'"):
         X264(params=(("bogus", "1"),)).open(stream())
-    with pytest.raises(InputError, match="^unknown x264 tuning 'ct'"):
+    with pytest.raises(InputError, match=r"^unknown x264 tuning 'ct'"):
         X264(tune="ct", params=(("bframes", "1"),)).open(stream())
     with pytest.raises(InputError) as caught:
         X264(params=(("zones", "0,4,bogus"),)).open(stream())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -88,7 +89,8 @@ class Volume:
     Raises
     ------
     InputError
-        If an array is no volume, or there are positions for another number of slices.
+        If a value is of a wrong type, an array is no volume, or there are positions for another
+        number of slices.
     """
 
     hu: NDArray[Any] | Iterable[NDArray[Any]]
@@ -99,25 +101,45 @@ class Volume:
     inverted: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hu, Iterable):
+            raise InputError(f"{self.hu!r:.40} are no slices", field="hu")
         if isinstance(self.hu, np.ndarray) and (self.hu.ndim != 3 or 0 in self.hu.shape):
             raise InputError(
                 f"a volume has slices, rows and columns, not shape {self.hu.shape}", field="hu"
             )
+        for name, kind in (("window", Window | None), ("geometry", Geometry)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InputError(f"{value!r:.40} is no {name}", field=name)
         if self.geometry == Geometry():
-            along = None if self.positions_mm is None else tuple(map(float, self.positions_mm))
-            spacing = self.pixel_spacing_mm and (
-                float(self.pixel_spacing_mm[0]),
-                float(self.pixel_spacing_mm[1]),
-            )
-            geometry = Geometry(pixel_spacing_mm=spacing, along_mm=along)
-            object.__setattr__(self, "geometry", geometry)
+            object.__setattr__(self, "geometry", self._own_geometry())
         object.__setattr__(self, "pixel_spacing_mm", self.geometry.pixel_spacing_mm)
         object.__setattr__(self, "positions_mm", self.geometry.along_mm)
-        along = self.geometry.along_mm
-        if along is not None and isinstance(self.hu, Sized) and len(along) != len(self.hu):
+        if isinstance(self.hu, Sized):
+            self.check_positions(len(self.hu))
+
+    def _own_geometry(self) -> Geometry:
+        spacing = _numbers(self.pixel_spacing_mm, "pixel_spacing_mm")
+        if spacing is not None and (len(spacing) != 2 or min(spacing) <= 0):
             raise InputError(
-                f"{len(along)} positions for {len(self.hu)} slices", field="positions_mm"
+                f"{self.pixel_spacing_mm!r:.40} is not two lengths", field="pixel_spacing_mm"
             )
+        return Geometry(
+            pixel_spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
+            along_mm=_numbers(self.positions_mm, "positions_mm"),
+        )
+
+    def check_positions(self, slices: int) -> None:
+        """Check that there are positions for so many slices, or none.
+
+        Raises
+        ------
+        InputError
+            If there are for another number.
+        """
+        along = self.geometry.along_mm
+        if along is not None and len(along) != slices:
+            raise InputError(f"{len(along)} positions for {slices} slices", field="positions_mm")
 
     def __len__(self) -> int:
         if not isinstance(self.hu, Sized):
@@ -129,6 +151,18 @@ class Volume:
         shape: tuple[int, ...] = getattr(self.hu, "shape", ())
         size = f" of {shape[2]}x{shape[1]}" if len(shape) == 3 else ""
         return f"Volume({slices} slices{size})"
+
+
+def _numbers(values: Any, field: str) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    try:
+        numbers = tuple(map(float, values))
+    except (TypeError, ValueError):
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise InputError(f"{values!r:.40} are no numbers", field=field)
+    return numbers
 
 
 def load_volume(

@@ -192,25 +192,26 @@ def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     first, again = _first_and_all(volume.hu, "hu")
     if np.ndim(first) != 2:
         raise InputError("a slice has rows and columns", field="hu")
+    rows, columns = shape = np.shape(first)
     notes = SourceNotes()
 
     def frames() -> Iterator[NDArray[Any]]:
         notes.used = []
         for index, given in enumerate(again()):
             hu = np.asarray(given, np.float32)
-            if hu.shape != first.shape:
-                raise InputError(f"slice {index + 1} is {hu.shape}, the first one {first.shape}")
+            if hu.shape != shape:
+                raise InputError(f"slice {index + 1} is {hu.shape}, the first one {shape}")
             if not np.isfinite(hu).all():
                 raise InputError(f"slice {index + 1} has values that are no finite numbers")
             notes.used.append(index)
             yield apply_window(hu, used, bit_depth=wanted.bit_depth, inverted=volume.inverted)
             if len(notes.used) == wanted.limit:
                 return
+        volume.check_positions(len(notes.used))
 
     spacing = volume.geometry.pixel_spacing_mm
     aspect = sample_aspect_ratio(spacing, lambda: "the volume")
     count = len(volume) if isinstance(volume.hu, Sized) else 0
-    rows, columns = first.shape
     frame_format = FrameFormat(rows, columns, wanted.bit_depth, wanted.fps, aspect)
     return OpenedSource(
         wanted.name or "the volume",
@@ -250,7 +251,7 @@ def open_frames(
     first, again = _first_and_all(frames, "frames")
     if np.ndim(first) != 2:
         raise InputError("a frame has rows and columns", field="frames")
-    rows, columns = first.shape
+    rows, columns = np.shape(first)
     expected = frame_format or FrameFormat(rows, columns, bit_depth, fps)
 
     def checked() -> Iterator[NDArray[Any]]:
@@ -274,7 +275,10 @@ def _first_and_all(
 
     An iterator can be gone through once; what else is iterable, as often as need be.
     """
-    remaining = iter(items)
+    try:
+        remaining = iter(items)
+    except TypeError:
+        raise InputError(f"{items!r:.40} are no {field_name}", field=field_name) from None
     first = next(remaining, None)
     if first is None:
         raise InputError("is empty", field=field_name)
