@@ -4,10 +4,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ssimrdo.dicom import Window, apply_window, load_hu, open_series
 
 DATA = Path(__file__).parents[1] / "data"
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session", autouse=True)
