@@ -129,11 +129,16 @@ def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capf
         (["{series}", "--points", "18,x"], "give numbers separated by commas"),
         (["{series}", "--points", "18,23,28,nan"], "out of range"),
         (["{series}", "--mode", "vbr"], "use one of crf, qp, bitrate"),
-        (["{series}", "--mode", "bitrate"], "needs --points"),
+        (["{series}", "--mode", "bitrate"], "error: --mode: bitrate has no points of its own"),
         (["{series}", "--anchor", "x266"], "x264, x264-ssim, x265, x265-ssim, svtav1, jpeg2000"),
         (["{series}", "--anchor", "x264", "--anchor", "x264"], "given twice"),
         (["{series}", "--test", "ssim,strength=x"], "no number"),
         (["{series}", "--metric", "vmaf"], "use one of ssim, weighted_ssim, ms_ssim, psnr"),
+        (["{series}", "--metric", "vmaf"], "error: --metric: quality index 'vmaf' is unknown"),
+        (["{series}", "--anchor", "x266"], "error: --anchor: 'x266' is unknown"),
+        (["{series}", "--test", "ssm"], "error: --test: 'ssm' is unknown: use one of ssim, off"),
+        (["{series}", "--test", "ssim,strength=9"], "--test: 'ssim,strength=9': strength: 9.0 is"),
+        (["{series}", "--mode", "bitrate"], "give four or more --points in kbit/s"),
         (["{series}", "--window", "spleen"], "spleen"),
         (["{series}", "--bit-depth", "12"], "use one of 8, 10"),
         (["{series}", "--fps", "0"], "--fps"),
@@ -195,7 +200,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, cache):
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(cache.glob(".partial-*")) and time.monotonic() < deadline:
+    while not list(cache.glob(".encode.mkv.*.partial")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -214,10 +219,23 @@ def test_the_module_of_the_command_loads_no_heavy_ones():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_help_names_all_anchors_and_metrics(capfd):
+def test_help_names_all_anchors_metrics_and_objectives(capfd, monkeypatch):
+    metrics, objective = (importlib.import_module(f"ssimrdo.{n}") for n in ("metrics", "objective"))
+    encoders = importlib.import_module("ssimrdo.compare.encoders")
+    monkeypatch.setitem(metrics.registry._INDICES, "toyindex", metrics.SSIM)
+    monkeypatch.setitem(objective.base._OBJECTIVES, "toyaim", objective.SSIM)
     done = run_command(capfd, "compare", "--help")
     text = " ".join(done.out.split())
-    encoders = importlib.import_module("ssimrdo.compare.encoders")
-    measure = importlib.import_module("ssimrdo.compare.measure")
-    for name in (*encoders.FAMILIES, *measure.METRICS):
+    for name in (*encoders.ANCHORS, *metrics.names(), *objective.names()):
         assert name in text
+    assert "toyindex" in text
+    assert "toyaim" in text
+
+
+def test_svt_av1_keeps_its_settings_to_itself(series, tmp_path):
+    """It writes them to stderr whatever FFmpeg logs."""
+    arguments = ["compare", series, "-o", tmp_path / "report", *FAST, "--anchor", "x264"]
+    command = [sys.executable, "-m", "ssimrdo", *map(str, arguments), "--anchor", "svtav1:8"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "Svt[" not in done.stderr
+    assert (tmp_path / "report" / "report.json").exists()

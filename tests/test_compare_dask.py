@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import replace
 
 import distributed
+import numpy as np
 import pytest
 from dask_cluster import cluster
 from dicom_files import CANARY, write_series
 from video_files import SOFT_TISSUE, ct_volume, run_command
 
-from ssimrdo import InputError, SsimrdoError, Window, executors
-from ssimrdo.compare import CompareSettings, compare, viewers
-from ssimrdo.compare.comparison import SeriesJob, run_series
-from ssimrdo.compare.encoders import versions
+from ssimrdo import InputError, SsimrdoError, Window, executors, metrics, objective
+from ssimrdo.codecs.base import QualityScale, UnsteeredCodec
+from ssimrdo.codecs.lavc import LavcSession
+from ssimrdo.codecs.x264.codec import X264
+from ssimrdo.compare import Candidate, CompareSettings, ComparisonReport, compare, viewers
+from ssimrdo.compare.encoders import make_contenders
+from ssimrdo.compare.results import MachineFacts
+from ssimrdo.compare.series import SeriesOptions, SeriesTask, all_versions, run_series
+from ssimrdo.errors import CancelledError
 from ssimrdo.executors import DaskExecutor, InProcess, LocalExecutor
+from ssimrdo.observer import Observer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -59,87 +68,166 @@ def workers(tmp_path):
         yield dask.address
 
 
-def measured(report):
+def measured(series):
     """Return what does not depend on the speed of a machine."""
     return [
-        {
-            **one,
-            "speed": None,
-            "curves": {
-                name: [{**point, "seconds": None} for point in curve]
-                for name, curve in one["curves"].items()
+        replace(
+            one,
+            speed={},
+            curves={
+                name: tuple(replace(point, seconds=0.0) for point in curve)
+                for name, curve in one.curves.items()
             },
-        }
-        for one in report["series"]
+        )
+        for one in series
     ]
 
 
 def test_cluster_measures_what_this_machine_does(study, local, workers, tmp_path, caplog):
-    steps = []
+    events = []
     cache = tmp_path / "cache"
     executor = DaskExecutor(workers, 1)
     options = {"cache_folder": cache, "executor": executor}
-    with compare(study, SETTINGS, **options, progress=lambda *step: steps.append(step)) as found:
+    with compare(study, SETTINGS, **options, observer=Observer(events.append)) as found:
         report = found.report
-        assert report["timing"] == "loaded"
-        assert report["encodes"] == {"made": 24, "cached": 0}
-        assert measured(report) == measured(local)
-        assert [bool(one["error"]) for one in report["series"]] == [False, True, False]
-        assert report["machine"] == local["machine"]
-        for delta, summary in report["summary"]["ssim"].items():
-            assert delta == "speed" or summary == local["summary"]["ssim"][delta]
-        # One step per series, in whatever order they are finished.
-        assert [(done, total) for done, total, _ in steps] == [(12, 36), (24, 36), (36, 36)]
-        assert sorted(name for *_, name in steps) == ["0", "1", "2"]
+        assert report.timing == "loaded"
+        assert (report.encodes.made, report.encodes.cached) == (24, 0)
+        assert measured(report.series) == measured(local.series)
+        assert [bool(one.error) for one in report.series] == [False, True, False]
+        assert report.machine == local.machine
+        assert report.summary["ssim"].deltas == local.summary["ssim"].deltas
+        # One event per series, in whatever order they are finished.
+        assert [(event.done, event.total) for event in events] == [(12, 36), (24, 36), (36, 36)]
+        assert sorted(event.what for event in events) == ["0", "1", "2"]
         # Slices come from the shared storage.
         assert set(viewers.viewers_of(found)) == {"0", "2"}
         assert len(list(found.decoded("2", "jpeg2000", 43.24))) == len(found.frames("2")) == 3
-    assert CANARY not in json.dumps(report) + caplog.text
+    assert CANARY not in json.dumps(report.to_json()) + caplog.text
     with compare(study, SETTINGS, **options) as found:
-        assert found.report["encodes"] == {"made": 0, "cached": 24}
-    executor.close()
+        assert (found.report.encodes.made, found.report.encodes.cached) == (0, 24)
+    executor.shutdown()
 
 
-class Deadly:
+class Deadly(Executor):
     """Hands a cluster calls that kill the worker at one of the series."""
+
+    slots = 1
 
     def __init__(self, executor):
         self._executor = executor
-
-    @property
-    def slots(self):
-        return 1
 
     def submit(self, function, argument):
         assert function is run_series
         return self._executor.submit(die_at_2, argument)
 
 
-def die_at_2(job: SeriesJob):
-    if job.name == "2":
+def die_at_2(task: SeriesTask):
+    if task.name == "2":
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_series(job)
+    return run_series(task)
 
 
 def test_series_that_kills_its_workers_is_left_out(study, local, workers, caplog):
     executor = DaskExecutor(workers, 1)
     with compare([study[2], study[0]], SETTINGS, executor=Deadly(executor)) as found:
-        killer, other = found.report["series"]
-        assert killer["error"] == "the workers that ran it died, several times"
-        assert other["curves"].keys() == local["series"][0]["curves"].keys()
-        assert measured({"series": [other]}) == measured({"series": local["series"][:1]})
-        with pytest.raises(InputError, match="not on this machine: give --cache-dir"):
+        killer, other = found.report.series
+        assert killer.error == "the workers that ran it died, several times"
+        assert measured([other]) == measured(local.series[:1])
+        with pytest.raises(InputError, match="not on this machine: give cache_dir a folder"):
             found.decoded("0", "x264", 23)
     assert "2 is left out: the workers that ran it died" in caplog.text
-    executor.close()
+    executor.shutdown()
 
 
 def test_local_processes_and_a_killed_one(study, local):
     executor = LocalExecutor(2)
     with compare([study[2], study[0]], SETTINGS, executor=Deadly(executor)) as found:
-        assert found.report["series"][0]["error"] == "the worker process died (SIGKILL)"
-        assert measured(found.report)[1] == measured(local)[0]
-    executor.close()
+        assert found.report.series[0].error == "the worker process died (SIGKILL)"
+        assert measured(found.report.series)[1] == measured(local.series)[0]
+    executor.shutdown()
+
+
+def test_processes_of_the_standard_library(study, local):
+    """They can be told of a codec, an objective and an index that are registered here alone."""
+    index = metrics.QualityIndex("largest", "Largest", largest_error, higher_is_better=False)
+    aim = objective.Objective("even", "Even", no_theta, no_reference)
+    metrics.register(index)
+    try:
+        settings = replace(SETTINGS, metrics=metrics.names())
+        tests = ("ssim", Candidate(X264(preset="ultrafast"), aim), Candidate(Toy()))
+        with (
+            ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+            compare(study, replace(settings, tests=tests), executor=pool) as found,
+        ):
+            report = found.report
+    finally:
+        del metrics.registry._INDICES["largest"]
+    assert [bool(one.error) for one in report.series] == [False, True, False]
+    first = report.series[0]
+    assert set(first.curves) == {"x264", "jpeg2000", "ssim", "x264+even", "toy"}
+    assert first.curves["toy"][0].quality["largest"].worst > 0
+    for here, there in zip(local.series[0].curves["ssim"], first.curves["ssim"], strict=True):
+        assert here.bytes == there.bytes
+
+
+def largest_error(pair):
+    return float(np.abs(pair.source.astype(int) - pair.shown).max())
+
+
+def no_theta(luma, frame_format):
+    assert luma.shape == frame_format.shape
+    return np.ones(frame_format.grid, np.float32)
+
+
+def no_reference(frame_format):
+    return float(frame_format.peak > 0)
+
+
+class Toy(UnsteeredCodec):
+    """FFmpeg's MPEG-1, by its quantizer."""
+
+    name = "toy"
+    label = "Toy"
+    syntax = "mpegvideo"
+    containers = ("matroska",)
+    depths = (8,)
+    sides = (16, 2048)
+    version = "1"
+
+    def scale(self, mode, bit_depth):
+        assert bit_depth == 8
+        if mode == "crf":
+            return QualityScale(2, 31, step=1, default=6, whole=True)
+        raise InputError("the toy knows CRF alone")
+
+    def open(self, stream):
+        options = {"qmin": f"{stream.rate.crf:g}", "qmax": f"{stream.rate.crf:g}"}
+        return LavcSession("mpeg1video", stream, options, reordering=0)
+
+    def describe(self, stream):
+        return f"toy crf={stream.rate.crf:g}"
+
+
+def test_a_comparison_on_an_executor_can_be_cancelled(study):
+    observer = Observer()
+
+    class Cancelling(InProcess):
+        def submit(self, function, argument):
+            observer.cancel.set()
+            return super().submit(function, argument)
+
+    told = []
+    with (
+        pytest.raises(CancelledError),
+        compare(
+            study,
+            replace(SETTINGS, slices=1),
+            executor=Cancelling(),
+            observer=Observer(told.append, observer.cancel),
+        ),
+    ):
+        pass
+    assert len(told) <= 1
 
 
 def test_command_on_a_cluster(study, workers, tmp_path, capfd):
@@ -158,9 +246,12 @@ def test_command_on_a_cluster(study, workers, tmp_path, capfd):
     page = (tmp_path / "b/report.html").read_text()
     assert "No slices are shown: the encodes are not on this machine" in page
     assert "data-viewer=" not in page
-    first, second = (json.loads((tmp_path / name / "report.json").read_text()) for name in "ab")
-    assert measured(first) == measured(second)
-    assert first["command"].endswith("--cache-dir cache")
+    first, second = (
+        ComparisonReport.from_json(json.loads((tmp_path / name / "report.json").read_text()))
+        for name in "ab"
+    )
+    assert measured(first.series) == measured(second.series)
+    assert first.command.endswith("--cache-dir cache")
 
 
 def test_command_on_a_cluster_of_this_machine(study, tmp_path, capfd):
@@ -199,32 +290,36 @@ def test_cluster_that_is_lost(study, tmp_path):
         dask.add_worker("--no-nanny")
         executor = DaskExecutor(dask.address, 1)
 
-        def lose_it(done, total, name):
-            del name
-            assert done < total
+        def lose_it(event):
+            assert event.done < event.total
             dask.scheduler.kill()
 
         with (
             pytest.raises(SsimrdoError, match="the cluster was lost; the same command goes on"),
-            compare([study[0]] * 9, SETTINGS, executor=executor, progress=lose_it),
+            compare([study[0]] * 9, SETTINGS, executor=executor, observer=Observer(lose_it)),
         ):
             pass
         executor.stop()
 
 
 def test_worker_with_another_library_refuses(study):
-    here = versions()
-    job = SeriesJob(study[0], "0", 0, SETTINGS, None, False, None, here)
-    assert run_series(job).outcome.error is None
-    other = run_series(replace(job, versions={**here, "x265": "0.1"}))
-    assert other.outcome.error == (
-        f"the worker has x265 {here['x265']}, the comparison has 0.1: install the same on both"
+    contenders = make_contenders(SETTINGS)
+    here = all_versions(contenders)
+    task = SeriesTask(
+        study[0], "0", 0, SeriesOptions(SETTINGS), contenders, SETTINGS.indices, None, here
     )
+    assert run_series(task).outcome.error is None
+    for library in ("x265", "encoder jpeg2000"):
+        other = run_series(replace(task, versions={**here, library: "0.1"}))
+        assert other.outcome.error == (
+            f"the worker has {library} {here[library]}, the comparison has 0.1: "
+            "install the same on both"
+        )
 
 
 def test_series_that_a_worker_cannot_see(study, tmp_path):
     with compare([study[0], tmp_path / "no"], SETTINGS, executor=InProcess()) as found:
-        assert found.report["series"][1]["error"] == "no: no such file or folder; check the path"
+        assert found.report.series[1].error == "no: no such file or folder; check the path"
     with (
         pytest.raises(InputError, match="no series can be compared: no: no: no such file"),
         compare([tmp_path / "no"], SETTINGS, executor=InProcess()),
@@ -236,10 +331,9 @@ class TwoMachines(InProcess):
     """Makes the results of series "0" and "2" come from machines that differ."""
 
     def submit(self, function, argument):
-        result = function(argument)
-        cores = {"0": 4, "2": 8}[argument.name]
-        machine = {"cpu": "C", "cores": cores}
-        return super().submit(lambda _: replace(result, machine=machine), argument)
+        reply = function(argument)
+        machine = MachineFacts("C", {"0": 4, "2": 12}[argument.name])
+        return super().submit(lambda _: replace(reply, machine=machine), argument)
 
 
 def test_workers_with_other_numbers_of_cores_are_told(study, caplog):
@@ -247,8 +341,8 @@ def test_workers_with_other_numbers_of_cores_are_told(study, caplog):
         settings = replace(SETTINGS, threads=threads, slices=1)
         caplog.clear()
         with compare([study[0], study[2]], settings, executor=TwoMachines()) as found:
-            assert found.report["machine"] == {"cpu": "C", "cores": "4 or 8"}
-        assert ("the workers have 4 or 8 cores" in caplog.text) == said
+            assert found.report.machine == MachineFacts("C", "4 or 12")
+        assert ("the workers have 4 or 12 cores" in caplog.text) == said
 
 
 def test_the_page_shows_a_few_of_many_series(study, tmp_path, monkeypatch):

@@ -110,7 +110,9 @@ class CompareSettings:
         if not self.points:
             if self.mode not in DEFAULT_POINTS:
                 raise InputError(
-                    "needs {points} in kbit/s", field="mode", remedy="give four or more {points}"
+                    f"{self.mode} has no points of its own",
+                    field="mode",
+                    remedy="give four or more {points} in kbit/s",
                 )
             object.__setattr__(self, "points", DEFAULT_POINTS[self.mode])
         _check_points(self.mode, self.points, self.bit_depth)

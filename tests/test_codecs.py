@@ -1,0 +1,244 @@
+"""Codecs without steering: x265 and SVT-AV1 through FFmpeg, JPEG 2000 through OpenJPEG."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zlib
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from dicom_files import write_series
+from video_files import ct_volume, frames_of, plane, windowed
+
+from ssimrdo import InputError, encode, metrics, objective
+from ssimrdo.codecs.base import (
+    ConstantQuality,
+    ConstantQuantizer,
+    MeanBitrate,
+    Steering,
+    StreamSettings,
+    check_format,
+)
+from ssimrdo.codecs.jpeg2000 import Jpeg2000
+from ssimrdo.codecs.lavc import packed, video_frame
+from ssimrdo.codecs.svtav1 import SvtAv1
+from ssimrdo.codecs.x265 import X265
+from ssimrdo.encoding.passes import PassSettings, Target, run_passes
+from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.errors import EncoderError
+from ssimrdo.frames import FrameFormat, FrameSource
+from ssimrdo.video.decode import decoded_luma
+
+ROWS, COLUMNS = 71, 97
+CODECS = (X265("ultrafast"), X265("slow", "ssim"), SvtAv1(10), Jpeg2000())
+EVERYWHERE = [(codec, container) for codec in CODECS for container in codec.containers]
+
+
+def source(slices, bit_depth=8, fps=Fraction(25)):
+    frames = FrameFormat(ROWS, COLUMNS, bit_depth, fps)
+    volume = ct_volume(slices, ROWS, COLUMNS)
+    lumas = [windowed(hu, bit_depth=bit_depth).astype(frames.dtype) for hu in volume]
+    return FrameSource(frames, slices, lambda: lumas)
+
+
+def label(value):
+    return value if isinstance(value, str) else value.label
+
+
+@pytest.mark.parametrize(("codec", "container"), EVERYWHERE, ids=label)
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_what_is_measured_is_what_the_file_decodes_to(codec, container, bit_depth, tmp_path):
+    path, frames = tmp_path / "video", source(11, bit_depth, Fraction(25, 2))
+    settings = PassSettings(codec, ConstantQuality(36), indices=[metrics.PSNR])
+    outcome = run_passes(frames, settings, Target(container, path))
+    shown = list(decoded_luma(path, container=container, bit_depth=bit_depth))
+    assert [one.checksum for one in outcome.slices] == [
+        zlib.crc32(np.ascontiguousarray(luma)) for luma in shown
+    ]
+    peak = 2**bit_depth - 1
+    for luma, own, index in zip(frames.frames(), shown, outcome.slices, strict=True):
+        error = np.square(own[:ROWS, :COLUMNS] - luma.astype(float)).mean()
+        assert index.values["psnr"] == pytest.approx(10 * np.log10(peak**2 / error), abs=1e-6)
+    assert 25 < outcome.values("psnr").mean() < 50
+    if container == codec.syntax:
+        assert path.stat().st_size == outcome.payload_bytes
+        return
+    with av.open(str(path)) as video:
+        stream = video.streams.video[0]
+        assert stream.average_rate == Fraction(25, 2)
+        times = [packet.pts * packet.time_base for packet in video.demux(stream) if packet.size]
+    assert sorted(times) == pytest.approx([Fraction(index, 25) * 2 for index in range(11)])
+
+
+@pytest.mark.parametrize("codec", CODECS[:3], ids=label)
+def test_samples_are_full_range_with_neutral_chroma(codec, tmp_path):
+    path = tmp_path / "video.mkv"
+    run_passes(source(3), PassSettings(codec, ConstantQuality(30)), Target("matroska", path))
+    for frame in frames_of(path):
+        assert frame.color_range == 2
+        # AV1 may predict chroma from luma, and is then off by one.
+        assert all(np.abs(plane(frame, k).astype(int) - 128).max() <= 1 for k in (1, 2))
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=label)
+@pytest.mark.parametrize("slices", [1, 2, 3, 40])
+def test_decoding_times_grow_and_are_no_later_than_presentation(codec, slices):
+    """Those of x265 itself are random numbers in short clips."""
+    frames = source(slices)
+    stream = StreamSettings(frames.format.padded(), ConstantQuality(36))
+    with codec.open(stream) as session:
+        packets = [
+            packet
+            for index, luma in enumerate(frames.frames())
+            for packet in session.encode(stream.format.pad(luma), Steering(), index)
+        ]
+        packets += session.flush()
+    assert sorted(packet.pts for packet in packets) == list(range(slices))
+    assert [packet.dts for packet in packets] == list(
+        range(packets[0].dts, packets[0].dts + slices)
+    )
+    assert all(packet.dts <= packet.pts for packet in packets)
+    assert packets[0].keyframe
+    assert session.headers == b""
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=label)
+def test_rates_follow_from_each_rate_control(codec):
+    frames = source(12)
+
+    def payload(rate):
+        return run_passes(frames, PassSettings(codec, rate), Target("matroska")).payload_bytes
+
+    qualities = [payload(ConstantQuality(point)) for point in (24, 30, 36)]
+    assert qualities == sorted(qualities, reverse=codec.name != "jpeg2000")
+    if codec.name == "jpeg2000":
+        with pytest.raises(InputError, match="no quantizer"):
+            codec.scale("qp", 8)
+    else:
+        sizes = [payload(ConstantQuantizer(point)) for point in (24, 30, 36)]
+        assert sizes == sorted(sizes, reverse=True)
+    for kbps in (400, 200):
+        assert payload(MeanBitrate(kbps)) * 8 * 25 / 12 / 1000 == pytest.approx(kbps, rel=0.35)
+
+
+def test_x265_takes_two_passes_for_a_bit_rate():
+    assert X265().passes(MeanBitrate(100)) == 2
+    assert X265().passes(ConstantQuality(20)) == 1
+    assert SvtAv1().passes(MeanBitrate(100)) == 1
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [(X265("fast"), "hevc"), (SvtAv1(10), "obu")])
+def test_encode_takes_them(codec, suffix, tmp_path):
+    write_series(tmp_path / "ct", ct_volume(5, ROWS, COLUMNS))
+    for ending in ("mp4", "mkv", suffix):
+        path = tmp_path / f"{ending}.{ending}"
+        result = encode(tmp_path / "ct", path, codec=codec, crf=30, window="40/400")
+        assert result.codec.name == codec.name
+        assert result.objective is None
+        assert result.bytes == path.stat().st_size
+        assert len(list(decoded_luma(path))) == 5
+
+
+@pytest.mark.parametrize("codec", CODECS[:3], ids=label)
+def test_a_folder_with_odd_characters_carries_the_statistics(codec, tmp_path, monkeypatch):
+    folder = tmp_path / "a:b=c'd\\e"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    settings = PassSettings(codec, MeanBitrate(200))
+    assert len(run_passes(source(8), settings, Target("matroska")).slices) == 8
+
+
+def test_values_are_escaped_as_ffmpeg_reads_them():
+    assert packed({"stats": "a:b=c\\d'e", "pass": "1"}) == "stats=a\\:b\\=c\\\\d\\'e:pass=1"
+
+
+def test_threads_are_asked_for():
+    stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(20), threads=3)
+    assert "threads=3" in X265().describe(stream)
+    assert "lp=3" in SvtAv1().describe(stream)
+    for codec in CODECS:
+        with codec.open(stream):
+            pass
+
+
+def test_video_frames_have_padded_lines():
+    frames = FrameFormat(34, 50, 10)
+    luma = np.arange(34 * 50, dtype=np.uint16).reshape(34, 50) % 1024
+    frame = video_frame(luma, frames)
+    assert (plane(frame) == luma).all()
+    assert (plane(frame, 1) == 512).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: X265("quick"), "preset: 'quick' is unknown"),
+        (lambda: X265(tune="film"), "tune: 'film' is unknown: use one of psnr, ssim"),
+        (lambda: SvtAv1(14), "preset: 14 is unknown"),
+        (lambda: SvtAv1(6, "grain"), "tune: 'grain' is unknown"),
+    ],
+)
+def test_unknown_options(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=label)
+def test_none_follows_an_objective(codec):
+    with pytest.raises(InputError, match=f"{codec.name} follows no objective"):
+        EncodeSettings(ConstantQuality(30), objective.SSIM, codec)
+    assert EncodeSettings(ConstantQuality(30), None, codec).steered is False
+
+
+def test_x265_takes_no_small_slices():
+    """It corrupts memory at frames 40 or 48 samples wide."""
+    check_format(X265(), FrameFormat(64, 64), "series")
+    with pytest.raises(InputError, match=r"series: slices of 48x64 cannot .* sides are 64 to"):
+        check_format(X265(), FrameFormat(64, 48), "series")
+
+
+def test_versions_are_those_of_the_libraries():
+    for codec in (X265(), SvtAv1()):
+        assert "unknown" not in codec.version
+        assert av.ffmpeg_version_info in codec.version
+
+
+def test_an_encoder_that_refuses(monkeypatch):
+    """SVT-AV1 has no mean bit rate with a tuning for SSIM."""
+    stream = StreamSettings(FrameFormat(64, 64), MeanBitrate(200))
+    with SvtAv1().open(stream):
+        pass
+    monkeypatch.setattr("ssimrdo.codecs.svtav1.TUNES", {"ssim": "2", "psnr": "2"})
+    with pytest.raises(EncoderError, match="libsvtav1 failed to open"):
+        SvtAv1().open(stream)
+
+
+def test_jpeg_2000_in_several_threads():
+    """The library behind it needs a lock; without, the process crashes."""
+    code = (
+        "import numpy as np\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from ssimrdo.codecs.base import ConstantQuality, Steering, StreamSettings\n"
+        "from ssimrdo.codecs.jpeg2000 import Jpeg2000\n"
+        "from ssimrdo.frames import FrameFormat\n"
+        "luma = (np.add.outer(np.arange(256), np.arange(256)) * 7 % 256).astype(np.uint8)\n"
+        "stream = StreamSettings(FrameFormat(256, 256), ConstantQuality(40.0))\n"
+        "def encoded(index):\n"
+        "    with Jpeg2000().open(stream) as session:\n"
+        "        return next(session.encode(luma, Steering(), index)).data\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    found = set(pool.map(encoded, range(300)))\n"
+        "assert len(found) == 1\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_opening_changes_no_environment():
+    before = dict(os.environ)
+    for codec in CODECS:
+        run_passes(source(2), PassSettings(codec, ConstantQuality(36)), Target("matroska"))
+    assert dict(os.environ) == before
