@@ -33,9 +33,9 @@ from ssimrdo.compare import Candidate, CompareSettings, ComparisonReport, compar
 from ssimrdo.compare import cache as store
 from ssimrdo.compare.comparison import unique_names
 from ssimrdo.compare.encoders import ANCHORS, make_contenders
+from ssimrdo.compare.encodes import in_parallel
 from ssimrdo.compare.output import rd_points_csv
 from ssimrdo.compare.results import RatePoint
-from ssimrdo.compare.runner import in_parallel
 from ssimrdo.compare.viewers import point_at, viewers_of
 from ssimrdo.errors import CancelledError
 from ssimrdo.frames import FrameFormat

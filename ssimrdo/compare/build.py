@@ -21,6 +21,7 @@ from ssimrdo.bd.statistics import summarize
 from ssimrdo.compare.cache import Measurement
 from ssimrdo.compare.clip import ClipFacts
 from ssimrdo.compare.encoders import Contender, versions
+from ssimrdo.compare.encodes import Outcome
 from ssimrdo.compare.results import (
     ComparisonReport,
     Curve,
@@ -35,7 +36,6 @@ from ssimrdo.compare.results import (
     SeriesSpread,
     Timing,
 )
-from ssimrdo.compare.runner import Outcome
 from ssimrdo.compare.settings import CompareSettings
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.record.result import SliceSummary, WindowUsed

@@ -22,9 +22,9 @@ from ssimrdo.compare import cache
 from ssimrdo.compare.build import build_report
 from ssimrdo.compare.clip import Clip
 from ssimrdo.compare.encoders import make_contenders
+from ssimrdo.compare.encodes import EncodeKey, Runner, machine_facts
 from ssimrdo.compare.measure import decoded_slices
 from ssimrdo.compare.results import ComparisonReport
-from ssimrdo.compare.runner import EncodeKey, Runner, machine_facts
 from ssimrdo.compare.series import (
     SeriesOptions,
     SeriesTask,

@@ -28,7 +28,7 @@ ENCODED_BY: Final = (
     "video",
     "compare/clip.py",
     "compare/payload.py",
-    "compare/runner.py",
+    "compare/encodes.py",
 )
 """What makes, times and counts streams; the kernels of codecs and objectives are the indices'."""
 

@@ -31,7 +31,7 @@ DIGITS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ScaleLine:
     """A codec's scale over x264's: ``slope * p + offset``."""
 
     slope: float
@@ -46,18 +46,18 @@ class Line:
         return (point - self.offset) / self.slope
 
 
-SAME: Final = Line(1, 0)
+SAME: Final = ScaleLine(1, 0)
 
-MEASURED: Final[Mapping[tuple[str, Mode], Line]] = MappingProxyType(
+MEASURED: Final[Mapping[tuple[str, Mode], ScaleLine]] = MappingProxyType(
     {
         ("x264", "crf"): SAME,
         ("x264", "qp"): SAME,
         ("x265", "crf"): SAME,
         ("x265", "qp"): SAME,
-        ("svtav1", "crf"): Line(2.1, -14.5),
-        ("svtav1", "qp"): Line(2.3, -32.0),
-        ("jpeg2000", "crf"): Line(-0.72, 56.2),
-        ("jpeg2000", "qp"): Line(-0.85, 65.0),
+        ("svtav1", "crf"): ScaleLine(2.1, -14.5),
+        ("svtav1", "qp"): ScaleLine(2.3, -32.0),
+        ("jpeg2000", "crf"): ScaleLine(-0.72, 56.2),
+        ("jpeg2000", "qp"): ScaleLine(-0.85, 65.0),
     }
 )
 """Lines by name of the codec and mode."""
@@ -110,10 +110,10 @@ def _scale(codec: Codec, mode: Mode, bit_depth: int) -> tuple[Mode, QualityScale
         return "crf", codec.scale("crf", bit_depth)
 
 
-def _line(scale: QualityScale, mode: Mode, bit_depth: int) -> Line:
+def _line(scale: QualityScale, mode: Mode, bit_depth: int) -> ScaleLine:
     x264 = X264(preset=PRESET).scale(mode, bit_depth)
     slope = x264.log_rate_slope / scale.log_rate_slope
-    return Line(slope, scale.default - slope * x264.default)
+    return ScaleLine(slope, scale.default - slope * x264.default)
 
 
 def _on_scale(point: float, scale: QualityScale) -> float:

@@ -13,8 +13,8 @@ from pathlib import Path
 from ssimrdo.compare.cache import make_folder
 from ssimrdo.compare.clip import Clip, load_clip
 from ssimrdo.compare.encoders import Contender, versions
+from ssimrdo.compare.encodes import EncodeKey, Outcome, Runner, machine_facts
 from ssimrdo.compare.results import EncodeCounts, MachineFacts
-from ssimrdo.compare.runner import EncodeKey, Outcome, Runner, machine_facts
 from ssimrdo.compare.settings import CompareSettings
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import (
