@@ -143,6 +143,17 @@ def test_encode_takes_them(codec, suffix, tmp_path):
         assert len(list(decoded_luma(path))) == 5
 
 
+def test_the_search_finds_a_quality_on_other_scales(tmp_path):
+    write_series(tmp_path / "ct", ct_volume(4, ROWS, COLUMNS))
+    options = {"window": "40/400", "min": ("ssim", 0.95)}
+    for codec in (X265("fast"), SvtAv1(8)):
+        found = encode(tmp_path / "ct", tmp_path / f"{codec.name}.mkv", codec=codec, **options)
+        assert 0.95 <= found.ssim.min < 0.96
+        assert codec.scale("crf", 8).low < found.search.crf < codec.scale("crf", 8).high
+    with pytest.raises(InputError, match=r"min: there is no search .* give a crf"):
+        encode(tmp_path / "ct", tmp_path / "j2k.mkv", codec=Jpeg2000(), **options)
+
+
 @pytest.mark.parametrize("codec", CODECS[:3], ids=label)
 def test_a_folder_with_odd_characters_carries_the_statistics(codec, tmp_path, monkeypatch):
     folder = tmp_path / "a:b=c'd\\e"

@@ -89,7 +89,7 @@ class QualityScale:
     Parameters
     ----------
     low, high : float
-        Ends, both included; a lower number is better.
+        Ends, both included; a lower number is better unless ``qp_per_step`` is negative.
     step : float
         Least difference that tells.
     default : float

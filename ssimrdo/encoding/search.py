@@ -159,8 +159,14 @@ def find_smallest(encode: Encode, goal: Goal, *, may_raise: bool = True) -> Foun
     Raises
     ------
     InputError
-        If not even the lowest CRF reaches it.
+        If not even the lowest CRF reaches it, or a higher one is better.
     """
+    if goal.scale.qp_per_step < 0:
+        raise InputError(
+            "there is no search on a scale whose higher numbers are better",
+            field="min",
+            remedy="give a {crf}",
+        )
     raises = may_raise and goal.over in EXEMPT_SHARE
     most_after = MAX_FLOOR_ENCODES if raises else 0
     trials: list[Trial] = []
