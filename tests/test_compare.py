@@ -1215,6 +1215,29 @@ def test_an_objective_of_a_test_is_aimed_at_like_any_other(series):
     assert "rdo=left" in report.encoders[2].settings
 
 
+def test_objectives_made_alike_are_not_the_same(series, tmp_path):
+    """They have one name and one source, and differ in a number that they were made with."""
+
+    def made(share):
+        def theta(luma, frame_format):
+            assert luma.shape == frame_format.shape
+            values = np.ones(frame_format.grid, np.float32)
+            values[:, : values.shape[1] // 2] = share
+            return values
+
+        return Objective("share", "Share", theta, one)
+
+    def one(frame_format):
+        return float(frame_format.peak > 0)
+
+    tests = tuple(Candidate(X264(), made(share), f"{share}") for share in (1, 8))
+    options = settings(tests=tests, slices=2)
+    with compare([series], options, cache_folder=tmp_path) as found:
+        curves = found.report.series[0].curves
+    assert found.report.encodes.cached == 0
+    assert all(a.bytes != b.bytes for a, b in zip(curves["1"], curves["8"], strict=True))
+
+
 def test_any_executor_of_the_standard_library_will_do(series, caplog):
     here, _ = run([series], caplog, slices=2)
     with ThreadPoolExecutor(2) as pool:

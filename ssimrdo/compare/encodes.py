@@ -11,6 +11,7 @@ import secrets
 import statistics
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
+
+import numpy as np
 
 from ssimrdo.codecs.base import check_format
 from ssimrdo.compare import cache
@@ -33,6 +36,7 @@ from ssimrdo.errors import CancelledError, EncoderError, SsimrdoError
 from ssimrdo.frames import FrameSource
 from ssimrdo.machine import cores, processor
 from ssimrdo.metrics import QualityIndex
+from ssimrdo.objective import Objective
 from ssimrdo.observer import Event, Observer
 
 logger = logging.getLogger(__name__)
@@ -228,7 +232,7 @@ class Runner:
             clip.format,
             state_of(contender.codec),
             contender.codec.version,
-            contender.objective.name if contender.objective else None,
+            _state_of(contender.objective, clip),
             contender.describe(clip.format, point),
             contender.mode,
             point,
@@ -346,6 +350,14 @@ def in_parallel(
             for pool in (encoders, measurers):
                 pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _state_of(objective: Objective | None, clip: Clip) -> str:
+    """Return a text that tells objectives apart which only differ in what they were made with."""
+    if objective is None:
+        return ""
+    ratios = objective.lagrange_ratio(np.asarray(clip.samples[len(clip.samples) // 2]), clip.format)
+    return f"{objective.name} {zlib.crc32(np.ascontiguousarray(ratios).data)}"
 
 
 def _rotated(contenders: tuple[Contender, ...], turn: int) -> tuple[Contender, ...]:
