@@ -31,7 +31,7 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from ssimrdo.batch import BatchSettings, lock, runner
-from ssimrdo.batch.discover import Found, discover
+from ssimrdo.batch.discover import FoundSeries, discover
 from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.plan import jobs_of_found, make_plan
 from ssimrdo.batch.results import BatchRecord, Journal, write_table
@@ -316,7 +316,7 @@ def simulate(job: BatchJob) -> BatchRecord:
 def simulated_jobs(folder: Path, count: int) -> Iterator[BatchJob]:
     """Yield jobs as those of a search that found so many series."""
     founds = (
-        Found(f"/archive/{n // 40:06d}/{n:09d}", f"1.2.3.{n}", "1.2", n, None, 100, True)
+        FoundSeries(f"/archive/{n // 40:06d}/{n:09d}", f"1.2.3.{n}", "1.2", n, None, 100, True)
         for n in range(count)
     )
     return jobs_of_found(founds, "/archive", str(folder), BatchSettings())

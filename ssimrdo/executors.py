@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import connection, resource_tracker
+from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 import ssimrdo
@@ -277,13 +278,15 @@ def _connect(address: str) -> Any:
 
 
 def _start_cluster(workers: int) -> subprocess.Popen[str]:
+    # Workers find the packages that this process finds, and none of the working folder's beside.
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     # A cluster changes environment and loggers of the process that it is started in.
     return subprocess.Popen(
-        [sys.executable, "-m", "ssimrdo.local_cluster", str(workers)],
+        [sys.executable, "-P", "-m", "ssimrdo.local_cluster", str(workers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": paths},
         # A terminal's Ctrl-C is for this process alone.
         start_new_session=True,
     )
@@ -346,7 +349,7 @@ def slots_of(executor: Executor) -> int:
 
     Its property ``slots`` tells, if it has one. Those of the standard library have none, and do
     not tell the number of their workers: for them it is the number of processors that this process
-    may use. ``executor.slots = N`` says otherwise.
+    may use. A subclass with ``slots`` says otherwise.
     """
     slots = getattr(executor, "slots", None)
     return slots if isinstance(slots, int) and slots > 0 else cores()

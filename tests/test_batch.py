@@ -243,10 +243,10 @@ def test_skip_bad_leaves_damaged_files_out(root, out, executor):
     assert counts(run(root, out, settings, executor=executor)) == (3, 0, 0, 0)
 
 
-def run_function(root, out, function, **settings):
+def run_function(root, out, function, kill_after=None):
     """Run a batch whose workers run another function."""
-    executor = LocalExecutor(2, timeout_s=settings.pop("kill_after", None))
-    settings = BatchSettings(**settings)
+    executor = LocalExecutor(2, timeout_s=kill_after)
+    settings = BatchSettings()
     out.mkdir()
     try:
         with Journal(out / "results.jsonl") as journal:
@@ -257,7 +257,6 @@ def run_function(root, out, function, **settings):
                 journal,
                 runner.Totals(),
                 observer=Observer(),
-                fail_fast=settings.fail_fast,
                 function=function,
             )
             return totals, is_whole, {r.output: r for r in journal.records()}

@@ -27,7 +27,7 @@ _Finding: TypeAlias = Membership | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundSeries:
     """A series below the folder searched, or files of no known series that may be damaged slices.
 
     Parameters
@@ -59,7 +59,7 @@ class Found:
 class _Part:
     """What one folder has of a series."""
 
-    found: Found
+    found: FoundSeries
     instances: bytes
 
 
@@ -85,7 +85,9 @@ class Chunk:
     is_last: bool
 
 
-def discover(root: Store, executor: Executor, *, leave_out: Path | None = None) -> list[Found]:
+def discover(
+    root: Store, executor: Executor, *, leave_out: Path | None = None
+) -> list[FoundSeries]:
     """Find the CT series below a root, in the order of their folders.
 
     A series that is spread over folders is one; copies of a series are one each.
@@ -172,7 +174,7 @@ def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) ->
             bad.append(name)
     if not by_uid and bad:
         files = None if is_leaf else tuple(bad)
-        yield _Part(Found(folder, None, None, None, files, len(bad), True), b"")
+        yield _Part(FoundSeries(folder, None, None, None, files, len(bad), True), b"")
     for uid, members in sorted(by_uid.items()):
         is_all = is_leaf and len(by_uid) == 1
         # A damaged file may be of any series here, which an encode will hold against each.
@@ -180,7 +182,7 @@ def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) ->
         first = members[0][1]
         instances = "\n".join(sorted(member.sop_instance_uid for _, member in members))
         yield _Part(
-            Found(
+            FoundSeries(
                 folder,
                 uid,
                 first.study_uid,
@@ -193,7 +195,7 @@ def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) ->
         )
 
 
-def _joined(parts: list[_Part]) -> list[Found]:
+def _joined(parts: list[_Part]) -> list[FoundSeries]:
     """Join the parts of series that are spread over folders."""
     by_uid: dict[str, list[_Part]] = {}
     for part in parts:
@@ -209,7 +211,7 @@ def _joined(parts: list[_Part]) -> list[Found]:
     return sorted(joined, key=lambda found: (PurePosixPath(found.folder).parts, found.uid or ""))
 
 
-def _join(founds: list[Found]) -> Found:
+def _join(founds: list[FoundSeries]) -> FoundSeries:
     folder = common_place([found.folder for found in founds])
     files = [
         os.path.relpath(f"{found.folder}/{name}", folder)
@@ -225,7 +227,7 @@ def _join(founds: list[Found]) -> Found:
     )
 
 
-def _names(found: Found) -> tuple[str, ...]:
+def _names(found: FoundSeries) -> tuple[str, ...]:
     if found.files is not None:
         return found.files
     return tuple(name for _, names, _ in store_of(found.folder).walk() for name in names)

@@ -34,7 +34,7 @@ THUMBNAIL_SIDE: Final = 192
 
 
 @dataclass(frozen=True)
-class Bar:
+class HistogramBar:
     """One bar of a histogram: where it begins and ends, how many there are, its height in %."""
 
     low: float
@@ -55,7 +55,7 @@ class Histogram:
         Name of the quality with its unit.
     decimals : int
         Digits behind the point of the ends of bars.
-    bars : tuple of Bar
+    bars : tuple of HistogramBar
         From low to high.
     """
 
@@ -63,7 +63,7 @@ class Histogram:
     about: str
     axis: str
     decimals: int
-    bars: tuple[Bar, ...]
+    bars: tuple[HistogramBar, ...]
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,10 @@ def _counts(journal: Journal, ends: Mapping[str, tuple[float, float]]) -> dict[s
     return counts
 
 
-def _bars(low: float, width: float, counts: Sequence[int]) -> tuple[Bar, ...]:
+def _bars(low: float, width: float, counts: Sequence[int]) -> tuple[HistogramBar, ...]:
     most = max(counts)
     return tuple(
-        Bar(low + number * width, low + (number + 1) * width, count, 100 * count / most)
+        HistogramBar(low + number * width, low + (number + 1) * width, count, 100 * count / most)
         for number, count in enumerate(counts)
     )
 

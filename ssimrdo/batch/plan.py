@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssimrdo.batch import state
-from ssimrdo.batch.discover import Found
+from ssimrdo.batch.discover import FoundSeries
 from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.manifest import Entry
 from ssimrdo.batch.names import Names, from_template, hashed
@@ -69,7 +69,7 @@ class Plan:
 
 
 def jobs_of_found(
-    founds: Iterable[Found], root: str, out_root: str, settings: BatchSettings
+    founds: Iterable[FoundSeries], root: str, out_root: str, settings: BatchSettings
 ) -> Iterator[BatchJob]:
     """Yield the jobs of the series below a root, each with an output name of its own."""
     names = Names(settings.suffix)
@@ -112,7 +112,7 @@ def jobs_of_manifest(
         relative = relative_name(entry.series, entry.base)
         if entry.output is None:
             uid = entry.series_uid
-            found = Found(entry.series, uid, None, None, None, 0, uid is None)
+            found = FoundSeries(entry.series, uid, None, None, None, 0, uid is None)
             # Without a look at the headers only the path is known.
             output = names.take(_output_name(found, relative, index, settings.name_template))
         else:
@@ -200,7 +200,7 @@ def _has_failed(before: BatchRecord | None, options: str, inputs: str) -> bool:
     return (before.options, before.inputs) == (options, inputs)
 
 
-def _output_name(found: Found, relative: str, index: int, template: str | None) -> str:
+def _output_name(found: FoundSeries, relative: str, index: int, template: str | None) -> str:
     uid_hash = hashed(found.uid or relative)
     if template is None:
         # A number would move to another series when one is added.
