@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from functools import partial
 
 import numpy as np
 import pytest
 from dicom_files import CANARY, write_series, write_slice
 from video_files import ct_volume, run_command
+
+from ssimrdo import InputError, encode, load_volume, open_series
 
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 IDENTIFYING = {
@@ -39,6 +43,9 @@ def series(volume, tmp_path):
     return folder
 
 
+UID_ROOT = b"1.2.826"
+
+
 def assert_clean(data: bytes) -> None:
     for encoding in ("ascii", "utf-16-le", "utf-16-be"):
         assert CANARY.encode(encoding) not in data.upper()
@@ -56,6 +63,9 @@ def test_files_and_messages_of_a_good_series(ssimrdo, series, tmp_path, suffix, 
     assert len(written) == 2
     for path in written:
         assert_clean(path.read_bytes())
+        assert UID_ROOT not in path.read_bytes()
+    sidecar = json.loads((tmp_path / "out/out.json").read_text())
+    assert sidecar["geometry"]["along_mm"] == [0, 2, 4, 6]
 
 
 def test_skipped_files_stay_out_of_the_sidecar(ssimrdo, series, tmp_path):
@@ -117,3 +127,34 @@ def test_messages_about_truncated_and_overwritten_files(
     done = ssimrdo("encode", tmp_path / "ct", "-v", "-o", tmp_path / "out.mp4")
     assert (done.status, done.out) == (2, "")
     assert_clean(done.err.encode())
+
+
+def test_a_library_call_logs_and_records_nothing_of_a_patient(series, tmp_path, caplog):
+    """Whatever the source, its files were once found in a folder that is named for the patient."""
+    with caplog.at_level(logging.DEBUG):
+        for number, source in enumerate((series, open_series(series)[0], load_volume(series))):
+            result = encode(source, tmp_path / f"{number}.mp4", bitrate_kbps=100)
+            assert_clean(repr(result).encode())
+            assert_clean(json.dumps(result.as_dict()).encode())
+    # What the libraries beneath log is theirs and the caller's affair.
+    ours = [record for record in caplog.records if record.name.startswith("ssimrdo")]
+    assert ours
+    assert_clean("\n".join(record.getMessage() for record in ours).encode())
+    for path in tmp_path.glob("*.*"):
+        if path.is_file():
+            assert_clean(path.read_bytes())
+
+
+def test_errors_about_found_series_and_volumes_name_no_patient(volume, tmp_path):
+    files = write_series(tmp_path / "ct", volume, **IDENTIFYING, compress=JPEG_LS)
+    series, _ = open_series(tmp_path / "ct")
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-300] + CANARY.encode() * 20 + b"\xff\xd9")
+    for work in (
+        lambda: encode(series, tmp_path / "out.mp4"),
+        lambda: encode(series, tmp_path / "out.mp4", skip_bad=True),
+        lambda: load_volume(tmp_path / "ct"),
+    ):
+        with pytest.raises(InputError) as caught:
+            work()
+        assert_clean(str(caught.value).encode())
