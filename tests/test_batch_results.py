@@ -196,7 +196,7 @@ def test_indices_that_are_asked_for_get_columns_and_histograms(root, out, toy):
     assert (second["mean_error_mean"], second["mean_error_max"]) == ("", "")
     assert [*first].index("mean_error_mean") < [*first].index("worst_slice")
     page = (out / "report.html").read_text()
-    assert "<h3>Mean Mean error</h3>" in page
+    assert "<h3>Mean error, mean</h3>" in page
     assert "Series by highest Mean error of a series" in page
     assert "Series by lowest SSIM of a series" in page
     assert "grey levels" in page

@@ -198,10 +198,14 @@ def _histograms(journal: Journal) -> list[Histogram]:
     shown: dict[str, tuple[QualityIndex, str, str]] = {}
     for index in map(metrics.get, metrics.names()):
         worst = "lowest" if index.higher_is_better else "highest"
-        shown[mean_column(index)] = index, f"Mean {index.title}", "mean over the slices of a series"
+        shown[mean_column(index)] = (
+            index,
+            f"{index.title}, mean",
+            "mean over the slices of a series",
+        )
         shown[worst_column(index)] = (
             index,
-            f"{index.title} of the worst slice",
+            f"{index.title}, worst slice",
             f"{worst} {index.title} of a series",
         )
     ends = _ends(journal, tuple(shown))
