@@ -494,6 +494,8 @@ def quieten() -> None:
         its = logging.getLogger(name)
         if not its.handlers:
             its.addHandler(logging.NullHandler())
+    # SVT-AV1 writes its settings to stderr; there is no other switch.
+    os.environ.setdefault("SVT_LOG", "1")
 
 
 def quieten_dask() -> None:

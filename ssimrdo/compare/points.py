@@ -118,4 +118,4 @@ def _line(scale: QualityScale, mode: Mode, bit_depth: int) -> ScaleLine:
 
 def _on_scale(point: float, scale: QualityScale) -> float:
     rounded = float(math.floor(point + 0.5)) if scale.whole else round(point, DIGITS)
-    return min(max(rounded, scale.low), scale.high)
+    return float(min(max(rounded, scale.low), scale.high))
