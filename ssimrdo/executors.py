@@ -23,13 +23,13 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.util import find_spec
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 import ssimrdo
 from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.extras import require
 from ssimrdo.machine import cores
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
-
-INSTALL_DASK: Final = 'pip install "ssimrdo[dask]"'
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
@@ -175,8 +173,7 @@ class DaskExecutor(Executor):
     """
 
     def __init__(self, address: str, workers: int) -> None:
-        if find_spec("distributed") is None:
-            raise InputError(f"Dask is not installed: {INSTALL_DASK}")
+        require("distributed", what="a Dask cluster")
         self._cluster: subprocess.Popen[str] | None = None
         self._client: Any = None
         self._slots = 0

@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -16,8 +15,7 @@ from ssimrdo.dicom.read.header import printable
 from ssimrdo.encoding.options import OPTIONS, read_text
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError, name_options
-
-INSTALL_YAML: Final = 'pip install "ssimrdo[yaml]"'
+from ssimrdo.extras import require
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _yaml_rows(path: Path, text: str) -> _Rows:
-    if find_spec("yaml") is None:
-        raise InputError(f"{path}: YAML needs PyYAML: {INSTALL_YAML}")
+    require("yaml", what=f"{path}: YAML")
     import yaml
 
     try:

@@ -14,10 +14,10 @@ from typing import Any, Final
 from ssimrdo import __version__, metrics
 from ssimrdo.batch.results import BatchRecord, Journal, mean_column, worst_column
 from ssimrdo.batch.store import Store
+from ssimrdo.extras import require
 from ssimrdo.files import write_whole
-from ssimrdo.html.extra import check_extra, template_environment
 from ssimrdo.html.images import png_uri
-from ssimrdo.html.page import style_sheet
+from ssimrdo.html.page import style_sheet, template_environment
 from ssimrdo.html.text import decimals, metric_axis, number
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.video.decode import decoded_luma
@@ -88,7 +88,7 @@ def write_report(journal: Journal, path: Path, out: Store) -> None:
     OSError
         If writing fails, such as on a full disk.
     """
-    check_extra("jinja2", "PIL")
+    require("jinja2", "PIL", what=path.name)
     write_whole(path, render(journal, out).encode(), overwrite=True)
 
 

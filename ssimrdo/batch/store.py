@@ -9,19 +9,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from ssimrdo.dicom.read.find import read_file, walk
 from ssimrdo.dicom.read.header import SkippedFile, printable
 from ssimrdo.errors import InputError
+from ssimrdo.extras import require
 from ssimrdo.files import PARTIAL, scratch_folder
 from ssimrdo.record.sidecar import sidecar_path
 
 T = TypeVar("T")
 
-INSTALL: Final = 'pip install "ssimrdo[fsspec]"'
 
 Files = tuple[str, ...] | None
 """Names of files relative to a place; None for all that are below it."""
@@ -321,8 +320,7 @@ class FsspecStore:
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         """The file system of fsspec, and the path in it."""
-        if find_spec("fsspec") is None:
-            raise InputError(f"{printable(self.place)}: URLs need fsspec: {INSTALL}")
+        require("fsspec", what=f"{printable(self.place)}: a URL")
         # Untyped.
         fsspec: Any = import_module("fsspec")
         try:

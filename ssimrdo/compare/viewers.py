@@ -19,7 +19,7 @@ from ssimrdo.compare.comparison import Comparison
 from ssimrdo.compare.report import Viewer, make_viewer, write_html
 from ssimrdo.compare.results import Curve, EncoderFacts
 from ssimrdo.errors import SsimrdoError
-from ssimrdo.html.extra import check_extra
+from ssimrdo.extras import require
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def write_page(comparison: Comparison, folder: Path, *, called: Callable[[str], 
         If writing fails, such as on a full disk.
     """
     try:
-        check_extra("jinja2", "matplotlib")
+        require("jinja2", "matplotlib", what=HTML_NAME)
         viewers, note = _viewers_or_reason(comparison, called)
         write_html(comparison.report, folder / HTML_NAME, viewers, note)
     except SsimrdoError as error:

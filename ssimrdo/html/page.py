@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ssimrdo.html.extra import template_environment
+if TYPE_CHECKING:
+    import jinja2
 
 
 def render_template(package: str, name: str, **context: Any) -> str:
@@ -28,6 +29,19 @@ def render_template(package: str, name: str, **context: Any) -> str:
 def style_sheet() -> str:
     """Return the style sheet that all pages share."""
     return _asset("ssimrdo.html", "report.css")
+
+
+def template_environment(package: str) -> jinja2.Environment:
+    """Return what fills the templates of a package: all text is escaped, nothing may be missing."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _asset(package: str, name: str) -> str:

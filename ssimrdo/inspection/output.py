@@ -7,8 +7,8 @@ from typing import Final
 
 from ssimrdo.encoding.encode import check_not_input
 from ssimrdo.errors import InputError
+from ssimrdo.extras import require
 from ssimrdo.files import check_free, write_whole
-from ssimrdo.html.extra import check_extra
 from ssimrdo.inspection.inspect import Inspection
 
 SUFFIXES: Final = (".png", ".html")
@@ -41,7 +41,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         )
     check_free(output, overwrite=overwrite)
     check_not_input([output], [])
-    check_extra("matplotlib", *(() if _is_png(output) else ("jinja2",)))
+    require("matplotlib", *(() if _is_png(output) else ("jinja2",)), what=f"{output}")
 
 
 def _data(inspection: Inspection, path: Path) -> bytes:

@@ -13,8 +13,8 @@ from ssimrdo.compare.report.charts import Style
 from ssimrdo.compare.report.images import shown_viewers
 from ssimrdo.compare.report.viewer import Viewer
 from ssimrdo.compare.results import ComparisonReport, Curve, EncoderFacts, SeriesResult, plain
+from ssimrdo.extras import require
 from ssimrdo.files import write_whole
-from ssimrdo.html.extra import check_extra
 from ssimrdo.html.page import render_template
 from ssimrdo.html.text import MISSING, metric_name
 
@@ -97,7 +97,7 @@ def write_html(
     OSError
         If writing fails, such as on a full disk.
     """
-    check_extra("jinja2", "matplotlib")
+    require("jinja2", "matplotlib", what=path.name)
     write_whole(path, render(report, viewers or {}, viewer_note).encode(), overwrite=True)
 
 
