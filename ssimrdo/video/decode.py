@@ -70,7 +70,9 @@ class PacketDecoder:
         if self._decoder is None:
             self._decoder = self._open(self._headers + data)
             data = self._headers + data
-        packet = av.Packet(data)
+        # Decoders look beyond the end: a packet made by size has the zeros there that FFmpeg wants.
+        packet = av.Packet(len(data))
+        packet.update(data)
         packet.pts = pts
         yield from self._frames(packet)
 
