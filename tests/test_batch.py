@@ -30,7 +30,7 @@ from ssimrdo.batch import (
     state,
 )
 from ssimrdo.batch.job import BatchJob, run_job
-from ssimrdo.batch.results import BatchRecord, Journal
+from ssimrdo.batch.journal import BatchRecord, Journal
 from ssimrdo.batch.store import store_of
 from ssimrdo.encoding.encode import encode
 from ssimrdo.encoding.settings import EncodeSettings

@@ -18,12 +18,12 @@ import pytest
 from batch_series import videos, write_tree
 from dask_cluster import cluster
 
-from ssimrdo import executors
 from ssimrdo.batch import BatchSettings, DaskExecutor, read_results, run, runner
 from ssimrdo.batch.job import BatchJob, run_job
-from ssimrdo.batch.results import BatchRecord, Journal
+from ssimrdo.batch.journal import BatchRecord, Journal
 from ssimrdo.batch.store import store_of
 from ssimrdo.errors import InputError
+from ssimrdo.executors import dask
 from ssimrdo.observer import Observer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -134,8 +134,8 @@ def test_job_of_another_version_is_refused_by_a_worker_that_comes_later(tmp_path
 
 
 def test_scheduler_that_does_not_answer(tmp_path, monkeypatch):
-    assert executors.CONNECT_S == 10
-    monkeypatch.setattr(executors, "CONNECT_S", 1.0)
+    assert dask.CONNECT_S == 10
+    monkeypatch.setattr(dask, "CONNECT_S", 1.0)
     write_tree(tmp_path / "in", "0")
     with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:9: .* within 1 s"):
         run(tmp_path / "in", tmp_path / "out", BatchSettings(dask="tcp://127.0.0.1:9"))

@@ -16,7 +16,7 @@ from dask_cluster import cluster
 from dicom_files import CANARY, write_series
 from video_files import SOFT_TISSUE, ct_volume, run_command
 
-from ssimrdo import InputError, SsimrdoError, Window, executors, metrics, objective
+from ssimrdo import InputError, SsimrdoError, Window, metrics, objective
 from ssimrdo.codecs.base import QualityScale, UnsteeredCodec
 from ssimrdo.codecs.lavc import LavcSession
 from ssimrdo.codecs.x264.codec import X264
@@ -25,7 +25,7 @@ from ssimrdo.compare.encoders import make_contenders
 from ssimrdo.compare.results import MachineFacts
 from ssimrdo.compare.series import SeriesOptions, SeriesTask, all_versions, run_series
 from ssimrdo.errors import CancelledError
-from ssimrdo.executors import DaskExecutor, InProcess, LocalExecutor
+from ssimrdo.executors import DaskExecutor, InProcess, LocalExecutor, dask
 from ssimrdo.observer import Observer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -262,7 +262,7 @@ def test_command_on_a_cluster_of_this_machine(study, tmp_path, capfd):
 
 
 def test_scheduler_that_does_not_answer(study, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(executors, "CONNECT_S", 1.0)
+    monkeypatch.setattr(dask, "CONNECT_S", 1.0)
     arguments = ("compare", *study, *FAST, "--dask", "tcp://127.0.0.1:9", "-o", tmp_path / "a")
     done = run_command(capfd, *arguments)
     assert (done.status, done.out) == (2, "")

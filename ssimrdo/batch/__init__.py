@@ -1,8 +1,8 @@
 """Many series at once: search, jobs that can be resumed, executors and results."""
 
 from ssimrdo.batch.job import BatchJob, run_job
+from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.plan import Plan, Todo
-from ssimrdo.batch.results import BatchRecord
 from ssimrdo.batch.runner import (
     BatchEvent,
     BatchResult,

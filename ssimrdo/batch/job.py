@@ -14,7 +14,7 @@ from typing import Any
 
 import ssimrdo
 from ssimrdo.batch import lock, state
-from ssimrdo.batch.results import BatchRecord
+from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, store_of
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError

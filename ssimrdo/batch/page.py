@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ssimrdo import __version__, metrics
-from ssimrdo.batch.results import BatchRecord, Journal, mean_column, worst_column
+from ssimrdo.batch.journal import BatchRecord, Journal, mean_column, worst_column
 from ssimrdo.batch.store import Store
 from ssimrdo.extras import require
 from ssimrdo.files import write_whole

@@ -10,9 +10,9 @@ from typing import Literal
 from ssimrdo.batch import state
 from ssimrdo.batch.discover import FoundSeries
 from ssimrdo.batch.job import BatchJob
+from ssimrdo.batch.journal import BatchRecord, Journal
 from ssimrdo.batch.manifest import Entry
 from ssimrdo.batch.names import Names, from_template, hashed
-from ssimrdo.batch.results import BatchRecord, Journal
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.batch.store import Store, place_below, relative_name, store_of
 from ssimrdo.dicom.read.header import printable

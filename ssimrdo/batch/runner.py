@@ -14,9 +14,7 @@ from typing import Final, Literal
 from ssimrdo.batch import lock
 from ssimrdo.batch.discover import discover
 from ssimrdo.batch.job import BatchJob, failure, run_job
-from ssimrdo.batch.manifest import Entry, read_manifest
-from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
-from ssimrdo.batch.results import (
+from ssimrdo.batch.journal import (
     JOURNAL_NAME,
     REPORT_NAME,
     TABLE_NAME,
@@ -24,6 +22,8 @@ from ssimrdo.batch.results import (
     Journal,
     write_table,
 )
+from ssimrdo.batch.manifest import Entry, read_manifest
+from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.batch.store import Store, store_of
 from ssimrdo.errors import InputError, SsimrdoError

@@ -1,6 +1,6 @@
-"""A Dask cluster of this machine, in a process of its own: ``python -m ssimrdo.local_cluster N``.
+"""A Dask cluster of this machine, in a process of its own.
 
-It prints the address of its scheduler and ends when its standard input does, so it dies with
+``python -m ssimrdo.executors.local_cluster N`` starts N workers. It prints the address of its scheduler and ends when its standard input does, so it dies with
 whoever started it.
 """
 
@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from ssimrdo.executors import quieten, quieten_dask
+from ssimrdo.executors.quiet import quieten, quieten_dask
 
 
 def dask_setup(worker: Any) -> None:

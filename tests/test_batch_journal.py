@@ -17,8 +17,8 @@ from PIL import Image
 from video_files import frames_of, plane
 
 from ssimrdo.batch import BatchSettings, dry_run, read_results, run, state
+from ssimrdo.batch.journal import BatchRecord, Journal, write_table
 from ssimrdo.batch.page import render
-from ssimrdo.batch.results import BatchRecord, Journal, write_table
 from ssimrdo.batch.store import store_of
 from ssimrdo.dicom import parse_window
 from ssimrdo.encoding.settings import EncodeSettings
