@@ -1,7 +1,7 @@
 """A Dask cluster of this machine, in a process of its own.
 
-``python -m ssimrdo.executors.local_cluster N`` starts N workers. It prints the address of its scheduler and ends when its standard input does, so it dies with
-whoever started it.
+``python -m ssimrdo.executors.local_cluster N`` starts N workers. It prints the address of its
+scheduler and ends when its standard input does, so it dies with whoever started it.
 """
 
 from __future__ import annotations
