@@ -1,39 +1,41 @@
-"""The header of one CT slice, read with pydicom."""
+"""The header of one CT slice: what is needed of it, checked."""
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import re
-from collections.abc import Callable, Container, MutableSequence
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import FileDataset
-from pydicom.filereader import data_element_generator, read_partial
-from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    AllTransferSyntaxes,
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    UncompressedTransferSyntaxes,
-)
+import numpy as np
+from pydicom.config import IGNORE
+from pydicom.datadict import tag_for_keyword
+from pydicom.uid import UID, CTImageStorage, UncompressedTransferSyntaxes
 
 from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.read.elements import (
+    CUT_OFF,
+    MEDIA_STORAGE_SOP_CLASS,
+    PIXEL_DATA,
+    SYNTAX,
+    UNDEFINED,
+    WINDOW_BYTES,
+    DamagedError,
+    DataSet,
+    Element,
+    Place,
+    has_prefix,
+    may_be_dicom,
+    read_elements,
+)
+from ssimrdo.dicom.read.values import numbers_of, text_of
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
-
-    from pydicom.dataset import Dataset
-    from pydicom.tag import BaseTag
 
 NOT_DICOM: Final = "not a DICOM file"
 """Reason given for skipped files that are not DICOM."""
@@ -54,37 +56,35 @@ _KEYWORDS: Final = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
-WANTED: Final[list[BaseTag | int]] = [tag for tag in map(tag_for_keyword, _KEYWORDS) if tag]
-
-_SYNTAX: Final = 0x00020010
-_SOP_CLASS: Final = 0x00080016
-_SERIES_NUMBER: Final = 0x00200011
-_EXCLUDING_TAGS: Final = (_SOP_CLASS, 0x00080060, 0x00080008)
-"""SOP Class UID, Modality and Image Type: what tells that a file is no CT slice."""
-
-_IDENTIFYING_TAGS: Final = (0x0020000E, 0x0020000D, 0x00080018, _SERIES_NUMBER)
-"""Series, Study and SOP Instance UID, and Series Number."""
-
-_MEMBERSHIP: Final = {tag: keyword_for_tag(tag) for tag in (*_EXCLUDING_TAGS, *_IDENTIFYING_TAGS)}
-_MEMBERSHIP_TAGS: Final[list[BaseTag | int]] = list(_MEMBERSHIP)
-_MEMBERSHIP_BYTES: Final = 4096
-"""Few headers have Series Number further back; those are read once more."""
-
-_ORDINARY: Final = {
-    uid: uid.is_implicit_VR
-    for uid in AllTransferSyntaxes
-    if uid.is_little_endian and not uid.is_deflated
+WANTED: Final = frozenset(tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)))
+# With two more that only a batch asks for.
+_TAGS: Final = {
+    keyword: tag
+    for keyword in (*_KEYWORDS, "StudyInstanceUID", "SeriesNumber")
+    if (tag := tag_for_keyword(keyword))
 }
-"""Transfer syntaxes whose elements are read as they stand, and whether VRs are implicit."""
+
+_SERIES_NUMBER: Final = 0x00200011
+_MEMBERSHIP: Final = frozenset(
+    (
+        # SOP Class UID, Modality and Image Type: what tells that a file is no CT slice.
+        *(0x00080016, 0x00080060, 0x00080008),
+        # Series, Study and SOP Instance UID.
+        *(0x0020000E, 0x0020000D, 0x00080018),
+        _SERIES_NUMBER,
+    )
+)
 
 _FLOAT_PIXEL_DATA: Final = 0x7FE00008
-_PIXEL_DATA: Final = 0x7FE00010
 # The item tags and lengths of an empty Basic Offset Table and of one fragment.
 _EMPTY_FRAGMENTS_BYTES: Final = 16
+_MAX_PIXELS: Final = 1 << 26
+"""Of a slice, 8192 x 8192; the widest CT has 2048 x 2048, and memory has an end."""
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
-# Beyond this a value is corrupt, and HU could leave the range of float32.
-_PLAUSIBLE: Final = 1e9
+_SERIES_NUMBER_TEXT: Final = re.compile(r"[0-9]{1,12}")
+# In mm; beyond these a value is corrupt, and nothing can be made of their ratio.
+_PLAUSIBLE_SPACING_MM: Final = (1e-5, 1e5)
 
 _EXCLUDED_IMAGE_TYPES: Final = {
     **dict.fromkeys(("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"), "localizer"),
@@ -111,10 +111,21 @@ _EXCLUDED_SOP_CLASSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file that was left out: its printable path relative to the search root, and why."""
+    """A file that was left out.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the search root, printable.
+    reason : str
+        Why, without the path of any file.
+    duplicate_of : str or None
+        The path of the file whose duplicate it is.
+    """
 
     path: str
     reason: str
+    duplicate_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +206,8 @@ class SliceHeader:
         return f"SliceHeader({self.columns}x{self.rows}, position={self.position})"
 
 
-class _BadValueError(Exception):
-    """A required element is missing or malformed; the message is the reason."""
+Elements = Mapping[int, Element]
+"""Elements by their tag."""
 
 
 def printable(text: object) -> str:
@@ -210,14 +221,15 @@ def read_header(path: Path, name: str) -> SliceHeader | SkippedFile:
     Files without the preamble are recognised by starting with group 0002 or 0008, little endian,
     and holding a SOPClassUID. OSError is raised if the file cannot be read.
     """
-    with path.open("rb") as stream:
-        dataset, pixel_bytes = _identify(stream, name, _read)
-    if isinstance(dataset, SkippedFile):
-        return dataset
-    try:
-        return _parse(path, name, dataset, pixel_bytes)
-    except _BadValueError as error:
-        return BadFile(name, str(error), _uid(dataset, "SeriesInstanceUID"))
+    with path.open("rb", buffering=0) as stream:
+        dataset = _identify(stream, name, WANTED, _FLOAT_PIXEL_DATA)
+        if isinstance(dataset, SkippedFile):
+            return dataset
+        try:
+            return _parse(path, name, dataset)
+        except DamagedError as error:
+            series_uid = _uid(dataset.elements, "SeriesInstanceUID")
+            return BadFile(name, str(error), series_uid=series_uid)
 
 
 def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
@@ -226,192 +238,111 @@ def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
     Several times as fast as `read_header`, because little is read and nothing is checked that an
     encode will check. `stream` is unbuffered and seekable; OSError is raised if it cannot be read.
     """
-    elements = _first_elements(stream.read(_MEMBERSHIP_BYTES))
-    if elements is None:
-        stream.seek(0)
-        dataset, reached = _identify(stream, name, _read_start)
-        if isinstance(dataset, SkippedFile):
-            return dataset
-        if not reached:
-            return BadFile(name, "the header is cut off")
-        values = {tag: _text(dataset, keyword) for tag, keyword in _MEMBERSHIP.items()}
-    else:
-        reason = _known_exclusion(*map(elements.get, _EXCLUDING_TAGS))
-        if reason is not None:
-            return SkippedFile(name, reason)
-        values = {tag: value.decode("latin-1").strip(" \0") for tag, value in elements.items()}
-    series, study, instance, number = (values.get(tag, "") for tag in _IDENTIFYING_TAGS)
-    if not _UID.fullmatch(series):
+    dataset = _identify(stream, name, _MEMBERSHIP, _SERIES_NUMBER + 1)
+    if isinstance(dataset, SkippedFile):
+        return dataset
+    if dataset.stop is None:
+        return BadFile(name, CUT_OFF)
+    series_uid = _uid(dataset.elements, "SeriesInstanceUID")
+    if series_uid is None:
         return BadFile(name, "SeriesInstanceUID is malformed or missing")
-    return Membership(series, study, instance, int(number) if number.isdecimal() else None)
-
-
-def _identify(
-    stream: BinaryIO, name: str, read: Callable[[BinaryIO], tuple[FileDataset, int | None]]
-) -> tuple[FileDataset | SkippedFile, int | None]:
-    """Read elements of a file that may be a CT slice, or say why it is left out."""
-    head = stream.read(132)
-    stream.seek(0)
-    has_preamble = head[128:] == b"DICM"
-    if not has_preamble and head[:2] not in (b"\x02\0", b"\x08\0"):
-        return SkippedFile(name, NOT_DICOM), None
-    try:
-        dataset, found = read(stream)
-        # Looked at before any value is converted.
-        is_cut_off = _is_cut_off(dataset)
-    except Exception as error:
-        # pydicom raises whatever it likes on corrupt files, OSError without a number included.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        bad = BadFile(name, "the header is corrupt or cut off")
-        return (bad if has_preamble else SkippedFile(name, NOT_DICOM)), None
-    if not has_preamble and _uid(dataset, "SOPClassUID") is None:
-        return SkippedFile(name, NOT_DICOM), None
-    if is_cut_off:
-        # Its series, if it has one, is not to be trusted.
-        return BadFile(name, "the header is cut off"), None
-    reason = _exclusion_reason(dataset)
-    return (dataset if reason is None else SkippedFile(name, reason)), found
-
-
-def _read(stream: BinaryIO) -> tuple[FileDataset, int | None]:
-    """Read the wanted elements; return them and how many bytes of Pixel Data there are, if any.
-
-    pydicom stops silently where the file ends.
-    """
-    size = os.fstat(stream.fileno()).st_size
-    pixel_bytes: int | None = None
-
-    def at_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
-        nonlocal pixel_bytes
-        del vr
-        if tag == _PIXEL_DATA:
-            pixel_bytes = min(length, size - stream.tell())
-        return int(tag) >= _FLOAT_PIXEL_DATA
-
-    dataset = read_partial(stream, at_pixel_data, force=True, specific_tags=WANTED)
-    return dataset, pixel_bytes
-
-
-def _first_elements(head: bytes) -> dict[int, bytes] | None:
-    """Return the values that `read_membership` needs, if the file is an ordinary one.
-
-    None where they do not all lie in `head`, and for what takes a closer look.
-    """
-    stream = io.BytesIO(head)
-    if head[128:132] != b"DICM":
-        return None
-    stream.seek(132)
-    reached = False
-
-    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
-        nonlocal reached
-        del vr, length
-        reached = int(tag) > _SERIES_NUMBER
-        return reached
-
-    try:
-        meta = data_element_generator(
-            stream, False, True, lambda tag, *_: int(tag) >> 16 != 2, specific_tags=[_SYNTAX]
-        )
-        syntax = {int(element.tag): element.value or b"" for element in meta}[_SYNTAX]
-        is_implicit = _ORDINARY[UID(syntax.rstrip(b"\0").decode())]
-        body = data_element_generator(
-            stream, is_implicit, True, is_behind, specific_tags=_MEMBERSHIP_TAGS
-        )
-        elements = {int(element.tag): element.value or b"" for element in body}
-    except Exception:
-        # pydicom raises whatever it likes on corrupt files.
-        return None
-    return elements if reached and _SOP_CLASS in elements else None
-
-
-@lru_cache(maxsize=1024)
-def _known_exclusion(*values: bytes | None) -> str | None:
-    """Return the `_exclusion_reason` of raw values, which are the same in many files."""
-    raw: dict[BaseTag, DataElement | RawDataElement] = {
-        tag: RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
-        for tag, value in zip(map(Tag, _EXCLUDING_TAGS), values, strict=True)
-        if value is not None
-    }
-    return _exclusion_reason(FileDataset("", raw))
-
-
-def _read_start(stream: BinaryIO) -> tuple[FileDataset, int | None]:
-    """Read up to Series Number; the number is 1 if the file goes on behind it."""
-    reached: int | None = None
-
-    def is_behind(tag: BaseTag, vr: str | None, length: int) -> bool:
-        nonlocal reached
-        del vr, length
-        if int(tag) > _SERIES_NUMBER:
-            reached = 1
-        return bool(reached)
-
-    return read_partial(stream, is_behind, force=True, specific_tags=_MEMBERSHIP_TAGS), reached
-
-
-def _is_cut_off(dataset: FileDataset) -> bool:
-    """Whether the file ends inside an element that was read."""
-    return any(
-        isinstance(element, RawDataElement) and len(element.value or b"") < element.length
-        for element in (*dataset.file_meta.elements(), *dataset.elements())
+    number = _text(dataset.elements, "SeriesNumber")
+    return Membership(
+        series_uid,
+        _uid(dataset.elements, "StudyInstanceUID") or "",
+        _uid(dataset.elements, "SOPInstanceUID") or "",
+        int(number) if _SERIES_NUMBER_TEXT.fullmatch(number) else None,
     )
 
 
-def _exclusion_reason(dataset: FileDataset) -> str | None:
+def _identify(
+    stream: BinaryIO | FileIO, name: str, wanted: Container[int], stop_at: int
+) -> DataSet | SkippedFile:
+    """Read elements of a file that may be a CT slice, or say why it is left out."""
+    head = stream.read(WINDOW_BYTES)
+    if not may_be_dicom(head):
+        return SkippedFile(name, NOT_DICOM)
+    is_dicom = has_prefix(head)
+    try:
+        dataset = read_elements(stream, head, wanted, stop_at)
+    except DamagedError as error:
+        if not is_dicom:
+            return SkippedFile(name, NOT_DICOM)
+        return BadFile(name, f"the header is corrupt: {error}")
+    if not is_dicom and _uid(dataset.elements, "SOPClassUID") is None:
+        return SkippedFile(name, NOT_DICOM)
+    if dataset.problem == CUT_OFF:
+        # Its series, if it has one, is not to be trusted.
+        return BadFile(name, dataset.problem)
+    reason = _exclusion_reason(dataset)
+    if reason is not None:
+        return SkippedFile(name, reason)
+    return dataset if dataset.problem is None else BadFile(name, dataset.problem)
+
+
+def _exclusion_reason(dataset: DataSet) -> str | None:
     """Say what a DICOM file is instead of a CT slice, None for one or if that cannot be told."""
-    sop_class = _uid(dataset, "SOPClassUID") or _uid(dataset.file_meta, "MediaStorageSOPClassUID")
+    elements = dataset.elements
+    stated = text_of(MEDIA_STORAGE_SOP_CLASS, dataset.meta.get(MEDIA_STORAGE_SOP_CLASS))
+    sop_class = _uid(elements, "SOPClassUID") or (stated if _UID.fullmatch(stated) else None)
     if sop_class in _EXCLUDED_SOP_CLASSES:
         return _EXCLUDED_SOP_CLASSES[sop_class]
     if sop_class and sop_class != CTImageStorage:
-        known = UID(sop_class).name
+        # Without the mode it warns of those that do not conform, and quotes them.
+        known = UID(sop_class, IGNORE).name
         return known.removesuffix(" Storage") if known != sop_class else "unknown kind of object"
-    modality = _text(dataset, "Modality")
+    modality = _text(elements, "Modality")
     if modality and modality != "CT":
         return f"{modality} image" if modality in _KNOWN_MODALITIES else "no CT image"
-    image_type = _text(dataset, "ImageType").upper()
+    image_type = _text(elements, "ImageType").upper()
     for mark, reason in _EXCLUDED_IMAGE_TYPES.items():
         if mark in image_type:
             return reason
-    return _MULTI_FRAME if (_first_number(dataset, "NumberOfFrames") or 1) > 1 else None
+    return _MULTI_FRAME if (_first_number(elements, "NumberOfFrames") or 1) >= 2 else None
 
 
-def _parse(path: Path, name: str, dataset: FileDataset, pixel_bytes: int | None) -> SliceHeader:
-    if pixel_bytes is None:
-        raise _BadValueError("there is no pixel data")
-    _required_uid(dataset, "SOPClassUID")
-    _required_integer(dataset, "SamplesPerPixel", (1,))
-    rows = _required_integer(dataset, "Rows", range(1, 65536))
-    columns = _required_integer(dataset, "Columns", range(1, 65536))
-    allocated = _required_integer(dataset, "BitsAllocated", (8, 16))
-    stored = _required_integer(dataset, "BitsStored", range(1, allocated + 1))
+def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
+    elements = dataset.elements
+    if dataset.stop is None or dataset.stop.tag != PIXEL_DATA:
+        raise DamagedError("there is no pixel data")
+    _required_uid(elements, "SOPClassUID")
+    _required_integer(elements, "SamplesPerPixel", (1,))
+    rows = _required_integer(elements, "Rows", range(1, 65536))
+    columns = _required_integer(elements, "Columns", range(1, 65536))
+    if rows * columns > _MAX_PIXELS:
+        raise DamagedError(f"{columns}x{rows} is too large: at most {_MAX_PIXELS} pixels are read")
+    if _is_given(elements, "NumberOfFrames"):
+        _required_integer(elements, "NumberOfFrames", (0, 1))
+    allocated = _required_integer(elements, "BitsAllocated", (8, 16))
+    stored = _required_integer(elements, "BitsStored", range(1, allocated + 1))
     high_bit = stored - 1
-    if "HighBit" in dataset:
-        high_bit = _required_integer(dataset, "HighBit", range(high_bit, allocated))
-    signed = _required_integer(dataset, "PixelRepresentation", (0, 1)) == 1
-    (intercept,) = _required_numbers(dataset, "RescaleIntercept", 1)
-    (slope,) = _required_numbers(dataset, "RescaleSlope", 1)
-    if slope == 0:
-        raise _bad(dataset, "RescaleSlope")
-    photometric_interpretation = _text(dataset, "PhotometricInterpretation")
+    if _TAGS["HighBit"] in elements:
+        high_bit = _required_integer(elements, "HighBit", range(high_bit, allocated))
+    signed = _required_integer(elements, "PixelRepresentation", (0, 1)) == 1
+    (intercept,) = _required_numbers(elements, "RescaleIntercept", 1)
+    (slope,) = _required_numbers(elements, "RescaleSlope", 1)
+    if np.float32(slope) == 0:
+        raise _bad(elements, "RescaleSlope")
+    photometric_interpretation = _text(elements, "PhotometricInterpretation")
     if photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
-        raise _bad(dataset, "PhotometricInterpretation")
+        raise _bad(elements, "PhotometricInterpretation")
     return SliceHeader(
         path=path,
         name=name,
-        sop_instance_uid=_required_uid(dataset, "SOPInstanceUID"),
-        series_uid=_required_uid(dataset, "SeriesInstanceUID"),
-        instance_number=_first_number(dataset, "InstanceNumber"),
-        volume_keys=tuple(_first_number(dataset, keyword) for keyword in _VOLUME_KEYWORDS),
-        orientation=_orientation(dataset),
-        position=_required_numbers(dataset, "ImagePositionPatient", 3),
-        pixel_spacing_mm=_pixel_spacing(dataset),
-        slice_thickness_mm=_slice_thickness(dataset),
+        sop_instance_uid=_required_uid(elements, "SOPInstanceUID"),
+        series_uid=_required_uid(elements, "SeriesInstanceUID"),
+        instance_number=_first_number(elements, "InstanceNumber"),
+        volume_keys=tuple(_first_number(elements, keyword) for keyword in _VOLUME_KEYWORDS),
+        orientation=_orientation(elements),
+        position=_required_numbers(elements, "ImagePositionPatient", 3),
+        pixel_spacing_mm=_pixel_spacing(elements),
+        slice_thickness_mm=_slice_thickness(elements),
         rescale_slope=slope,
         rescale_intercept=intercept,
-        windows=_windows(dataset),
-        transfer_syntax_uid=_transfer_syntax(dataset, pixel_bytes, rows * columns * allocated // 8),
+        windows=_windows(elements),
+        transfer_syntax_uid=_transfer_syntax(
+            dataset, dataset.stop, rows * columns * allocated // 8
+        ),
         photometric_interpretation=photometric_interpretation,
         rows=rows,
         columns=columns,
@@ -419,101 +350,90 @@ def _parse(path: Path, name: str, dataset: FileDataset, pixel_bytes: int | None)
         bits_stored=stored,
         high_bit=high_bit,
         signed=signed,
-        padding=_padding(dataset, allocated, signed),
+        padding=_padding(elements, allocated, signed),
     )
 
 
-def _values(dataset: Dataset, keyword: str) -> list[Any]:
-    """Return the values of an element, [] if it is missing, empty or malformed."""
-    try:
-        value = dataset.get(keyword)
-    except Exception:
-        # What pydicom raises on malformed values depends on the VR and on the values.
-        return []
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, MutableSequence) else [value]
+def _text(elements: Elements, keyword: str) -> str:
+    tag = _TAGS[keyword]
+    return text_of(tag, elements.get(tag))
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    return "\\".join(map(str, _values(dataset, keyword))).strip(" \0")
-
-
-def _uid(dataset: Dataset, keyword: str) -> str | None:
+def _uid(elements: Elements, keyword: str) -> str | None:
     """Return a UID, None if it is missing or malformed."""
-    text = _text(dataset, keyword)
+    text = _text(elements, keyword)
     return text if _UID.fullmatch(text) else None
 
 
-def _numbers(dataset: Dataset, keyword: str) -> list[float | None]:
+def _numbers(elements: Elements, keyword: str) -> list[float | None]:
     """Return the values of an element, None for each that is no plausible number."""
-    return [_number(value) for value in _values(dataset, keyword)]
+    tag = _TAGS[keyword]
+    return numbers_of(tag, elements.get(tag))
 
 
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if abs(number) < _PLAUSIBLE else None
+def _first_number(elements: Elements, keyword: str) -> float | None:
+    return next(iter(_numbers(elements, keyword)), None)
 
 
-def _first_number(dataset: Dataset, keyword: str) -> float | None:
-    return next(iter(_numbers(dataset, keyword)), None)
+def _is_given(elements: Elements, keyword: str) -> bool:
+    """Tell whether there is an element that is not empty, whatever it holds."""
+    element = elements.get(_TAGS[keyword])
+    return element is not None and element.value != b""
 
 
-def _required_uid(dataset: Dataset, keyword: str) -> str:
-    uid = _uid(dataset, keyword)
+def _required_uid(elements: Elements, keyword: str) -> str:
+    uid = _uid(elements, keyword)
     if uid is None:
-        raise _bad(dataset, keyword)
+        raise _bad(elements, keyword)
     return uid
 
 
-def _required_numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
-    found = _numbers(dataset, keyword)
+def _required_numbers(elements: Elements, keyword: str, count: int) -> tuple[float, ...]:
+    found = _numbers(elements, keyword)
     numbers = tuple(number for number in found if number is not None)
     if not len(found) == len(numbers) == count:
-        raise _bad(dataset, keyword)
+        raise _bad(elements, keyword)
     return numbers
 
 
-def _required_integer(dataset: Dataset, keyword: str, allowed: Container[int]) -> int:
-    (number,) = _required_numbers(dataset, keyword, 1)
+def _required_integer(elements: Elements, keyword: str, allowed: Container[int]) -> int:
+    (number,) = _required_numbers(elements, keyword, 1)
     if not number.is_integer() or int(number) not in allowed:
-        raise _bad(dataset, keyword)
+        raise _bad(elements, keyword)
     return int(number)
 
 
-def _bad(dataset: Dataset, keyword: str) -> _BadValueError:
-    wrong = "malformed or not supported" if keyword in dataset else "missing"
-    return _BadValueError(f"{keyword} is {wrong}")
+def _bad(elements: Elements, keyword: str) -> DamagedError:
+    wrong = "malformed or not supported" if _TAGS[keyword] in elements else "missing"
+    return DamagedError(f"{keyword} is {wrong}")
 
 
-def _orientation(dataset: Dataset) -> tuple[float, ...]:
-    numbers = _required_numbers(dataset, "ImageOrientationPatient", 6)
+def _orientation(elements: Elements) -> tuple[float, ...]:
+    numbers = _required_numbers(elements, "ImageOrientationPatient", 6)
     row, column = numbers[:3], numbers[3:]
     product = sum(a * b for a, b in zip(row, column, strict=True))
     # 0.01 allows for cosines rounded to two decimals; more than that is no direction at all.
     if max(abs(math.hypot(*row) - 1), abs(math.hypot(*column) - 1), abs(product)) > 0.01:
-        raise _bad(dataset, "ImageOrientationPatient")
+        raise _bad(elements, "ImageOrientationPatient")
     return numbers
 
 
-def _pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:
-    match _numbers(dataset, "PixelSpacing"):
-        case [float(row), float(column)] if min(row, column) > 0:
+def _pixel_spacing(elements: Elements) -> tuple[float, float] | None:
+    low, high = _PLAUSIBLE_SPACING_MM
+    match _numbers(elements, "PixelSpacing"):
+        case [float(row), float(column)] if low <= min(row, column) <= max(row, column) <= high:
             return row, column
     return None
 
 
-def _slice_thickness(dataset: Dataset) -> float | None:
-    thickness = _first_number(dataset, "SliceThickness")
+def _slice_thickness(elements: Elements) -> float | None:
+    thickness = _first_number(elements, "SliceThickness")
     return thickness if thickness is not None and thickness > 0 else None
 
 
-def _windows(dataset: Dataset) -> tuple[Window, ...]:
-    function = _text(dataset, "VOILUTFunction").upper() or "LINEAR"
-    centers, widths = _numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth")
+def _windows(elements: Elements) -> tuple[Window, ...]:
+    function = _text(elements, "VOILUTFunction").upper() or "LINEAR"
+    centers, widths = _numbers(elements, "WindowCenter"), _numbers(elements, "WindowWidth")
     windows = []
     for center, width in zip(centers, widths, strict=False):
         if center is not None and width is not None:
@@ -522,28 +442,28 @@ def _windows(dataset: Dataset) -> tuple[Window, ...]:
     return tuple(windows)
 
 
-def _padding(dataset: Dataset, bits_allocated: int, signed: bool) -> tuple[int, int] | None:
+def _padding(elements: Elements, bits_allocated: int, signed: bool) -> tuple[int, int] | None:
     """Return the range of padding values, read as a pixel would be, whatever their VR says."""
     cells = 1 << bits_allocated
     low = -cells // 2 if signed else 0
     ends = [
         (int(number) - low) % cells + low
         for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
-        for number in _numbers(dataset, keyword)[:1]
+        for number in _numbers(elements, keyword)[:1]
         if number is not None
     ]
-    return (min(ends), max(ends)) if ends and "PixelPaddingValue" in dataset else None
+    return (min(ends), max(ends)) if ends and _TAGS["PixelPaddingValue"] in elements else None
 
 
-def _transfer_syntax(dataset: FileDataset, pixel_bytes: int, native_bytes: int) -> str:
+def _transfer_syntax(dataset: DataSet, pixels: Place, native_bytes: int) -> str:
     """Return the Transfer Syntax UID, having checked that the pixel data is there."""
-    # Without File Meta Information, little endian pixels are the same in Implicit and Explicit VR.
-    uid = _text(dataset.file_meta, "TransferSyntaxUID") or str(ImplicitVRLittleEndian)
-    if not _UID.fullmatch(uid):
-        raise _bad(dataset.file_meta, "TransferSyntaxUID")
-    is_native = uid in UncompressedTransferSyntaxes
+    if SYNTAX in dataset.meta and not _UID.fullmatch(dataset.syntax):
+        raise DamagedError("TransferSyntaxUID is malformed or not supported")
+    is_native = dataset.syntax in UncompressedTransferSyntaxes
+    if is_native and pixels.length == UNDEFINED:
+        raise DamagedError("the pixel data is encapsulated, but the transfer syntax is for native")
     needed = native_bytes if is_native else _EMPTY_FRAGMENTS_BYTES + 1
-    # A deflated data set that is cut off cannot be inflated in the first place.
-    if pixel_bytes < needed and uid != DeflatedExplicitVRLittleEndian:
-        raise _BadValueError("the pixel data is cut off; copy the file again")
-    return uid
+    dataset.source.allow(needed)
+    if min(pixels.length, dataset.source.end(pixels.start + needed) - pixels.start) < needed:
+        raise DamagedError("the pixel data is cut off; copy the file again")
+    return dataset.syntax

@@ -1,0 +1,247 @@
+"""Feed ssimrdo damaged input; exit status 1 unless each gives a result or a one-line error.
+
+Kinds: headers and pixels of DICOM files. Each input follows from its kind and its number, is read
+by a child process, and has 5 s and 2 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from fuzz_dicom import MARKER, damaged_header, damaged_pixels
+
+from ssimrdo.dicom import SliceHeader, Window, apply_window, find_series, load_hu, open_series
+from ssimrdo.dicom.read.find import read_file
+from ssimrdo.dicom.read.header import Membership, SkippedFile, read_membership
+from ssimrdo.errors import BadSliceError, SsimrdoError
+
+KINDS: Final[dict[str, Callable[[int], bytes]]] = {
+    "headers": damaged_header,
+    "pixels": damaged_pixels,
+}
+MAX_SECONDS: Final = 5.0
+MAX_BYTES: Final = 2 << 30
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What reading one file came to.
+
+    Parameters
+    ----------
+    result : str
+        ``slice``, ``bad header``, ``bad pixels`` or ``skipped``; or ``failure``.
+    message : str
+        The error that a user would see, or what is wrong with how it went.
+    seconds, megabytes : float
+        Time of the processor, and the most memory that the process had so far.
+    """
+
+    result: str
+    message: str = ""
+    seconds: float = 0.0
+    megabytes: float = 0.0
+
+
+def main() -> int:
+    """Run the kinds asked for; print what came of them and the inputs that failed."""
+    arguments = _arguments()
+    if arguments.file is not None:
+        _limit_memory()
+        print(json.dumps(asdict(timed(arguments.file))))
+        return 0
+    if arguments.child:
+        serve()
+        return 0
+    failed = 0
+    for kind in arguments.only:
+        started = time.monotonic()
+        counts: Counter[str] = Counter()
+        slowest = largest = 0.0
+        for number, outcome in run(kind, arguments.seed, arguments.count, arguments.minutes):
+            counts[outcome.result] += 1
+            slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.megabytes)
+            if outcome.result == "failure":
+                failed += 1
+                print(f"{kind} {number}: {outcome.message}", flush=True)
+        shown = ", ".join(f"{count} {result}" for result, count in counts.most_common())
+        print(
+            f"{kind} {arguments.seed} to {arguments.seed + counts.total() - 1}: {shown}; "
+            f"at most {slowest:.2f} s and {largest:.0f} MB; "
+            f"{time.monotonic() - started:.0f} s in all"
+        )
+    return int(failed > 0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000, help="inputs of each kind [1000]")
+    parser.add_argument("--seed", type=int, default=0, help="number of the first input [0]")
+    parser.add_argument("--minutes", type=float, help="end each kind after so long")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(KINDS))
+    parser.add_argument("--file", type=Path, help="read this file, and print what came of it")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(
+    kind: str, seed: int, count: int, minutes: float | None = None
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield number and outcome of inputs of a kind."""
+    number, end = seed, seed + count
+    until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    while number < end and time.monotonic() < until:
+        with _child() as (child, messages):
+            while number < end and time.monotonic() < until:
+                outcome = _asked(child, messages, kind, number)
+                yield number, outcome
+                number += 1
+                if child.poll() is not None:
+                    break
+
+
+@contextmanager
+def _child() -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """Yield a child that reads inputs, and the file of what it says on stderr."""
+    command = [sys.executable, "-W", "error", __file__, "--child"]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    with (
+        tempfile.TemporaryFile("w+") as messages,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            text=True,
+            bufsize=1,
+            env=environment,
+        ) as child,
+    ):
+        try:
+            # Importing is not what is timed.
+            if child.stdout is None or child.stdout.readline() != "ready\n":
+                raise RuntimeError("the child does not start")
+            yield child, messages
+        finally:
+            child.kill()
+
+
+def _asked(child: subprocess.Popen[str], messages: IO[str], kind: str, number: int) -> Outcome:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(f"{kind} {number}\n")
+    if not select.select([child.stdout], [], [], 4 * MAX_SECONDS)[0]:
+        child.kill()
+        child.wait()
+        return Outcome("failure", "takes too long", 4 * MAX_SECONDS)
+    line = child.stdout.readline()
+    if not line:
+        return Outcome("failure", f"the process died ({child.wait()})")
+    outcome = Outcome(**json.loads(line))
+    messages.seek(0)
+    said = messages.read()
+    messages.seek(0)
+    messages.truncate()
+    return Outcome("failure", f"stderr: {said!r:.200}") if said else outcome
+
+
+def serve() -> None:
+    """Read the inputs that stdin names; print their outcomes."""
+    _limit_memory()
+    print("ready", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{MARKER[:3]}.dcm")
+        for line in sys.stdin:
+            kind, number = line.split()
+            path.write_bytes(KINDS[kind](int(number)))
+            print(json.dumps(asdict(timed(path))), flush=True)
+
+
+def _limit_memory() -> None:
+    """Let the process have so much more address space than it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MAX_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def timed(path: Path) -> Outcome:
+    """Read a file as an encode would; return what came of it."""
+    started = time.process_time()
+    try:
+        outcome = examine(path)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        outcome = Outcome("failure", f"{type(error).__name__} at {where}: {error!r:.200}")
+    seconds = time.process_time() - started
+    megabytes = _peak_kilobytes() / 1024
+    if seconds > MAX_SECONDS or megabytes > MAX_BYTES >> 20:
+        outcome = Outcome("failure", f"takes too much; {outcome.result} {outcome.message}")
+    return Outcome(outcome.result, outcome.message, seconds, megabytes)
+
+
+def _peak_kilobytes() -> int:
+    # Not getrusage, which counts what the parent had.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def examine(path: Path) -> Outcome:
+    """Read a file, hold what must be true against it, and say what it gave."""
+    found = find_series(path)
+    member = read_file(path, path.name, _membership)
+    left_out = (*found.skipped, *found.bad)
+    for file in (*left_out, *([] if isinstance(member, Membership) else [member])):
+        if problem := _problem(file.reason):
+            return Outcome("failure", problem)
+    if left_out:
+        return Outcome("bad header" if found.bad else "skipped", left_out[0].reason)
+    ((header,),) = (series.slices for series in found.series)
+    try:
+        series, _ = open_series(path)
+        hu = load_hu(header)
+    except SsimrdoError as error:
+        message = error.cause if isinstance(error, BadSliceError) else str(error)
+        return Outcome("failure" if _problem(message) else "bad pixels", message)
+    if problem := _wrong_picture(header, hu, series.header_window):
+        return Outcome("failure", problem)
+    return Outcome("slice")
+
+
+def _membership(path: Path, name: str) -> Membership | SkippedFile:
+    with path.open("rb", buffering=0) as stream:
+        return read_membership(stream, name)
+
+
+def _problem(message: str) -> str:
+    """Say what is wrong with a message, "" if nothing is."""
+    if not message.isprintable() or len(message) > 400:
+        return f"no line for a terminal: {message!r:.200}"
+    return "header text in a message" if MARKER[:8] in message else ""
+
+
+def _wrong_picture(header: SliceHeader, hu: Any, window: Window | None) -> str:
+    if hu.shape != (header.rows, header.columns) or not np.isfinite(hu).all():
+        return "HU of another shape, or not finite"
+    luma = apply_window(hu, window or Window(40, 400), inverted=header.inverted)
+    return "" if luma.shape == hu.shape and luma.dtype == np.uint8 else "luma is wrong"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
