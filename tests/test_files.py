@@ -309,6 +309,39 @@ def test_files_of_a_folder_are_replaced_and_others_stay(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_folder_can_be_replaced_as_a_whole(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
+    with whole_folder(folder, overwrite=True, replace=True) as staged:
+        (staged / "new").write_bytes(b"new")
+        assert contents(folder) == {"old": b"old"}
+    assert contents(tmp_path) == {"out/new": b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
+    rename = files.Path.rename
+
+    def fail_for_the_new_one(path, target):
+        if (path / "new").exists():
+            raise OSError(errno.ENOTEMPTY if folder.exists() else errno.EIO, "failed")
+        return rename(path, target)
+
+    def replace():
+        with whole_folder(folder, overwrite=True, replace=True) as staged:
+            (staged / "new").write_bytes(b"new")
+
+    monkeypatch.setattr(files.Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="failed"):
+        replace()
+    assert contents(tmp_path) == {"out/old": b"old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_folder_that_came_first_stays(tmp_path, overwrite):
     folder = tmp_path / "out"
