@@ -33,8 +33,8 @@ from pydicom.uid import generate_uid
 from ssimrdo.batch import BatchSettings, lock, runner
 from ssimrdo.batch.discover import FoundSeries, discover
 from ssimrdo.batch.job import BatchJob
-from ssimrdo.batch.plan import jobs_of_found, make_plan
 from ssimrdo.batch.journal import BatchRecord, Journal, write_table
+from ssimrdo.batch.plan import jobs_of_found, make_plan
 from ssimrdo.batch.store import store_of
 from ssimrdo.encoding.encode import encode
 from ssimrdo.encoding.settings import EncodeSettings

@@ -24,7 +24,13 @@ def test_items_come_in_order_and_from_another_thread():
 
 def test_no_more_items_are_made_than_asked_for():
     made = []
-    items = ahead((made.append(item) or item for item in range(20)), 3)
+
+    def numbers():
+        for item in range(20):
+            made.append(item)
+            yield item
+
+    items = ahead(numbers(), 3)
     next(items)
     deadline = time.monotonic() + 10
     while len(made) < 5 and time.monotonic() < deadline:

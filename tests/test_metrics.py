@@ -90,7 +90,8 @@ def test_weighted_equals_plain_with_exponents_one():
 
 
 def measured(x, y, peak=255):
-    frame_format = FrameFormat(*x.shape, bit_depth=peak.bit_length())
+    rows, columns = x.shape
+    frame_format = FrameFormat(rows, columns, peak.bit_length())
     pair = metrics.FramePair(x, y, frame_format)
     return metrics.measure(pair, [metrics.get(name) for name in metrics.names()])
 
@@ -262,9 +263,11 @@ def test_the_mean_of_a_map_is_its_index():
     pair = metrics.FramePair(x, y, FrameFormat(70, 60, 10))
     for name in ("ssim", "weighted_ssim"):
         index = metrics.get(name)
+        assert index.map is not None
         assert index.map(pair).mean(dtype=float) == pytest.approx(index.value(pair), abs=1e-6)
         assert index.map(pair).shape == (60, 50)
     psnr = metrics.get("psnr")
+    assert psnr.map is not None
     squares = psnr.map(pair)
     assert squares.shape == (70, 60)
     np.testing.assert_array_equal(squares, (x.astype(float) - y) ** 2)

@@ -73,7 +73,8 @@ def test_ten_bit_statistics_scale():
 
 
 def lagrange_ratio(luma, bit_depth=8):
-    return objective.SSIM.lagrange_ratio(luma, FrameFormat(*luma.shape, bit_depth))
+    rows, columns = luma.shape
+    return objective.SSIM.lagrange_ratio(luma, FrameFormat(rows, columns, bit_depth))
 
 
 def test_lagrange_ratios_agree_with_the_slow_reference():

@@ -273,7 +273,7 @@ def test_odd_sizes(size: int) -> None:
 )
 def test_settings_out_of_range(changes: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):
-        PhantomSettings(**changes)  # type: ignore[arg-type]
+        PhantomSettings(**changes)
 
 
 def test_negative_slice_number() -> None:

@@ -85,7 +85,7 @@ def test_settings_are_recorded_as_before(options, changes):
     assert json.loads(json.dumps(record)) == record
 
 
-EXAMPLES = {
+EXAMPLES: dict[str, list] = {
     "crf": ["20", 20, 31.5],
     "qp": ["30", 30],
     "bitrate_kbps": ["1500", 150.4],

@@ -19,7 +19,8 @@ thetas = hnp.arrays(
 
 
 def ratio_of(luma, bit_depth=8):
-    return objective.SSIM.lagrange_ratio(luma, FrameFormat(*luma.shape, bit_depth))
+    rows, columns = luma.shape
+    return objective.SSIM.lagrange_ratio(luma, FrameFormat(rows, columns, bit_depth))
 
 
 def test_twice_theta_is_minus_three_qp_at_full_strength():

@@ -66,7 +66,8 @@ def encoded(series, tmp_path_factory):
 def test_stream_says_what_it_is(encoded, suffix, bit_depth, profile, formats):
     path = encoded(suffix, bit_depth=bit_depth)
     with av.open(str(path)) as container:
-        (stream,) = container.streams
+        (stream,) = container.streams.video
+        assert len(container.streams) == 1
         frame = next(container.decode(stream))
         context = stream.codec_context
         assert context.name == "h264"

@@ -53,7 +53,7 @@ def decoded_qps(path):
         video = source.streams.video[0]
         video.codec_context.options = {"export_side_data": "venc_params"}
         for frame in source.decode(video):
-            yield np.asarray(frame.side_data["VIDEO_ENC_PARAMS"].qp_map(), int)
+            yield np.asarray(frame.side_data["VIDEO_ENC_PARAMS"].qp_map(), int)  # type: ignore[typeddict-item]
 
 
 def mismatches(qps, offsets, frame_qp, may_lack_residual=False):
@@ -88,7 +88,8 @@ RATES = {"crf": 20, "qp": 20, "bitrate": 1500}
 
 def stream_of(mode, shape=SIZE, *, bit_depth=8, **more):
     rate = rate_control(mode, RATES[mode])
-    return StreamSettings(FrameFormat(*shape, bit_depth), rate, raw=True, threads=1, **more)
+    rows, columns = shape
+    return StreamSettings(FrameFormat(rows, columns, bit_depth), rate, raw=True, threads=1, **more)
 
 
 def all_passes(codec, frames, offsets, folder, **stream):

@@ -372,8 +372,8 @@ def _planned(totals: Totals) -> str:
 
 
 def _outcome(record: BatchRecord) -> str:
-    from ssimrdo.batch.page import main_index
     from ssimrdo.batch.journal import mean_column
+    from ssimrdo.batch.page import main_index
 
     if record.status == "failed":
         return f"{record.output}: failed: {record.reason}"
