@@ -64,7 +64,8 @@ def main() -> int:
     arguments = _arguments()
     if arguments.file is not None:
         _limit_memory()
-        print(json.dumps(asdict(timed(arguments.file))))
+        for path in arguments.file:
+            print(json.dumps(asdict(timed(path))), flush=True)
         return 0
     if arguments.child:
         serve()
@@ -95,7 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="number of the first input [0]")
     parser.add_argument("--minutes", type=float, help="end each kind after so long")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(KINDS))
-    parser.add_argument("--file", type=Path, help="read this file, and print what came of it")
+    parser.add_argument("--file", type=Path, nargs="+", help="read these; print what came of each")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -119,8 +119,9 @@ def test_duplicates_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "copy").write_bytes(first.read_bytes())
     _, skipped = open_series(tmp_path)
-    assert skipped == (SkippedFile("again/copy", "duplicate of 0001.dcm"),) or skipped == (
-        SkippedFile("0001.dcm", "duplicate of again/copy"),
+    reason = "duplicate of another file"
+    assert skipped == (SkippedFile("again/copy", reason, duplicate_of="0001.dcm"),) or skipped == (
+        SkippedFile("0001.dcm", reason, duplicate_of="again/copy"),
     )
     assert open_series(tmp_path)[1] == skipped
 

@@ -6,11 +6,12 @@ What costs time or memory is read by a child process with limits (`fuzz.py --fil
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import fuzz_dicom
 import numpy as np
@@ -21,27 +22,45 @@ from fuzz_dicom import (
     DEFLATED,
     EXPLICIT,
     IMPLICIT,
+    JPEG_2000,
+    JPEG_BASELINE,
+    JPEG_LOSSLESS,
+    JPEG_LS,
     MARKER,
+    RLE,
     UNDEFINED,
     Element,
+    baseline_jpeg,
+    compressed,
     ct_slice,
     deflated,
     dicom,
     file_start,
     item,
+    jpeg_2000_of,
+    jpeg_ls_of,
+    lossless_jpeg,
     nested,
     picture,
+    rle_of,
     sequence,
     text,
     us,
     written,
 )
+from pydicom.datadict import tag_for_keyword
 
 from ssimrdo.dicom import BadFile, SliceHeader, find_series, load_hu
 from ssimrdo.dicom.read.header import Membership, read_membership
+from ssimrdo.dicom.read.jpeg import read_jpeg
+from ssimrdo.errors import BadSliceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FUZZ: Final = Path(fuzz_dicom.__file__).with_name("fuzz.py")
 PIXELS: Final = picture()
+GREY: Final = (PIXELS >> 4).astype(np.uint8)
 SLICE: Final = ct_slice(PIXELS)
 
 SOP_CLASS, MODALITY, IMAGE_TYPE = 0x00080016, 0x00080060, 0x00080008
@@ -51,17 +70,21 @@ SPACING, CENTER, WIDTH, FUNCTION = 0x00280030, 0x00281050, 0x00281051, 0x0028105
 SLOPE, PRIVATE = 0x00281053, 0x00091001
 
 
-def bounded(path: Path, data: bytes) -> Outcome:
-    """Have a child process read a file, which must take less than 1 s and 0.4 GB."""
-    path.write_bytes(data)
-    command = [sys.executable, "-W", "error", str(FUZZ), "--file", str(path)]
+def bounded(folder: Path, *files: bytes) -> list[Outcome]:
+    """Have a child process read files, which must take less than 1 s each and 0.4 GB."""
+    paths = [folder / f"{number}.dcm" for number in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    command = [sys.executable, "-W", "error", str(FUZZ), "--file", *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
-    outcome = Outcome(**json.loads(done.stdout))
-    assert outcome.result != "failure", outcome
-    assert outcome.seconds < 1
-    assert outcome.megabytes < 400
-    return outcome
+    outcomes = [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
+    assert len(outcomes) == len(files)
+    for outcome in outcomes:
+        assert outcome.result != "failure", outcome
+        assert outcome.seconds < 1
+        assert outcome.megabytes < 400
+    return outcomes
 
 
 def header_of(path: Path, data: bytes) -> SliceHeader:
@@ -87,20 +110,22 @@ def membership(path: Path, data: bytes) -> Any:
         return read_membership(stream, path.name)
 
 
-@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+NESTING_TAGS: Final = (SERIES, MODALITY, IMAGE_TYPE, SERIES_NUMBER, CENTER, PRIVATE)
+
+
 @pytest.mark.parametrize("undefined", [False, True])
-@pytest.mark.parametrize("tag", [SERIES, MODALITY, IMAGE_TYPE, SERIES_NUMBER, CENTER, PRIVATE])
-def test_nested_sequences_are_told_at_once(
-    tmp_path: Path, tag: int, undefined: bool, syntax: str
-) -> None:
-    deep = nested(1200, undefined=undefined, syntax=syntax)
-    outcome = bounded(tmp_path / "a", dicom({**SLICE, tag: deep}, syntax))
+@pytest.mark.parametrize("depth", [20, 1200])
+def test_nested_sequences_are_told_at_once(tmp_path: Path, depth: int, undefined: bool) -> None:
+    cases = [(tag, syntax) for tag in NESTING_TAGS for syntax in (EXPLICIT, IMPLICIT)]
+    files = [
+        dicom({**SLICE, tag: nested(depth, undefined=undefined, syntax=syntax)}, syntax)
+        for tag, syntax in cases
+    ]
+    outcomes = bounded(tmp_path, *files)
     # Sequences of defined length are skipped, whatever is in them.
-    is_needed = tag == SERIES or undefined
-    assert (outcome.result == "bad header") is is_needed
-    shallow = nested(20, undefined=undefined, syntax=syntax)
-    outcome = bounded(tmp_path / "a", dicom({**SLICE, tag: shallow}, syntax))
-    assert (outcome.result == "bad header") is (tag == SERIES)
+    bad = {outcome.result == "bad header" for outcome in outcomes[2:]}
+    assert bad == {undefined and depth > 1000}
+    assert {outcome.result for outcome in outcomes[:2]} == {"bad header"}
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
@@ -117,27 +142,22 @@ def test_sequence_is_never_text(tmp_path: Path, syntax: str) -> None:
 
 
 def test_values_too_long_to_be_wanted_are_not_read(tmp_path: Path) -> None:
-    data = dicom({**SLICE, SERIES: Element("UT", b"1" * (300 << 20))})
-    assert bounded(tmp_path / "a", data).message.startswith("SeriesInstanceUID is malformed")
+    (outcome,) = bounded(tmp_path, dicom({**SLICE, SERIES: Element("UT", b"1" * (100 << 20))}))
+    assert outcome.message.startswith("SeriesInstanceUID is malformed")
+    assert outcome.megabytes < 100
 
 
-@pytest.mark.parametrize("undefined", [False, True])
-def test_number_of_elements_is_bounded(tmp_path: Path, undefined: bool) -> None:
-    empty = written(PRIVATE, Element("LO", b"")) * 1_500_000
-    if undefined:
-        private = [(PRIVATE, sequence(item(empty, undefined=True), undefined=True))]
-        pairs = sorted([*SLICE.items(), *private], key=lambda pair: pair[0])
-        data = dicom(pairs)
-    else:
-        data = dicom([pair for pair in SLICE.items() if pair[0] < PRIVATE])
-        data += (
-            empty
-            + dicom([pair for pair in SLICE.items() if pair[0] > PRIVATE])[len(file_start()) :]
-        )
-    assert bounded(tmp_path / "a", data).message == "the header has too many elements"
+def test_number_of_elements_is_bounded(tmp_path: Path) -> None:
+    empty = written(PRIVATE, Element("LO", b"")) * 1_000_000
+    before = [pair for pair in SLICE.items() if pair[0] < PRIVATE]
+    behind = dicom([pair for pair in SLICE.items() if pair[0] > PRIVATE])[len(file_start()) :]
+    inside = sequence(item(empty, undefined=True), undefined=True)
+    files = [dicom(before) + empty + behind, dicom({**SLICE, PRIVATE: inside})]
     # What tells that a file is no CT slice comes first.
-    other = data.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.4\0")
-    assert bounded(tmp_path / "a", other).result == "skipped"
+    ct, mr = b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.4\0"
+    *outcomes, other = bounded(tmp_path, *files, files[0].replace(ct, mr))
+    assert {outcome.message for outcome in outcomes} == {"the header has too many elements"}
+    assert other.result == "skipped"
 
 
 def bomb(elements: dict[int, Element], zeros: int) -> bytes:
@@ -148,12 +168,16 @@ def bomb(elements: dict[int, Element], zeros: int) -> bytes:
     return file_start(DEFLATED) + deflated(body, zeros)
 
 
+def test_deflated_pixels_are_inflated_as_far_as_needed(tmp_path: Path) -> None:
+    files = [bomb({**SLICE, COLUMNS: us(columns)}, 3072) for columns in (64, 8192)]
+    assert [outcome.result for outcome in bounded(tmp_path, *files)] == ["slice", "slice"]
+
+
 def test_deflated_header_is_inflated_as_far_as_needed(tmp_path: Path) -> None:
     elements = {tag: element for tag, element in SLICE.items() if tag < PRIVATE}
     data = bomb({**elements, PRIVATE: Element("OB", b"")}, 3072)
-    assert bounded(tmp_path / "a", data).message == (
-        "the header is corrupt: it inflates to more than it may hold"
-    )
+    (outcome,) = bounded(tmp_path, data)
+    assert outcome.message == "the header is corrupt: it inflates to more than it may hold"
     assert isinstance(membership(tmp_path / "a", data), BadFile)
 
 
@@ -170,7 +194,8 @@ def test_deflated_slice_that_is_cut_off_is_found_by_the_search(tmp_path: Path) -
 
 def test_size_of_a_slice_is_bounded(tmp_path: Path) -> None:
     elements = {**SLICE, ROWS: us(16384), COLUMNS: us(16384)}
-    assert "16384x16384 is too large" in bounded(tmp_path / "a", bomb(elements, 512)).message
+    (outcome,) = bounded(tmp_path, bomb(elements, 512))
+    assert "16384x16384 is too large" in outcome.message
 
 
 @pytest.mark.parametrize("number", ["1" * 5000, "9" * 400, "\xb2", "-1", "1_0"])
@@ -257,3 +282,341 @@ def test_implicit_items_in_an_explicit_data_set(tmp_path: Path) -> None:
         header = header_of(tmp_path / "a", dicom({**SLICE, PRIVATE: element}))
         assert header.rows == len(PIXELS)
     assert element.length == UNDEFINED
+
+
+ENCODED: Final = {
+    "JPEG lossless": (JPEG_LOSSLESS, lossless_jpeg(PIXELS)),
+    "JPEG lossless with restarts": (JPEG_LOSSLESS, lossless_jpeg(PIXELS, restart_rows=5)),
+    "JPEG-LS": (JPEG_LS, jpeg_ls_of(PIXELS)),
+    "JPEG 2000": (JPEG_2000, jpeg_2000_of(PIXELS)),
+    "RLE": (RLE, rle_of(PIXELS)),
+    "JPEG baseline": (JPEG_BASELINE, baseline_jpeg(GREY)),
+}
+SIZED: Final = ["JPEG lossless", "JPEG-LS", "JPEG 2000", "JPEG baseline"]
+
+
+def encoded(name: str, change: Callable[[bytes], bytes] = bytes, **elements: Element) -> bytes:
+    """Return a slice with a codestream; elements are given by keyword."""
+    syntax, stream = ENCODED[name]
+    overrides = {tag_for_keyword(keyword) or 0: element for keyword, element in elements.items()}
+    base = ct_slice(GREY) if syntax == JPEG_BASELINE else SLICE
+    return compressed({**base, **overrides}, change(stream), syntax)
+
+
+def frame_at(stream: bytes) -> int:
+    """Return where the precision, rows and columns of a JPEG's frame are."""
+    return max(stream.find(bytes([0xFF, marker, 0])) for marker in (0xC0, 0xC3, 0xF7)) + 4
+
+
+def with_size(stream: bytes, rows: int, columns: int) -> bytes:
+    """Return a codestream that claims another size."""
+    changed = bytearray(stream)
+    if stream[:2] == b"\xff\x4f":
+        changed[8:16] = changed[24:32] = struct.pack(">II", columns, rows)
+    else:
+        at = frame_at(stream)
+        changed[at + 1 : at + 5] = struct.pack(">HH", rows, columns)
+    return bytes(changed)
+
+
+def pixel_refusal(path: Path, data: bytes) -> str:
+    """Return the cause for which a slice with a good header cannot be loaded."""
+    header = header_of(path, data)
+    with pytest.raises(BadSliceError) as caught:
+        load_hu(header)
+    assert caught.value.path == str(path)
+    assert str(caught.value).isprintable()
+    assert MARKER not in str(caught.value)
+    return caught.value.cause.removeprefix("the pixel data cannot be decoded ").strip("()")
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_whole_codestreams_are_read(tmp_path: Path, name: str) -> None:
+    hu = load_hu(header_of(tmp_path / "a", encoded(name)))
+    if name == "JPEG baseline":
+        assert np.abs(hu + 1024 - GREY).max() < 16
+    else:
+        np.testing.assert_array_equal(hu, PIXELS - np.float32(1024))
+
+
+@pytest.mark.parametrize("restart_rows", [0, 1, 7])
+@pytest.mark.parametrize("selection", range(1, 8))
+def test_every_prediction_of_lossless_jpeg(
+    tmp_path: Path, selection: int, restart_rows: int
+) -> None:
+    stream = lossless_jpeg(PIXELS, selection=selection, restart_rows=restart_rows)
+    header = header_of(tmp_path / "a", compressed(SLICE, stream, JPEG_LOSSLESS))
+    np.testing.assert_array_equal(load_hu(header), PIXELS - np.float32(1024))
+
+
+def test_lossless_jpeg_of_16_bits_and_more_rows_than_are_checked_at_once(tmp_path: Path) -> None:
+    # Differences of every size, 32768 among them.
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (600, 20)).astype(np.uint16)
+    pixels[0, :3] = 0, 1 << 15, 0
+    bits = {0x00280101: us(16), 0x00280102: us(15), 0x00280120: text("US", b"\1\0")}
+    for restart_rows in (0, 70):
+        stream = lossless_jpeg(pixels, bits=16, selection=7, restart_rows=restart_rows)
+        data = compressed({**ct_slice(pixels), **bits}, stream, JPEG_LOSSLESS)
+        expected = np.where(pixels == 1, np.float32(-1000), pixels - np.float32(1024))
+        np.testing.assert_array_equal(load_hu(header_of(tmp_path / "a", data)), expected)
+
+
+@pytest.mark.parametrize("size", [(0, 1000), (65535, 65535), (30000, 30000), (49, 64), (48, 63)])
+@pytest.mark.parametrize("name", SIZED)
+def test_codestream_of_another_size_meets_no_decoder(
+    tmp_path: Path, name: str, size: tuple[int, int]
+) -> None:
+    data = encoded(name, lambda stream: with_size(stream, *size))
+    if min(size) > 0 or name != "JPEG 2000":
+        expected = f"the codestream is {size[1]}x{size[0]}, the header says 64x48"
+    else:
+        expected = "the codestream has an impossible size"
+    if max(size) == 65535:
+        (outcome,) = bounded(tmp_path, data)
+        assert expected in outcome.message
+    else:
+        assert pixel_refusal(tmp_path / "a", data) == expected
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_codestream_of_another_precision_meets_no_decoder(tmp_path: Path, name: str) -> None:
+    def with_precision(stream: bytes) -> bytes:
+        at = 42 if name == "JPEG 2000" else frame_at(stream)
+        return stream[:at] + bytes([19 if name == "JPEG 2000" else 17]) + stream[at + 1 :]
+
+    assert "precision" in pixel_refusal(tmp_path / "a", encoded(name, with_precision))
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_codestream_of_more_components_meets_no_decoder(tmp_path: Path, name: str) -> None:
+    def with_components(stream: bytes) -> bytes:
+        at = 41 if name == "JPEG 2000" else frame_at(stream) + 5
+        return stream[:at] + b"\3" + stream[at + 1 :]
+
+    assert "component" in pixel_refusal(tmp_path / "a", encoded(name, with_components))
+
+
+@pytest.mark.parametrize("name", ["JPEG-LS", "JPEG lossless", "JPEG 2000"])
+def test_codestream_of_another_syntax_is_refused(tmp_path: Path, name: str) -> None:
+    for other in ENCODED.keys() - {name, "JPEG lossless with restarts", "JPEG baseline"}:
+        data = compressed(SLICE, ENCODED[name][1], ENCODED[other][0])
+        assert pixel_refusal(tmp_path / "a", data)
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+@pytest.mark.parametrize(
+    ("name", "marker", "content"),
+    [
+        ("JPEG lossless", 0xC3, struct.pack(">BHHBBBB", 12, 9999, 9999, 1, 1, 0x11, 0)),
+        ("JPEG lossless", 0xC2, struct.pack(">BHHBBBB", 8, 48, 64, 1, 1, 0x11, 0)),
+        ("JPEG lossless", 0xDE, struct.pack(">BHHBBBB", 12, 9999, 9999, 1, 1, 0x11, 0)),
+        ("JPEG-LS", 0xF8, struct.pack(">BBII", 4, 4, 60000, 60000)),
+        ("JPEG-LS", 0xF7, struct.pack(">BHHBBBB", 12, 9999, 9999, 1, 1, 0x11, 0)),
+    ],
+)
+def test_second_frames_and_other_kinds_meet_no_decoder(
+    tmp_path: Path, name: str, marker: int, content: bytes
+) -> None:
+    data = encoded(name, lambda stream: stream[:2] + segment(marker, content) + stream[2:])
+    assert pixel_refusal(tmp_path / "a", data) in (
+        "the codestream holds several frames",
+        "the codestream is of a kind that is not read",
+        "the codestream is of an oversize picture",
+    )
+
+
+@pytest.mark.parametrize("name", ["JPEG lossless", "JPEG-LS", "JPEG baseline"])
+def test_what_applications_say_in_a_codestream_meets_no_decoder(tmp_path: Path, name: str) -> None:
+    def with_texts(stream: bytes) -> bytes:
+        texts = segment(0xEB, b"JP" + MARKER.encode()) + segment(0xFE, MARKER.encode())
+        return stream[:2] + texts + b"\xff" * 50 + stream[2:]
+
+    plain = load_hu(header_of(tmp_path / "a", encoded(name)))
+    np.testing.assert_array_equal(
+        load_hu(header_of(tmp_path / "a", encoded(name, with_texts))), plain
+    )
+    assert MARKER.encode() not in read_jpeg(with_texts(ENCODED[name][1])).stream
+
+
+def test_fill_bytes_take_no_time(tmp_path: Path) -> None:
+    data = encoded("JPEG-LS", lambda stream: stream[:2] + b"\xff" * 900_000 + stream[2:])
+    (outcome,) = bounded(tmp_path, data)
+    assert outcome.result == "slice"
+
+
+def with_coding(stream: bytes, layers: int, blocks: int, precincts: bytes) -> bytes:
+    """Return a JPEG 2000 codestream of another coding style (COD)."""
+    at = stream.index(b"\xff\x52")
+    length = int.from_bytes(stream[at + 2 : at + 4], "big")
+    style, levels, wavelet = stream[at + 4], stream[at + 9], stream[at + 13]
+    content = bytes([style | bool(precincts)]) + stream[at + 5 : at + 6]
+    content += struct.pack(">H", layers) + bytes([0, levels, blocks, blocks, 0, wavelet])
+    cod = b"\xff\x52" + struct.pack(">H", len(content + precincts) + 2) + content + precincts
+    return stream[:at] + cod + stream[at + 2 + length :]
+
+
+def test_jpeg_2000_that_claims_more_than_it_can_hold_meets_no_decoder(tmp_path: Path) -> None:
+    large = np.zeros((4096, 4096), np.uint16)
+    stream = jpeg_2000_of(large)
+    claims = {
+        "layers": with_coding(stream, 65535, 4, b""),
+        "precincts": with_coding(stream, 1, 4, bytes(6)),
+        "blocks": with_coding(stream, 1, 0, b""),
+        "tiles": stream[:24] + struct.pack(">II", 16, 16) + stream[32:],
+        "one tile a pixel": stream[:24] + struct.pack(">II", 1, 1) + stream[32:],
+    }
+    files = [compressed(ct_slice(large), claim, JPEG_2000) for claim in claims.values()]
+    for outcome in bounded(tmp_path, *files):
+        assert "claims more than it can hold" in outcome.message
+    assert with_coding(stream, 1, 4, b"") == stream
+
+
+def test_jpeg_2000_in_a_jp2_file_is_read(tmp_path: Path) -> None:
+    header = bytes.fromhex("0000000c6a5020200d0a870a") + b"\0\0\0\x14ftypjp2 \0\0\0\0jp2 "
+    data = encoded("JPEG 2000", lambda stream: header + b"\0\0\0\0jp2c" + stream)
+    np.testing.assert_array_equal(
+        load_hu(header_of(tmp_path / "a", data)), PIXELS - np.float32(1024)
+    )
+
+
+def test_rle_is_decoded_as_far_as_needed(tmp_path: Path) -> None:
+    run = b"\x81\0"
+    causes = {
+        run * 60_000: "the RLE header is corrupt",
+        struct.pack("<16I", 2, 66, 64, *[0] * 13) + run * 900: "the RLE header is corrupt",
+        struct.pack("<16I", 15, *range(64, 94, 2)) + run * 900: "the RLE header is corrupt",
+        struct.pack("<16I", 2, 64, 66, *[0] * 13) + run * 500_000: "an RLE segment ends early",
+        struct.pack("<16I", 2, 64, 500_064, *[0] * 13) + run * 500_000: "",
+        struct.pack("<16I", 2, 64, 66, *[0] * 13) + run * 20_000_000: "larger than the header",
+    }
+    outcomes = bounded(tmp_path, *(encoded("RLE", lambda _, c=causing: c) for causing in causes))
+    for cause, outcome in zip(causes.values(), outcomes, strict=True):
+        assert outcome.result == ("bad pixels" if cause else "slice")
+        assert cause in outcome.message
+
+
+def test_number_of_fragments_is_bounded(tmp_path: Path) -> None:
+    pixels = Element("OB", sequence(item(b""), undefined=True).value, UNDEFINED)
+    value = item(b"") * 2_000_000
+    data = dicom({**SLICE, PIXEL_DATA: Element("OB", value + pixels.value, UNDEFINED)}, JPEG_LS)
+    (outcome,) = bounded(tmp_path, data)
+    assert "too many fragments" in outcome.message
+
+
+@pytest.mark.parametrize("fragments", [1, 2, 9])
+def test_fragments_of_defined_and_undefined_length(tmp_path: Path, fragments: int) -> None:
+    syntax, stream = ENCODED["JPEG-LS"]
+    pixels = fuzz_dicom.encapsulated(stream, fragments)
+    for element in (pixels, Element("OB", pixels.value[:-8])):
+        header = header_of(tmp_path / "a", dicom({**SLICE, PIXEL_DATA: element}, syntax))
+        np.testing.assert_array_equal(load_hu(header), PIXELS - np.float32(1024))
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_codestream_that_ends_early_is_told_wherever_that_is(tmp_path: Path, name: str) -> None:
+    _, stream = ENCODED[name]
+    end = b"" if name == "RLE" else stream[-2:]
+    coded = stream[: len(stream) - len(end)]
+    # The last bytes may be padding.
+    for length in range(40, len(coded) - 2, max(len(coded) // 60, 1)):
+        cut = coded[:length].rstrip(b"\xff") + end
+        assert pixel_refusal(tmp_path / "a", encoded(name, lambda _, cut=cut: cut))
+        if end:
+            assert pixel_refusal(tmp_path / "a", encoded(name, lambda _, cut=cut: cut[:-2]))
+
+
+def test_most_changes_of_lossless_jpeg_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    _, stream = ENCODED["JPEG lossless"]
+    start = read_jpeg(stream).scan
+    wrong = 0
+    for at in rng.integers(start, len(stream) - 2, 60):
+        changed = stream[:at] + bytes([stream[at] ^ 0x20]) + stream[at + 1 :]
+        header = header_of(tmp_path / "a", encoded("JPEG lossless", lambda _, c=changed: c))
+        try:
+            load_hu(header)
+        except BadSliceError:
+            continue
+        wrong += 1
+    # What takes as many bits as before cannot be told.
+    assert wrong < 40
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_signed_jpeg_2000_has_a_signed_header(tmp_path: Path, signed: bool) -> None:
+    pixels = PIXELS.astype(np.int16) - 1024
+    stream = jpeg_2000_of(pixels)
+    elements = {**SLICE, 0x00280103: us(int(signed)), 0x00280120: us(3)}
+    data = compressed(elements, stream, JPEG_2000)
+    if signed:
+        expected = np.where(pixels == 3, np.float32(-1000), pixels - np.float32(1024))
+        np.testing.assert_array_equal(load_hu(header_of(tmp_path / "a", data)), expected)
+    else:
+        cause = "the codestream is signed, the header says unsigned"
+        assert pixel_refusal(tmp_path / "a", data) == cause
+
+
+def test_text_of_decoders_goes_to_the_debug_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def without_data(stream: bytes) -> bytes:
+        return stream[:60] + bytes(len(stream) - 62) + stream[-2:]
+
+    caplog.set_level(logging.DEBUG)
+    data = encoded("JPEG-LS", without_data)
+    assert pixel_refusal(tmp_path / "a", data) == "the decoder refuses it"
+    (record,) = caplog.records
+    assert record.name == "ssimrdo.dicom.read.pixels"
+    assert record.levelno == logging.DEBUG
+    assert "Decoding error" in record.getMessage()
+
+
+# Run with Python's own settings, under which warnings and errors of libraries reach stderr.
+QUIET: Final = """
+import logging, sys, warnings
+from pathlib import Path
+from ssimrdo.dicom import find_series, load_hu, open_series
+from ssimrdo.dicom.read.find import read_file
+from ssimrdo.dicom.read.header import read_membership
+from ssimrdo.errors import SsimrdoError
+
+def member(path, name):
+    with path.open("rb", buffering=0) as stream:
+        return read_membership(stream, name)
+
+before = list(warnings.filters), logging.root.handlers[:], logging.getLogger("pydicom").filters[:]
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    read_file(path, path.name, member)
+    for series in find_series(path).series:
+        try:
+            open_series(path)
+            load_hu(series.slices[0])
+        except SsimrdoError:
+            pass
+after = list(warnings.filters), logging.root.handlers[:], logging.getLogger("pydicom").filters[:]
+print(before == after)
+"""
+
+
+def test_library_calls_write_nothing_and_change_no_globals(tmp_path: Path) -> None:
+    values = [MARKER.encode(), b"1.02.3 ", b"1..2", b"9" * 80, b"1,5 ", b"\xff\xfe", b"=1+1", b""]
+    tags = [tag for tag in SLICE if tag != PIXEL_DATA]
+    for tag in [*tags, FRAMES, 0x00280006, 0x7FE00001]:
+        for number, value in enumerate(values):
+            vr = SLICE[tag].vr if tag in SLICE else "LO"
+            data = dicom({**SLICE, tag: Element(vr, value)})
+            (tmp_path / f"{tag:08x}-{number}").write_bytes(data)
+    for number, value in enumerate(values):
+        start = file_start(value)
+        (tmp_path / f"syntax-{number}").write_bytes(start + dicom(SLICE)[len(file_start()) :])
+    for name in ENCODED:
+        (tmp_path / name).write_bytes(encoded(name, lambda stream: stream[:-200] + stream[-2:]))
+        (tmp_path / f"{name} 2").write_bytes(encoded(name, PixelRepresentation=us(1)))
+        (tmp_path / f"{name} 3").write_bytes(encoded(name, BitsStored=us(7), HighBit=us(6)))
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -141,7 +141,10 @@ def apply_window(
     if bit_depth not in (8, 10):
         raise ValueError(f"bit_depth must be 8 or 10, not {bit_depth}")
     peak = 2**bit_depth - 1
-    scaled = _sigmoid(hu, window, peak) if window.function == "SIGMOID" else _ramp(hu, window, peak)
+    # What float32 cannot hold is beyond the ends of the window, where it goes as infinity.
+    with np.errstate(over="ignore"):
+        curve = _sigmoid if window.function == "SIGMOID" else _ramp
+        scaled = curve(hu, window, peak)
     # Truncating value + 0.5 rounds non-negative values and is faster than np.rint.
     scaled += np.float32(0.5)
     luma = scaled.astype(np.uint8) if bit_depth == 8 else scaled.astype(np.uint16)

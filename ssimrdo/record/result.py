@@ -267,7 +267,7 @@ class EncodeResult:
             "seconds": dataclasses.asdict(self.seconds),
             "codec": dataclasses.asdict(self.codec),
             "objective": self.objective,
-            "skipped": [{"path": file.path, "reason": file.reason} for file in self.skipped],
+            "skipped": [_skipped(file) for file in self.skipped],
         }
         if self.codec.name == "x264":
             build = self.codec.version.removeprefix("x264 ")
@@ -280,3 +280,8 @@ class EncodeResult:
         if self.search is not None:
             record["search"] = self.search.as_dict()
         return record
+
+
+def _skipped(file: SkippedFile) -> dict[str, str]:
+    record = {"path": file.path, "reason": file.reason}
+    return record if file.duplicate_of is None else {**record, "duplicate_of": file.duplicate_of}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
 
 from ssimrdo.dicom.read.geometry import sort_slices
 from ssimrdo.dicom.read.header import (
@@ -18,7 +21,8 @@ from ssimrdo.dicom.read.header import (
     printable,
     read_header,
 )
-from ssimrdo.errors import InputError
+from ssimrdo.dicom.read.load import load_hu
+from ssimrdo.errors import BadSliceError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -26,6 +30,15 @@ if TYPE_CHECKING:
     from ssimrdo.dicom.grey import Window
 
 T = TypeVar("T")
+
+DUPLICATE: Final = "duplicate of another file"
+CLASH: Final = "has the SOP Instance UID of another file, but another slice"
+
+# What pixels are shown with; how they are stored may differ.
+_OF_THE_SLICE: Final = (
+    *("rows", "columns", "orientation", "position", "pixel_spacing_mm"),
+    *("windows", "photometric_interpretation"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +122,26 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
         elif isinstance(found, SkippedFile):
             skipped.append(found)
         elif (first := unique.setdefault(found.sop_instance_uid, found)) is not found:
-            skipped.append(SkippedFile(name, f"duplicate of {first.name}"))
+            if _are_same(first, found):
+                skipped.append(SkippedFile(name, DUPLICATE, duplicate_of=first.name))
+            else:
+                bad.append(BadFile(name, CLASH, series_uid=found.series_uid))
         else:
             by_series.setdefault(found.series_uid, []).append(found)
     series = tuple(Series(uid, sort_slices(by_series[uid])) for uid in sorted(by_series))
     return SearchResult(series, tuple(skipped), tuple(bad))
+
+
+def _are_same(first: SliceHeader, other: SliceHeader) -> bool:
+    """Tell whether two files with one SOP Instance UID have the same slice, however written."""
+    try:
+        if filecmp.cmp(first.path, other.path, shallow=False):
+            return True
+        if any(getattr(first, name) != getattr(other, name) for name in _OF_THE_SLICE):
+            return False
+        return bool(np.array_equal(load_hu(first), load_hu(other)))
+    except (BadSliceError, OSError):
+        return False
 
 
 def _named(root: Path, files: Collection[str]) -> Iterator[tuple[Path, str]]:
@@ -182,7 +210,7 @@ def read_file(
     except FileNotFoundError:
         return BadFile(name, "broken link") if claims_dicom else SkippedFile(name, "broken link")
     except OSError as error:
-        return BadFile(name, f"cannot be read ({error.strerror})")
+        return BadFile(name, f"cannot be read ({error.strerror or 'no reason given'})")
     if claims_dicom and found == SkippedFile(name, NOT_DICOM):
         empty = path.stat().st_size == 0
         return BadFile(name, "the file is empty" if empty else f"{NOT_DICOM}, despite its name")
