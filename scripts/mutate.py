@@ -135,9 +135,10 @@ class _Changes(cst.CSTVisitor):
         for kind, operator in mutators.mutation_operators:
             if isinstance(node, kind) and operator is not mutators.operator_assignment:
                 self.all += [(node, other) for other in operator(node) if _is_worth_it(node, other)]
-        if isinstance(node, cst.Tuple | cst.List | cst.Set | cst.Dict):
-            if len(node.elements) > 1 and not any(node is target for target in self._targets):
-                self.all += [(element, cst.RemoveFromParent()) for element in node.elements]
+        is_target = any(node is target for target in self._targets)
+        if isinstance(node, cst.Tuple | cst.List | cst.Set | cst.Dict) and not is_target:
+            several = node.elements if len(node.elements) > 1 else ()
+            self.all += [(element, cst.RemoveFromParent()) for element in several]
         if isinstance(node, cst.Expr | cst.AugAssign):
             self.all.append((node, cst.Expr(cst.Ellipsis())))
         return super().on_visit(node)
