@@ -246,14 +246,16 @@ def _run_pass(
         measuring = _Measuring(source.format, settings.indices, codec, session, measurer, clock)
         types: dict[int, tuple[str, int]] = {}
         for packet in _packets(session, frames, measuring, clock, advance):
+            if packet.pts in types or not 0 <= packet.pts < measuring.expected:
+                raise EncoderError(f"{codec.name} gave a packet that is of no slice")
             types[packet.pts] = packet.frame_type, len(packet.data)
             with clock.measure("encode"):
                 write(packet)
             measuring.take(packet)
         measured = measuring.finish()
     count = len(types)
-    if sorted(types) != list(range(count)):
-        raise EncoderError(f"{codec.name} gave no packet for some slices")
+    if count != measuring.expected:
+        raise EncoderError(f"{codec.name} gave no packet for {measuring.expected - count} slices")
     extra = 0 if stream.raw else len(settings_units(session.headers, codec.syntax))
     return PassOutcome(
         slices=tuple(
@@ -344,6 +346,7 @@ class _Measuring:
         measurer: ThreadPoolExecutor,
         clock: Clock,
     ) -> None:
+        self.expected = 0
         self._format = shown
         self._indices = indices
         self._decoder = PacketDecoder(codec.syntax, session.headers, shown.bit_depth)
@@ -355,6 +358,7 @@ class _Measuring:
 
     def expect(self, index: int, luma: NDArray[Any]) -> None:
         """Keep a frame until it comes out."""
+        self.expected = index + 1
         if self._indices is not None:
             self._sources[index] = luma
 
@@ -383,7 +387,9 @@ class _Measuring:
         return self._measured
 
     def _submit(self, index: int, shown: NDArray[Any]) -> None:
-        source = self._sources.pop(index)
+        source = self._sources.pop(index, None)
+        if source is None:
+            raise EncoderError(f"slice {index + 1} decodes twice")
         self._pending.append((index, self._measurer.submit(self._measure, source, shown)))
 
     def _collect(self) -> None:
