@@ -277,7 +277,7 @@ def test_worker_that_dies_loses_its_job_alone(root, out, function, reason):
 
 
 def test_job_that_hangs_is_killed(root, out):
-    totals, _, records = run_function(root, out, hang_at_b, kill_after=4)
+    totals, _, records = run_function(root, out, hang_at_b, kill_after=12)
     assert (totals.encoded, totals.failed) == (2, 1)
     assert "timed out" in records["b.mp4"].reason
 
