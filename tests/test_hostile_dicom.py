@@ -50,10 +50,18 @@ from fuzz_dicom import (
 )
 from pydicom.datadict import tag_for_keyword
 
-from ssimrdo.dicom import BadFile, SliceHeader, find_series, load_hu
-from ssimrdo.dicom.read.header import Membership, read_membership
+from ssimrdo.dicom import (
+    BadFile,
+    SkippedFile,
+    SliceHeader,
+    find_series,
+    load_hu,
+    open_series,
+)
+from ssimrdo.dicom.luma import load_luma
+from ssimrdo.dicom.read.header import Membership, printable, read_membership
 from ssimrdo.dicom.read.jpeg import read_jpeg
-from ssimrdo.errors import BadSliceError
+from ssimrdo.errors import BadSliceError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -620,3 +628,109 @@ def test_library_calls_write_nothing_and_change_no_globals(tmp_path: Path) -> No
         [sys.executable, "-c", QUIET, str(tmp_path)], capture_output=True, text=True, timeout=120
     )
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def write_pair(folder: Path, first: bytes, second: bytes) -> None:
+    """Write two slices; the first by name has a name of its own."""
+    (folder / MARKER).mkdir()
+    (folder / MARKER / "1.dcm").write_bytes(first)
+    (folder / "z.dcm").write_bytes(second)
+
+
+OTHER_UID: Final = {SERIES: text("UI", "1.2.3.9")}
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        dicom(SLICE),
+        dicom(SLICE, IMPLICIT),
+        dicom({**SLICE, 0x00100010: text("PN", "OTHER")}),
+        dicom({**SLICE, **OTHER_UID}),
+        encoded("JPEG lossless"),
+        encoded("RLE"),
+    ],
+)
+def test_duplicates_are_told_without_a_name(tmp_path: Path, copy: bytes) -> None:
+    write_pair(tmp_path, dicom(SLICE), copy)
+    series, skipped = open_series(tmp_path)
+    assert len(series) == 1
+    expected = SkippedFile("z.dcm", "duplicate of another file", duplicate_of=f"{MARKER}/1.dcm")
+    assert skipped == (expected,)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dicom({**SLICE, PIXEL_DATA: Element("OW", (PIXELS + 1).tobytes())}),
+        dicom({**SLICE, PIXEL_DATA: Element("OW", (PIXELS + 1).tobytes())}, IMPLICIT),
+        dicom({**SLICE, **OTHER_UID, PIXEL_DATA: Element("OW", (PIXELS + 1).tobytes())}),
+        dicom({**SLICE, 0x00281052: text("DS", "-1000")}),
+        dicom({**SLICE, 0x00200032: text("DS", "0\\0\\7")}),
+        dicom({**SLICE, CENTER: text("DS", "41\\50")}),
+        encoded("JPEG-LS", lambda stream: stream[:100] + stream[-2:]),
+    ],
+)
+def test_one_uid_for_different_slices_is_refused(tmp_path: Path, other: bytes) -> None:
+    write_pair(tmp_path, dicom(SLICE), other)
+    reason = "has the SOP Instance UID of another file, but another slice"
+    series_uid = "1.2.3.9" if b"1.2.3.9\0" in other else "1.2.3.4"
+    assert find_series(tmp_path).bad == (BadFile("z.dcm", reason, series_uid=series_uid),)
+    with pytest.raises(BadSliceError, match=reason) as caught:
+        open_series(tmp_path, series_uid=series_uid)
+    assert caught.value.path == str(tmp_path / "z.dcm")
+    series, skipped = open_series(tmp_path, series_uid="1.2.3.4", skip_bad=True)
+    assert len(series) == 1
+    assert skipped == (SkippedFile("z.dcm", reason),)
+
+
+CONTROLS: Final = (
+    *map(chr, (*range(32), *range(127, 160))),
+    *"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    *"\u2028\u2029\u200b\ufeff\udce4",
+)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_are_not_printed(control: str) -> None:
+    assert printable(f"a{control}b") == "a?b"
+
+
+def test_printable_text_is_printed() -> None:
+    assert printable("Jürgen 胸部 \\ x-1_2.dcm") == "Jürgen 胸部 \\ x-1_2.dcm"
+
+
+@pytest.mark.parametrize("control", ["\x1b", "\x9b", "\u202e", "\n"])
+def test_names_with_controls_reach_no_message(tmp_path: Path, control: str) -> None:
+    folder = tmp_path / f"a{control}]0;b"
+    folder.mkdir()
+    cut = encoded("JPEG-LS", lambda stream: stream[:100] + stream[-2:])
+    (folder / f"x{control}.dcm").write_bytes(cut)
+    series, _ = open_series(folder)
+    assert series.slices[0].name == "x?.dcm"
+    with pytest.raises(BadSliceError) as caught:
+        load_hu(series.slices[0])
+    assert str(caught.value).isprintable()
+    (folder / "y.dcm").write_bytes(b"")
+    for wanted in (folder, folder / f"missing{control}"):
+        with pytest.raises(InputError) as refused:
+            open_series(wanted)
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize("slope", ["9e8", "-9e8", "1e-20"])
+def test_values_and_windows_out_of_all_bounds_give_luma(
+    tmp_path: Path, slope: str, function: str
+) -> None:
+    tiny = "1" if function == "LINEAR" else "1e-40"
+    elements = {
+        SLOPE: text("DS", slope),
+        WIDTH: text("DS", tiny),
+        CENTER: text("DS", "-9e8"),
+        FUNCTION: text("CS", function),
+    }
+    header = header_of(tmp_path / "a", dicom({**SLICE, **elements}))
+    # Warnings are errors here.
+    luma = load_luma(header, header.windows[0])
+    assert luma.shape == PIXELS.shape
