@@ -174,6 +174,9 @@ static int is_text_option(const char *name)
 {
     static const char *const names[] = {"cqm", "cqmfile", "opencl-clbin", "stats", "zones", NULL};
     char spelled[16];
+    /* x264 takes a negation of any option, and writes "false" where it expects a text. */
+    if (strncmp(name, "no", 2) == 0)
+        name += name[2] == '-' || name[2] == '_' ? 3 : 2;
     size_t length = strlen(name);
     if (length >= sizeof spelled)
         return 0;

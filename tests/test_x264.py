@@ -367,6 +367,7 @@ def test_variants_and_frame_types_are_checked():
     [
         *(("cqm", "flat"), ("cqmfile", "/no/such/file"), ("stats", "x.log"), ("zones", "0,1,q=9")),
         *(("opencl-clbin", "x"), ("opencl_clbin", "x")),
+        *(("no-stats", "1"), ("nozones", "1"), ("no_cqm", "1")),
     ],
 )
 def test_options_that_x264_keeps_as_text_hold_for_all_frames(option):
