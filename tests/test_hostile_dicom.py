@@ -5,8 +5,10 @@ What costs time or memory is read by a child process with limits (`fuzz.py --fil
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import secrets
 import struct
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import fuzz_dicom
 import numpy as np
 import pytest
-from fuzz import Outcome
+from fuzz import Outcome, run
 from fuzz_dicom import (
     BIG_ENDIAN,
     DEFLATED,
@@ -734,3 +736,42 @@ def test_values_and_windows_out_of_all_bounds_give_luma(
     # Warnings are errors here.
     luma = load_luma(header, header.windows[0])
     assert luma.shape == PIXELS.shape
+
+
+@pytest.mark.parametrize(("kind", "count"), [("headers", 400), ("pixels", 300)])
+def test_fuzzing_finds_nothing(kind: str, count: int) -> None:
+    # Others every run; a failure names its number.
+    seed = secrets.randbelow(10**9)
+    outcomes = dict(run(kind, seed, count))
+    failures = {n: outcome for n, outcome in outcomes.items() if outcome.result == "failure"}
+    assert not failures
+    assert len(outcomes) == count
+    # Damage that nothing notices, and nothing but damage, would try little.
+    assert {"slice", "bad header"} <= {outcome.result for outcome in outcomes.values()}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "warnings.warn('x')",
+        "print('x', file=sys.stderr)",
+        "os._exit(3)",
+        "return Outcome('skipped', MARKER)",
+        "bytearray(3 << 30)",
+        "sum(range(10 ** 9))",
+    ],
+)
+def test_fuzzing_would_notice(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = FUZZ.read_text()
+    code = code.replace(
+        "    found = find_series(path)\n",
+        f"    import warnings\n    {damage}\n    found = find_series(path)\n",
+    )
+    code = code.replace("MAX_SECONDS: Final = 5.0", "MAX_SECONDS: Final = 0.5")
+    (tmp_path / "fuzz_changed.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(FUZZ.parent))
+    changed = importlib.import_module("fuzz_changed")
+    monkeypatch.delitem(sys.modules, "fuzz_changed")
+    outcomes = [outcome for _, outcome in changed.run("headers", 0, 2)]
+    assert [outcome.result for outcome in outcomes] == ["failure", "failure"]
