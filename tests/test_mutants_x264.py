@@ -15,6 +15,7 @@ from ssimrdo import objective
 from ssimrdo.codecs.base import ConstantQuality, MeanBitrate, Steering, StreamSettings
 from ssimrdo.codecs.roles import Role
 from ssimrdo.codecs.x264.codec import X264
+from ssimrdo.codecs.x264.steering import quantizer_offsets, reference_offset
 from ssimrdo.encoding.passes import PassSettings, Target, run_passes
 from ssimrdo.frames import FrameFormat, FrameSource
 
@@ -136,3 +137,24 @@ def test_two_passes_are_those_of_the_stock_program(preset, tmp_path):
     wanted = PassSettings(X264(preset=preset), MeanBitrate(400), threads=1)
     run_passes(source, wanted, Target("h264", Path(ours)))
     assert ours.read_bytes() == stock.read_bytes()
+
+
+def test_credit_is_for_black_and_white_of_the_depth():
+    luma = np.full((16, 48), 100, np.uint8)
+    luma[:8, :16] = 0
+    luma[:8, 16:32] = 255
+    expected = np.array([[-1.05, -1.05, 0]])
+    ten_bit = luma.astype(np.uint16)
+    ten_bit[luma == 255] = 1023
+    for found in (
+        reference_offset(luma, Role.FORWARD),
+        reference_offset(ten_bit, Role.FORWARD, data_range=1023),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert found.dtype == np.float32
+    ratio = np.ones((1, 3), np.float32)
+    for role in (None, Role.FORWARD):
+        steering = Steering(ratio, role, shift=0.5)
+        found = quantizer_offsets(luma, steering)
+        np.testing.assert_allclose(found, 0.5 + (role is not None) * expected, rtol=1e-6)
+        assert found.dtype == np.float32
