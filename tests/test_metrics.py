@@ -229,7 +229,8 @@ def largest_error(pair):
 
 
 def test_every_index_is_known_by_its_name():
-    assert metrics.names() == ("ssim", "weighted_ssim", "ms_ssim", "psnr")
+    assert metrics.names()[0] == "ssim"
+    assert {"ssim", "weighted_ssim", "ms_ssim", "psnr"} <= set(metrics.names())
     for name in metrics.names():
         assert metrics.get(name).name == name
         assert metrics.get(name.replace("_", "-")) is metrics.get(name)

@@ -222,9 +222,12 @@ def registry(monkeypatch):
 
 
 def test_objectives_are_known_by_their_names(registry):
-    assert registry.names() == ("ssim",)
+    known = registry.names()
+    assert known[0] == "ssim"
     assert registry.get("ssim") is objective.SSIM
-    with pytest.raises(InputError, match=r"rdo: 'mse' is unknown: use one of ssim, off") as caught:
+    with pytest.raises(
+        InputError, match=r"rdo: 'mse' is unknown: use one of ssim, .*off$"
+    ) as caught:
         registry.get("mse")
     assert caught.value.field == "rdo"
     flat = objective.Objective(
@@ -234,7 +237,7 @@ def test_objectives_are_known_by_their_names(registry):
         lambda _: 6.0,
     )
     assert registry.register(flat) is registry.get("mse") is flat
-    assert registry.names() == ("ssim", "mse")
+    assert registry.names() == (*known, "mse")
     ratio = flat.lagrange_ratio(np.zeros((20, 40), np.uint8), FrameFormat(20, 40))
     np.testing.assert_allclose(ratio, np.full((2, 3), 2))
     assert ratio.dtype == np.float32
