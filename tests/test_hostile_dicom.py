@@ -12,6 +12,7 @@ import secrets
 import struct
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +57,7 @@ from ssimrdo.dicom import (
     BadFile,
     SkippedFile,
     SliceHeader,
+    Window,
     find_series,
     load_hu,
     open_series,
@@ -63,10 +65,13 @@ from ssimrdo.dicom import (
 from ssimrdo.dicom.luma import load_luma
 from ssimrdo.dicom.read.header import Membership, printable, read_membership
 from ssimrdo.dicom.read.jpeg import read_jpeg
+from ssimrdo.encoding.source import open_source
 from ssimrdo.errors import BadSliceError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 FUZZ: Final = Path(fuzz_dicom.__file__).with_name("fuzz.py")
 PIXELS: Final = picture()
@@ -775,3 +780,42 @@ def test_fuzzing_would_notice(tmp_path: Path, damage: str, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "fuzz_changed")
     outcomes = [outcome for _, outcome in changed.run("headers", 0, 2)]
     assert [outcome.result for outcome in outcomes] == ["failure", "failure"]
+
+
+def write_volume(folder: Path, volume: NDArray[np.uint16]) -> None:
+    folder.mkdir()
+    for number, pixels in enumerate(volume):
+        (folder / f"{number}.dcm").write_bytes(dicom(ct_slice(pixels, number)))
+
+
+SMOOTH: Final = np.stack([picture(seed=number) for number in range(7)]) + np.uint16(30)
+NOISE: Final = np.random.default_rng(0).integers(0, 4096, PIXELS.shape).astype(np.uint16)
+
+
+@pytest.mark.parametrize("place", [1, 3, 5])
+@pytest.mark.parametrize("damaged", [PIXELS + np.uint16(3000), NOISE, PIXELS * 0])
+def test_slice_unlike_its_neighbours_is_warned_of_once(
+    tmp_path: Path, damaged: NDArray[np.uint16], place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume = SMOOTH.copy()
+    volume[place] = damaged
+    write_volume(tmp_path / "a", volume)
+    opened = open_source(tmp_path / "a", window=Window(40, 400), bit_depth=8, fps=Fraction(25))
+    for _ in range(2):
+        assert sum(1 for _ in opened.frames.frames()) == len(volume)
+    assert caplog.messages == [f"{place}.dcm: not like the slices around it; it may be damaged"]
+
+
+def test_series_that_change_are_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Two volumes one behind the other, and a head that begins.
+    steps = np.concatenate([SMOOTH[:3], SMOOTH[:3] + np.uint16(900)])
+    begins = np.stack([PIXELS * (number > 2) for number in range(7)])
+    for number, volume in enumerate((SMOOTH, steps, begins, SMOOTH[:, :, :1])):
+        write_volume(tmp_path / f"{number}", volume.astype(np.uint16))
+        opened = open_source(
+            tmp_path / f"{number}", window=Window(40, 400), bit_depth=8, fps=Fraction(25)
+        )
+        assert sum(1 for _ in opened.frames.frames()) == len(volume)
+    assert caplog.messages == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +28,8 @@ from ssimrdo.dicom.luma import choose_window, luma_frames
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
+
+logger = logging.getLogger(__name__)
 
 SeriesLike: TypeAlias = Path | str | Series | Volume
 """A folder that is searched recursively, a DICOM file, a series that was found, or a volume."""
@@ -153,6 +156,12 @@ def _opened_series(
     aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: str(series.slices[0].path))
     used = choose_window(series.header_window, wanted.window, name=wanted.name)
     notes = SourceNotes()
+    odd: set[str] = set()
+
+    def warn_once(header: SliceHeader) -> None:
+        if header.name not in odd:
+            odd.add(header.name)
+            logger.warning("%s: not like the slices around it; it may be damaged", header.name)
 
     def frames() -> Iterator[NDArray[Any]]:
         notes.used, notes.bad = [], {}
@@ -165,6 +174,7 @@ def _opened_series(
             used,
             bit_depth=wanted.bit_depth,
             on_bad=note_bad if wanted.skip_bad else None,
+            on_odd=warn_once,
         ):
             notes.used.append(index)
             yield luma
