@@ -335,11 +335,14 @@ def run_part(name: str, options: argparse.Namespace) -> tuple[int, int]:
                 free.put(tree)
 
         count = 0
-        with ThreadPoolExecutor(options.jobs) as pool:
+        pool = ThreadPoolExecutor(options.jobs)
+        try:
             for mutant, lives in zip(mutants, pool.map(survived, mutants), strict=True):
                 count += lives
                 if lives:
                     print(mutant, flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
     took = (time.monotonic() - started) / 60
     print(f"{name}: {count} of {len(mutants)} survive ({took:.0f} min)", flush=True)
     return len(mutants), count
@@ -382,6 +385,8 @@ def main() -> int:
             parser.error(f"{name!r} is no part: use some of {', '.join(PARTS)}")
     if options.most < 0 or options.jobs < 1:
         parser.error("--most is 0 or more, --jobs 1 or more")
+    # So that copies are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results = [run_part(name, options) for name in dict.fromkeys(options.parts) or PARTS]
     ran, survived = map(sum, zip(*results, strict=True))
     print(f"in all: {survived} of {ran} survive")
