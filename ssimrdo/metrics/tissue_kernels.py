@@ -1,0 +1,404 @@
+"""Numba kernels: where tissues are in a luma frame, and errors by tissue."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssimrdo.metrics.kernels import (
+    RADIUS,
+    Plane,
+    _compiled,
+    _copy_mirrored,
+    _filter_columns,
+    _filter_rows,
+)
+
+_BAND = 32
+
+
+@_compiled
+def _moments(
+    x: Plane,
+    top: int,
+    taps: Plane,
+    middle: np.float32,
+    band: Plane,
+    down: Plane,
+    mean: Plane,
+    variance: Plane,
+) -> None:
+    """Fill mean and variance of the Gaussian windows around some rows; overwrites ``band``."""
+    _copy_mirrored(x, top, middle, band)
+    _filter_columns(band, taps, down)
+    _filter_rows(down, taps, mean)
+    for r in range(band.shape[0]):
+        row = band[r]
+        for i in range(row.size):
+            row[i] = row[i] * row[i]
+    _filter_columns(band, taps, down)
+    _filter_rows(down, taps, variance)
+    for r in range(mean.shape[0]):
+        means, variances = mean[r], variance[r]
+        for i in range(means.size):
+            variances[i] -= means[i] * means[i]
+            means[i] += middle
+
+
+@_compiled
+def largest_of_nine(x: Plane, out: Plane) -> None:
+    """Fill the largest sample of the 9x9 square around every sample (a dilation).
+
+    Parameters
+    ----------
+    x : array of shape (rows, columns), uint8 or uint16
+        Frame; the square sees only samples inside.
+    out : array of the same shape and dtype
+        Result.
+    """
+    rows, columns = x.shape
+    last = rows - 1
+    row = np.zeros(columns + 8, x.dtype)
+    down = row[4 : 4 + columns]
+    # Slices let the loops vectorise.
+    a, b, c = row[0:columns], row[1 : 1 + columns], row[2 : 2 + columns]
+    d, e, f = row[3 : 3 + columns], row[4 : 4 + columns], row[5 : 5 + columns]
+    g, h, k = row[6 : 6 + columns], row[7 : 7 + columns], row[8 : 8 + columns]
+    for r in range(rows):
+        p, q, s = x[max(r - 4, 0)], x[max(r - 3, 0)], x[max(r - 2, 0)]
+        t, u, v = x[max(r - 1, 0)], x[r], x[min(r + 1, last)]
+        w, y, z = x[min(r + 2, last)], x[min(r + 3, last)], x[min(r + 4, last)]
+        for i in range(columns):
+            upper = max(max(p[i], q[i]), max(s[i], t[i]))
+            down[i] = max(max(upper, u[i]), max(max(v[i], w[i]), max(y[i], z[i])))
+        across = out[r]
+        for i in range(columns):
+            left = max(max(a[i], b[i]), max(c[i], d[i]))
+            across[i] = max(max(left, e[i]), max(max(f[i], g[i]), max(h[i], k[i])))
+
+
+@_compiled
+def opened(x: Plane, peak: int, out: Plane) -> None:
+    """Fill the morphological opening of a frame with a square of 9x9 samples.
+
+    Parameters
+    ----------
+    x : array of shape (rows, columns), uint8 or uint16
+        Frame; the square sees only samples inside.
+    peak : int
+        Largest luma.
+    out : array of the same shape and dtype
+        Result.
+    """
+    rows, columns = x.shape
+    eroded = np.empty((rows, columns), x.dtype)
+    for r in range(rows):
+        for i in range(columns):
+            out[r, i] = peak - x[r, i]
+    largest_of_nine(out, eroded)
+    for r in range(rows):
+        for i in range(columns):
+            eroded[r, i] = peak - eroded[r, i]
+    largest_of_nine(eroded, out)
+
+
+@_compiled
+def _root(parents: Plane, label: int) -> int:
+    while parents[label] != label:
+        parents[label] = parents[parents[label]]
+        label = parents[label]
+    return label
+
+
+@_compiled
+def _runs(mask: Plane, rows: Plane, starts: Plane, ends: Plane, parents: Plane) -> int:
+    """Find runs of ones along the rows and join those that touch; return their number."""
+    count = 0
+    above = 0
+    columns = mask.shape[1]
+    for r in range(mask.shape[0]):
+        first = count
+        row = mask[r]
+        before = np.uint8(0)
+        for i in range(columns):
+            now = row[i]
+            if now != before:
+                before = now
+                if now != 0:
+                    rows[count], starts[count], parents[count] = r, i, count
+                else:
+                    ends[count] = i
+                    count += 1
+        if before != 0:
+            ends[count] = columns
+            count += 1
+        a, b = above, first
+        while a < first and b < count:
+            if starts[a] < ends[b] and starts[b] < ends[a]:
+                one, other = _root(parents, a), _root(parents, b)
+                parents[max(one, other)] = min(one, other)
+            if ends[a] < ends[b]:
+                a += 1
+            else:
+                b += 1
+        above = first
+    return count
+
+
+@_compiled
+def largest_filled(mask: Plane, out: Plane) -> None:
+    """Fill the largest component of a mask, with what it encloses.
+
+    Enclosed is what has the component on three of its four sides at least, which fills holes, and
+    clefts that end at the border of the field of view.
+
+    Parameters
+    ----------
+    mask : array of shape (rows, columns), uint8
+        0 or 1; samples that share a side touch.
+    out : array of the same shape, uint8
+        Result, 0 or 1; all 0 for an empty mask. Of components of one size it is the first.
+    """
+    all_rows, all_columns = mask.shape
+    most = all_rows * ((all_columns + 1) // 2)
+    rows = np.empty(most, np.int32)
+    starts = np.empty(most, np.int32)
+    ends = np.empty(most, np.int32)
+    parents = np.empty(most, np.int32)
+    out[:] = 0
+    count = _runs(mask, rows, starts, ends, parents)
+    if count == 0:
+        return
+    sizes = np.zeros(count, np.int64)
+    for k in range(count):
+        sizes[_root(parents, k)] += ends[k] - starts[k]
+    largest = np.argmax(sizes)
+    first = np.full(all_rows, all_columns, np.int32)
+    last = np.full(all_rows, -1, np.int32)
+    top = np.full(all_columns, all_rows, np.int32)
+    bottom = np.full(all_columns, -1, np.int32)
+    for k in range(count):
+        if _root(parents, k) == largest:
+            here = rows[k]
+            first[here] = min(first[here], starts[k])
+            last[here] = max(last[here], ends[k] - 1)
+            tops = top[starts[k] : ends[k]]
+            for i in range(tops.size):
+                tops[i] = min(tops[i], here)
+            # Rows come in ascending order.
+            bottom[starts[k] : ends[k]] = here
+    for r in range(all_rows):
+        row, left, right, here = out[r], first[r], last[r], np.int32(r)
+        if right < left:
+            continue
+        # Left and right of the component a sample has it on one side in the row, else on both.
+        for i in range(all_columns):
+            row[i] = np.uint8((top[i] <= here) & (bottom[i] >= here))
+        within, bottoms = row[left : right + 1], bottom[left : right + 1]
+        for i in range(within.size):
+            within[i] = np.uint8(bottoms[i] >= 0)
+
+
+@_compiled
+def _gradients(x: Plane, r: int, sums: Plane, differences: Plane, squares: Plane) -> None:
+    """Fill the squared magnitude of Sobel's gradient along a row, per eight samples."""
+    columns = x.shape[1]
+    up, row, down = x[max(r - 1, 0)], x[r], x[min(r + 1, x.shape[0] - 1)]
+    for i in range(columns):
+        a, b, c = np.float32(up[i]), np.float32(row[i]), np.float32(down[i])
+        sums[i + 1] = a + b + b + c
+        differences[i + 1] = c - a
+    sums[0], differences[0] = sums[1], differences[1]
+    sums[columns + 1], differences[columns + 1] = sums[columns], differences[columns]
+    for i in range(columns):
+        along = sums[i + 2] - sums[i]
+        across = differences[i] + differences[i + 1] + differences[i + 1] + differences[i + 2]
+        squares[i] = along * along + across * across
+
+
+@_compiled
+def assign_codes(
+    x: Plane,
+    body: Plane,
+    opening: Plane,
+    near_clipped: Plane,
+    taps: Plane,
+    limits: Plane,
+    codes: Plane,
+) -> None:
+    """Fill a bit mask of what every sample belongs to, in the order of the areas.
+
+    Parameters
+    ----------
+    x : array of shape (rows, columns), uint8 or uint16
+        Frame; windows that reach over its border see it mirrored.
+    body : uint8 array of the same shape
+        0 or 1.
+    opening : array of the shape and dtype of ``x``
+        From :func:`opened`.
+    near_clipped : uint8 array of the same shape
+        1 where a sample is clipped in the 9x9 square around, else 0.
+    taps : float32 array of shape (6,)
+        From :func:`ssimrdo.metrics.kernels.gaussian_taps`.
+    limits : float32 array of shape (7,)
+        Largest luma, gradient above which an edge is hard, height and luma above which structures
+        are small and dense, variance below which tissue is flat, mean luma of lung, from and to.
+    codes : uint8 array of the same shape
+        Result.
+    """
+    peak, gradient, height, bright, flat, thin, thick = limits
+    rows, columns = x.shape
+    steep = np.float32(64) * gradient * gradient
+    half = peak / np.float32(2)
+    band = np.empty((_BAND + 2 * RADIUS, columns + 2 * RADIUS), np.float32)
+    down = np.empty((_BAND, columns + 2 * RADIUS), np.float32)
+    mean = np.zeros((_BAND, columns), np.float32)
+    variance = np.zeros((_BAND, columns), np.float32)
+    sums = np.empty(columns + 2, np.float32)
+    differences = np.empty(columns + 2, np.float32)
+    squares = np.empty(columns, np.float32)
+    flags = np.empty((4, columns), np.uint8)
+    edges, dense, flats, lungs = flags[0], flags[1], flags[2], flags[3]
+    around = np.zeros(columns + 2, np.uint8)
+    left, here, right = around[:columns], around[1 : columns + 1], around[2:]
+    for r in range(rows):
+        line = r % _BAND
+        # Moments count in the body alone.
+        if line == 0 and body[r : r + _BAND].any():
+            left_over = min(_BAND, rows - r)
+            _moments(
+                x,
+                r,
+                taps,
+                half,
+                band[: left_over + 2 * RADIUS],
+                down[:left_over],
+                mean[:left_over],
+                variance[:left_over],
+            )
+        samples, openings, means, variances = x[r], opening[r], mean[line], variance[line]
+        _gradients(x, r, sums, differences, squares)
+        for i in range(columns):
+            edges[i] = np.uint8(squares[i] > steep)
+        for i in range(columns):
+            luma = np.float32(samples[i])
+            dense[i] = np.uint8((luma - np.float32(openings[i]) > height) & (luma > bright))
+        for i in range(columns):
+            luma = np.float32(samples[i])
+            is_soft = (variances[i] < flat) & (means[i] > thick)
+            flats[i] = np.uint8(is_soft & (luma > 0) & (luma < peak))
+        for i in range(columns):
+            lungs[i] = np.uint8((means[i] >= thin) & (means[i] <= thick))
+        # The 11x11 window is covered by the squares around its centre's diagonal neighbours.
+        above, below = near_clipped[max(r - 1, 0)], near_clipped[min(r + 1, rows - 1)]
+        for i in range(columns):
+            here[i] = above[i] | below[i]
+        around[0], around[columns + 1] = here[0], here[columns - 1]
+        inside, out = body[r], codes[r]
+        for i in range(columns):
+            out[i] = (
+                inside[i]
+                | (edges[i] << 1)
+                | (dense[i] << 2)
+                | ((inside[i] & flats[i]) << 3)
+                | ((inside[i] & lungs[i]) << 4)
+                | (((left[i] | right[i]) ^ 1) << 5)
+            )
+
+
+@_compiled
+def count_errors(x: Plane, y: Plane, codes: Plane, counts: Plane, peak: int) -> None:
+    """Count the errors of every code.
+
+    Parameters
+    ----------
+    x, y : array of shape (rows, columns), uint8 or uint16
+        Source and decoded frame.
+    codes : uint8 array of the same shape
+        What each sample is counted under.
+    counts : int32 array of shape (codes, 2 peak + 1)
+        Counts by code and by ``y - x + peak``, added to.
+    peak : int
+        Largest luma.
+    """
+    for r in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            counts[codes[r, i], np.int64(y[r, i]) - np.int64(x[r, i]) + peak] += 1
+
+
+@_compiled
+def sum_where(first: Plane, second: Plane, codes: Plane, flag: np.uint8) -> tuple[float, int]:
+    """Return the sum of the product of two maps where a flag is set at the windows' centres.
+
+    Parameters
+    ----------
+    first, second : float32 array of shape (rows - 10, columns - 10)
+        From :func:`ssimrdo.metrics.kernels.ssim_components`.
+    codes : uint8 array of shape (rows, columns)
+        Codes of the samples.
+    flag : uint8
+        A power of two.
+
+    Returns
+    -------
+    float, int
+        Sum, and number of windows.
+    """
+    total = 0.0
+    windows = 0
+    for r in range(first.shape[0]):
+        one, other = first[r], second[r]
+        row = codes[r + RADIUS, RADIUS : RADIUS + one.size]
+        part = np.float32(0)
+        count = np.int32(0)
+        for i in range(one.size):
+            is_in = (row[i] & flag) != 0
+            part += one[i] * other[i] if is_in else np.float32(0)
+            count += np.int32(is_in)
+        total += float(part)
+        windows += int(count)
+    return total, windows
+
+
+@_compiled
+def pooled_squares(x: Plane, y: Plane, codes: Plane, flag: np.uint8) -> tuple[float, float]:
+    """Return sums of squares of two frames about the means of 8x8 blocks, where a flag is set.
+
+    Parameters
+    ----------
+    x, y : array of shape (rows, columns), uint8 or uint16
+        Frames.
+    codes : uint8 array of the same shape
+        Only samples whose code has the flag count.
+    flag : uint8
+        A power of two.
+    """
+    rows, columns = x.shape
+    total_x = 0.0
+    total_y = 0.0
+    sums = np.empty((5, columns), np.float64)
+    counts, first_x, first_y, second_x, second_y = sums[0], sums[1], sums[2], sums[3], sums[4]
+    for top in range(0, rows, 8):
+        sums[:] = 0
+        for r in range(top, min(top + 8, rows)):
+            codes_here, x_here, y_here = codes[r], x[r], y[r]
+            for i in range(columns):
+                weight = 1.0 if codes_here[i] & flag else 0.0
+                a, b = weight * np.float64(x_here[i]), weight * np.float64(y_here[i])
+                counts[i] += weight
+                first_x[i] += a
+                first_y[i] += b
+                second_x[i] += a * a
+                second_y[i] += b * b
+        for left in range(0, columns, 8):
+            right = min(left + 8, columns)
+            count, sum_x, sum_y = 0.0, 0.0, 0.0
+            for i in range(left, right):
+                count += counts[i]
+                sum_x += first_x[i]
+                sum_y += first_y[i]
+                total_x += second_x[i]
+                total_y += second_y[i]
+            if count > 0:
+                total_x -= sum_x * sum_x / count
+                total_y -= sum_y * sum_y / count
+    return total_x, total_y
