@@ -65,6 +65,7 @@ from ssimrdo.dicom import (
 from ssimrdo.dicom.luma import load_luma
 from ssimrdo.dicom.read.header import Membership, printable, read_membership
 from ssimrdo.dicom.read.jpeg import read_jpeg
+from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.encoding.source import open_source
 from ssimrdo.errors import BadSliceError, InputError
 
@@ -247,6 +248,14 @@ def test_values_out_of_all_bounds_are_none(tmp_path: Path, tag: int, vr: str, va
 def test_implausible_spacing_is_none(tmp_path: Path, spacing: str) -> None:
     header = header_of(tmp_path / "a", dicom({**SLICE, SPACING: text("DS", spacing)}))
     assert header.pixel_spacing_mm is None
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1e-320, 1e8), (1e8, 1e-320), (1.0, float("nan")), (1.0, float("inf"))]
+)
+def test_ratio_of_spacings_that_is_no_number_is_refused(spacing: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="PixelSpacing"):
+        sample_aspect_ratio(spacing, lambda: "a")
 
 
 @pytest.mark.parametrize("slope", ["1e-320", "-1e-60"])

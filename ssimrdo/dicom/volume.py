@@ -240,7 +240,8 @@ def sample_aspect_ratio(spacing: tuple[float, float] | None, what: Callable[[], 
     row_spacing, column_spacing = spacing
     if min(spacing) <= 0 or abs(column_spacing / row_spacing - 1) < 1e-4:
         return Fraction(1)
-    ratio = Fraction(column_spacing / row_spacing).limit_denominator(1000)
+    exact = column_spacing / row_spacing
+    ratio = Fraction(exact).limit_denominator(1000) if math.isfinite(exact) else Fraction(0)
     if not 1 <= ratio * MAX_ASPECT_RATIO <= MAX_ASPECT_RATIO**2:
         raise InputError(
             f"{what()}: PixelSpacing {row_spacing:g} by {column_spacing:g} mm cannot be shown: the "
