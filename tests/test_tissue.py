@@ -126,7 +126,7 @@ def test_largest_component_of_random_masks():
             labels, _ = ndimage.label(mask)
             sizes = np.bincount(labels.ravel())[1:]
             out = np.empty_like(mask)
-            tissue_kernels.largest_filled(mask, out)
+            tissue_kernels.largest_filled(mask, 1.0, out)
             if np.count_nonzero(sizes == sizes.max(initial=0)) == 1:
                 np.testing.assert_array_equal(out, largest_filled(mask > 0))
 

@@ -165,7 +165,7 @@ def tissue_map(
     # What is not finished yet serves as scratch space: fresh memory takes longer than the work.
     scratch = codes.view(np.bool_)
     np.greater(x, max(air, 0.0), out=scratch)
-    tissue_kernels.largest_filled(codes, body)
+    tissue_kernels.largest_filled(codes, 1.0, body)
     np.equal(x, 0, out=scratch)
     scratch |= x == data_range
     tissue_kernels.largest_of_nine(codes, near_clipped)

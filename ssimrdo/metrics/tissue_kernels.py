@@ -145,18 +145,20 @@ def _runs(mask: Plane, rows: Plane, starts: Plane, ends: Plane, parents: Plane) 
 
 
 @_compiled
-def largest_filled(mask: Plane, out: Plane) -> None:
-    """Fill the largest component of a mask, with what it encloses.
+def largest_filled(mask: Plane, share: float, out: Plane) -> None:
+    """Fill the largest component of a mask and others of its size, with what they enclose.
 
-    Enclosed is what has the component on three of its four sides at least, which fills holes, and
-    clefts that end at the border of the field of view.
+    Enclosed is what has them on three of its four sides at least, which fills holes, and clefts
+    that end at the border of the field of view.
 
     Parameters
     ----------
     mask : array of shape (rows, columns), uint8
         0 or 1; samples that share a side touch.
+    share : float
+        Share of the largest component's samples that another has at least to be taken as well.
     out : array of the same shape, uint8
-        Result, 0 or 1; all 0 for an empty mask. Of components of one size it is the first.
+        Result, 0 or 1; all 0 for an empty mask.
     """
     all_rows, all_columns = mask.shape
     most = all_rows * ((all_columns + 1) // 2)
@@ -171,13 +173,13 @@ def largest_filled(mask: Plane, out: Plane) -> None:
     sizes = np.zeros(count, np.int64)
     for k in range(count):
         sizes[_root(parents, k)] += ends[k] - starts[k]
-    largest = np.argmax(sizes)
+    least = share * sizes.max()
     first = np.full(all_rows, all_columns, np.int32)
     last = np.full(all_rows, -1, np.int32)
     top = np.full(all_columns, all_rows, np.int32)
     bottom = np.full(all_columns, -1, np.int32)
     for k in range(count):
-        if _root(parents, k) == largest:
+        if sizes[_root(parents, k)] >= least:
             here = rows[k]
             first[here] = min(first[here], starts[k])
             last[here] = max(last[here], ends[k] - 1)
@@ -190,7 +192,7 @@ def largest_filled(mask: Plane, out: Plane) -> None:
         row, left, right, here = out[r], first[r], last[r], np.int32(r)
         if right < left:
             continue
-        # Left and right of the component a sample has it on one side in the row, else on both.
+        # Left and right of them a sample has them on one side in the row, else on both.
         for i in range(all_columns):
             row[i] = np.uint8((top[i] <= here) & (bottom[i] >= here))
         within, bottoms = row[left : right + 1], bottom[left : right + 1]

@@ -10,7 +10,18 @@ from ssimrdo.objective.ssim_mse import (
 )
 from ssimrdo.objective.statistics import BlockStatistics, block_statistics
 
+# isort: split
+# Messages list the objectives in the order of these.
+from ssimrdo.objective.balanced import BALANCED
+from ssimrdo.objective.edge import EDGE
+
+# isort: split
+from ssimrdo.objective.body import BODY
+
 __all__ = [
+    "BALANCED",
+    "BODY",
+    "EDGE",
     "OFF",
     "SSIM",
     "BlockStatistics",

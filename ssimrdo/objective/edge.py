@@ -1,0 +1,149 @@
+"""SSIM with statistics that stop at edges.
+
+In a Gaussian window beside an edge the step counts as variance, so that SSIM's relation takes flat
+tissue there for texture and lets noise pile up in it [1]_. Here a sample counts in a window less
+the more it differs from the window's centre, as in the bilateral filter: beside an edge σ² is that
+of the tissue on the centre's own side. Differences are weighed by Tukey's biweight, zero from
+:data:`REACH` on, which needs no exponential.
+
+References
+----------
+.. [1] J.-F. Pambrun and R. Noumeir, "Limitations of the SSIM quality metric in the context of
+   diagnostic imaging", IEEE ICIP 2015.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
+from ssimrdo.metrics import kernels
+from ssimrdo.objective.base import Objective, register
+from ssimrdo.objective.ssim_mse import effective_samples, reference_theta, theta
+from ssimrdo.objective.statistics import BlockStatistics
+
+REACH: Final = 140.0
+"""Difference, in grey levels of 255, from which on a sample does not count. Near the centre the
+weights are those of a Gaussian with a standard deviation of half of it."""
+
+STEP: Final = 4
+"""Samples from one window to the next: 16 windows tell a macroblock's mean as well as 256."""
+
+
+@kernels._compiled
+def _bilateral_moments(
+    phases: NDArray[Any],
+    taps: NDArray[Any],
+    reach: float,
+    mean: NDArray[Any],
+    variance: NDArray[Any],
+) -> None:
+    """Fill mean and variance of the windows of every macroblock, weighed by likeness.
+
+    Parameters
+    ----------
+    phases : float32 array of shape (4, rows, columns)
+        The mirrored frame with every fourth column in a plane of its own.
+    taps : float32 array of shape (11,)
+        Gaussian.
+    reach : float
+        See :data:`REACH`, in luma units.
+    mean, variance : float32 array of shape (macroblock rows, macroblock columns)
+        Results.
+    """
+    side = taps.size
+    radius = side // 2
+    per_block = 16 // 4
+    count = mean.shape[1] * per_block
+    steepness = np.float32(1 / (reach * reach))
+    weight_sums = np.empty(count, np.float32)
+    first = np.empty(count, np.float32)
+    second = np.empty(count, np.float32)
+    mean[:] = 0
+    variance[:] = 0
+    for line in range(mean.shape[0] * per_block):
+        y = 4 * line + 2 + radius
+        at = 2 + radius
+        centre = phases[at % 4, y, at // 4 : at // 4 + count]
+        weight_sums[:] = 0
+        first[:] = 0
+        second[:] = 0
+        for i in range(side):
+            for j in range(side):
+                tap = taps[i] * taps[j]
+                x = 2 + j
+                other = phases[x % 4, y - radius + i, x // 4 : x // 4 + count]
+                for k in range(count):
+                    d = other[k] - centre[k]
+                    likeness = max(np.float32(1) - d * d * steepness, np.float32(0))
+                    w = tap * likeness * likeness
+                    weight_sums[k] += w
+                    first[k] += w * d
+                    second[k] += w * d * d
+        block_row = line // per_block
+        for k in range(count):
+            m = first[k] / weight_sums[k]
+            mean[block_row, k // per_block] += centre[k] + m
+            variance[block_row, k // per_block] += second[k] / weight_sums[k] - m * m
+    share = np.float32(1 / (per_block * per_block))
+    mean *= share
+    variance *= share
+
+
+def edge_statistics(
+    luma: NDArray[Any], *, data_range: float = 255, reach: float = REACH
+) -> BlockStatistics:
+    """Return µ and σ² of every macroblock in windows that stop at edges.
+
+    Parameters
+    ----------
+    luma : ndarray of shape (rows, columns), any real dtype
+        Full-range luma; windows that reach over the border see it mirrored.
+    data_range : float
+        L, the largest luma.
+    reach : float
+        See :data:`REACH`.
+
+    Raises
+    ------
+    ValueError
+        If the frame is empty or not two-dimensional.
+    """
+    if luma.ndim != 2 or luma.size == 0:
+        raise ValueError(f"a luma frame has two dimensions, not shape {luma.shape}")
+    grid = block_grid(luma.shape)
+    radius = kernels.RADIUS
+    missing = [MACROBLOCK * n - side for n, side in zip(grid, luma.shape, strict=True)]
+    # One more column makes the width of the planes whole.
+    pads = ((radius, radius + missing[0]), (radius, radius + 2 + missing[1]))
+    padded = np.pad(luma, pads, mode="symmetric")
+    planes = padded.reshape(padded.shape[0], -1, STEP).transpose(2, 0, 1)
+    half = kernels.gaussian_taps()
+    mean, variance = np.empty(grid, np.float32), np.empty(grid, np.float32)
+    _bilateral_moments(
+        np.ascontiguousarray(planes, np.float32),
+        np.concatenate([half, half[-2::-1]]),
+        reach * data_range / 255,
+        mean,
+        variance,
+    )
+    return BlockStatistics(mean, np.maximum(variance, 0))
+
+
+def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.float32]:
+    peak = frame_format.peak
+    statistics = edge_statistics(luma, data_range=peak)
+    samples = effective_samples(statistics.variance, data_range=peak)
+    return theta(statistics.mean, statistics.variance, samples, data_range=peak)
+
+
+def _reference(frame_format: FrameFormat) -> float:
+    return reference_theta(data_range=frame_format.peak)
+
+
+EDGE = register(
+    Objective("edge", "SSIM with statistics that stop at edges", _sensitivity, _reference)
+)
