@@ -155,11 +155,14 @@ class Source:
 
     def take(self, at: int, size: int) -> bytes:
         """Return what `read` does, but do not keep it in the window."""
-        offset = self.cover(at, min(size, WINDOW_BYTES))
-        data = self.window[offset : offset + size]
-        if len(data) == size:
-            return data
-        data += self.stream.read(size - len(data))
+        if isinstance(self.stream, _Inflated):
+            # It cannot go back to what is in the window.
+            offset = self.cover(at, min(size, WINDOW_BYTES))
+            data = self.window[offset : offset + size]
+            data += self.stream.read(size - len(data))
+        else:
+            self.stream.seek(at)
+            data = self.stream.read(size)
         self.window = b""
         self.base = at + len(data)
         return data

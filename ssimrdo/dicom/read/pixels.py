@@ -103,7 +103,8 @@ def _native_cells(header: SliceHeader, order: str) -> NDArray[Any]:
     if order == ">" and header.bits_allocated == 8 and place.vr == "OW":
         words = np.frombuffer(data.ljust(size + size % 2, b"\0"), "u2")
         data = words.byteswap().tobytes()
-    cells = np.frombuffer(data[:size], f"{order}u{header.bits_allocated // 8}")
+    dtype = f"{order}u{header.bits_allocated // 8}"
+    cells = np.frombuffer(data, dtype, count=header.rows * header.columns)
     return cells.reshape(header.rows, header.columns)
 
 
