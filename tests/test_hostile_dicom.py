@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import fuzz_dicom
 import numpy as np
+import pydicom
 import pytest
 from fuzz import Outcome, run
 from fuzz_dicom import (
@@ -52,6 +53,7 @@ from fuzz_dicom import (
     written,
 )
 from pydicom.datadict import tag_for_keyword
+from pydicom.filereader import read_partial
 
 from ssimrdo.dicom import (
     BadFile,
@@ -63,7 +65,8 @@ from ssimrdo.dicom import (
     open_series,
 )
 from ssimrdo.dicom.luma import load_luma
-from ssimrdo.dicom.read.header import Membership, printable, read_membership
+from ssimrdo.dicom.read.elements import WINDOW_BYTES, may_be_dicom, read_elements
+from ssimrdo.dicom.read.header import WANTED, Membership, printable, read_membership
 from ssimrdo.dicom.read.jpeg import read_jpeg
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.encoding.source import open_source
@@ -828,3 +831,26 @@ def test_series_that_change_are_not_warned_of(
         )
         assert sum(1 for _ in opened.frames.frames()) == len(volume)
     assert caplog.messages == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_elements_are_those_that_pydicom_reads() -> None:
+    compared = 0
+    for path in sorted(Path(pydicom.__file__).parent.glob("data/test_files/**/*.dcm")):
+        with path.open("rb", buffering=0) as stream:
+            head = stream.read(WINDOW_BYTES)
+            if not may_be_dicom(head):
+                continue
+            found = read_elements(stream, head, WANTED, PIXEL_DATA)
+        with path.open("rb") as file:
+            expected = read_partial(
+                file,
+                lambda tag, *_: int(tag) >= PIXEL_DATA,
+                force=True,
+                specific_tags=list(WANTED),
+            )
+        raw = {int(one.tag): one.value or b"" for one in expected.elements()}
+        values = {tag: element.value for tag, element in found.elements.items()}
+        assert values == {tag: value for tag, value in raw.items() if tag in WANTED}, path.name
+        compared += 1
+    assert compared > 50

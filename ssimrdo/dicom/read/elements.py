@@ -211,7 +211,7 @@ class _Inflated:
             try:
                 part = self._inflater.decompress(deflated, size)
             except zlib.error:
-                raise DamagedError("it cannot be inflated") from None
+                raise DamagedError("the deflated data is corrupt") from None
             if not (part or deflated):
                 return
             self.at += len(part)
