@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import secrets
 import struct
 import subprocess
@@ -693,9 +694,11 @@ def test_duplicates_are_told_without_a_name(tmp_path: Path, copy: bytes) -> None
 def test_one_uid_for_different_slices_is_refused(tmp_path: Path, other: bytes) -> None:
     write_pair(tmp_path, dicom(SLICE), other)
     reason = "has the SOP Instance UID of another file, but another slice"
+    if JPEG_LS.encode() in other:
+        reason = "the pixel data cannot be decoded (the decoder refuses it)"
     series_uid = "1.2.3.9" if b"1.2.3.9\0" in other else "1.2.3.4"
     assert find_series(tmp_path).bad == (BadFile("z.dcm", reason, series_uid=series_uid),)
-    with pytest.raises(BadSliceError, match=reason) as caught:
+    with pytest.raises(BadSliceError, match=re.escape(reason)) as caught:
         open_series(tmp_path, series_uid=series_uid)
     assert caught.value.path == str(tmp_path / "z.dcm")
     series, skipped = open_series(tmp_path, series_uid="1.2.3.4", skip_bad=True)

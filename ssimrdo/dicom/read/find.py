@@ -122,26 +122,34 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
         elif isinstance(found, SkippedFile):
             skipped.append(found)
         elif (first := unique.setdefault(found.sop_instance_uid, found)) is not found:
-            if _are_same(first, found):
+            clash = _clash(first, found)
+            if clash is None:
                 skipped.append(SkippedFile(name, DUPLICATE, duplicate_of=first.name))
             else:
-                bad.append(BadFile(name, CLASH, series_uid=found.series_uid))
+                bad.append(BadFile(name, clash, series_uid=found.series_uid))
         else:
             by_series.setdefault(found.series_uid, []).append(found)
     series = tuple(Series(uid, sort_slices(by_series[uid])) for uid in sorted(by_series))
     return SearchResult(series, tuple(skipped), tuple(bad))
 
 
-def _are_same(first: SliceHeader, other: SliceHeader) -> bool:
-    """Tell whether two files with one SOP Instance UID have the same slice, however written."""
+def _clash(first: SliceHeader, other: SliceHeader) -> str | None:
+    """Say why a file with the SOP Instance UID of another is no duplicate of it, None if it is."""
     try:
         if filecmp.cmp(first.path, other.path, shallow=False):
-            return True
-        if any(getattr(first, name) != getattr(other, name) for name in _OF_THE_SLICE):
-            return False
-        return bool(np.array_equal(load_hu(first), load_hu(other)))
-    except (BadSliceError, OSError):
-        return False
+            return None
+    except OSError as error:
+        return f"cannot be read ({error.strerror or 'no reason given'})"
+    if any(getattr(first, name) != getattr(other, name) for name in _OF_THE_SLICE):
+        return CLASH
+    try:
+        hu = load_hu(other)
+    except BadSliceError as error:
+        return error.cause
+    try:
+        return None if np.array_equal(load_hu(first), hu) else CLASH
+    except BadSliceError:
+        return CLASH
 
 
 def _named(root: Path, files: Collection[str]) -> Iterator[tuple[Path, str]]:
