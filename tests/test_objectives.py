@@ -113,7 +113,7 @@ def plain_edge_moments(luma, y, x, reach):
     padded = np.pad(luma.astype(float), 5, mode="symmetric")
     window = padded[y : y + 11, x : x + 11]
     difference = window - window[5, 5]
-    weights = np.outer(taps, taps) * np.maximum(1 - (difference / reach) ** 2, 0) ** 2
+    weights = np.outer(taps, taps) * (1 + (difference / reach) ** 2) ** -2.0
     mean = np.average(difference, weights=weights)
     return window[5, 5] + mean, np.average(difference**2, weights=weights) - mean**2
 
@@ -138,13 +138,13 @@ def test_edge_sees_the_tissue_on_its_side():
     luma[:, 24:] = texture((64, 40), 4, level=210, seed=1)
     plain = objective.block_statistics(luma).variance
     kept = edge_statistics(luma).variance
-    assert plain[1, 1] > 500
-    assert kept[1, 1] == pytest.approx(16, rel=0.25)
+    assert 16 < kept[1, 1] < plain[1, 1] / 5
+    assert edge_statistics(luma, reach=35).variance[1, 1] == pytest.approx(16, rel=0.25)
     # Away from the edge both tell the noise.
     assert kept[1, 3] == pytest.approx(plain[1, 3], rel=0.25)
     frames = format_of(luma)
     edge = objective.get("edge").sensitivity(luma, frames)
-    assert edge[1, 1] > 4 * objective.SSIM.sensitivity(luma, frames)[1, 1]
+    assert edge[1, 1] > 3 * objective.SSIM.sensitivity(luma, frames)[1, 1]
 
 
 def test_body_is_found_in_any_window(phantom_folder):
@@ -199,9 +199,8 @@ def test_shares_count_what_is_near_the_body():
 def test_nothing_outside_the_body_counts(lung_luma):
     frames = format_of(lung_luma)
     shares = body_shares(body_mask(lung_luma))
-    ratio = objective.get("body").sensitivity(lung_luma, frames) / objective.SSIM.sensitivity(
-        lung_luma, frames
-    )
+    balanced = objective.get("balanced").sensitivity(lung_luma, frames)
+    ratio = objective.get("body").sensitivity(lung_luma, frames) / balanced
     np.testing.assert_allclose(ratio, np.maximum(shares, OUTSIDE), rtol=1e-5)
     assert (shares == 0).any()
     assert (shares == 1).any()

@@ -1,7 +1,7 @@
-"""SSIM in the body: what lies outside counts next to nothing.
+"""The balanced objective in the body: what lies outside counts next to nothing.
 
 A slice shows the table, clothes and, in a wide window, the noise of air. None of it is looked at,
-but SSIM counts it like the body. The body is found in luma alone, as an objective knows no HU: air
+but it is counted like the body. The body is found in luma alone, as an objective knows no HU: air
 is the median of the frame's border, the body the largest components that are brighter than air by
 more than its noise, with what they enclose.
 """
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
 from ssimrdo.metrics import tissue_kernels
+from ssimrdo.objective.balanced import BALANCED
 from ssimrdo.objective.base import Objective, register
-from ssimrdo.objective.ssim_mse import SSIM
 
 OUTSIDE: Final = 1 / 64
 """Share of its sensitivity that a macroblock without body keeps: about 12 QP at s = 0.7."""
@@ -90,7 +90,7 @@ def body_shares(body: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.float32]:
     luma = np.ascontiguousarray(luma)
     shares = body_shares(body_mask(luma, data_range=frame_format.peak))
-    return SSIM.sensitivity(luma, frame_format) * np.maximum(shares, np.float32(OUTSIDE))
+    return BALANCED.sensitivity(luma, frame_format) * np.maximum(shares, np.float32(OUTSIDE))
 
 
-BODY = register(Objective("body", "SSIM in the body", _sensitivity, SSIM.reference))
+BODY = register(Objective("body", "Balanced, in the body alone", _sensitivity, BALANCED.reference))

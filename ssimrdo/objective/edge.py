@@ -2,9 +2,10 @@
 
 In a Gaussian window beside an edge the step counts as variance, so that SSIM's relation takes flat
 tissue there for texture and lets noise pile up in it [1]_. Here a sample counts in a window less
-the more it differs from the window's centre, as in the bilateral filter: beside an edge σ² is that
-of the tissue on the centre's own side. Differences are weighed by Tukey's biweight, zero from
-:data:`REACH` on, which needs no exponential.
+the more it differs from the window's centre, as in the bilateral filter: beside an edge σ² is
+mostly that of the tissue on the centre's own side. The weight of a difference d is
+``1 / (1 + (d / d₀)²)²``: near the centre a Gaussian's, with a longer tail, as an edge hides some
+errors after all. With a Gaussian's tail, or none, more is lost in flat tissue than is won at edges.
 
 References
 ----------
@@ -26,8 +27,7 @@ from ssimrdo.objective.ssim_mse import effective_samples, reference_theta, theta
 from ssimrdo.objective.statistics import BlockStatistics
 
 REACH: Final = 140.0
-"""Difference, in grey levels of 255, from which on a sample does not count. Near the centre the
-weights are those of a Gaussian with a standard deviation of half of it."""
+"""d₀ in grey levels of 255: the difference at which a sample counts a quarter."""
 
 STEP: Final = 4
 """Samples from one window to the next: 16 windows tell a macroblock's mean as well as 256."""
@@ -78,7 +78,7 @@ def _bilateral_moments(
                 other = phases[x % 4, y - radius + i, x // 4 : x // 4 + count]
                 for k in range(count):
                     d = other[k] - centre[k]
-                    likeness = max(np.float32(1) - d * d * steepness, np.float32(0))
+                    likeness = np.float32(1) / (np.float32(1) + d * d * steepness)
                     w = tap * likeness * likeness
                     weight_sums[k] += w
                     first[k] += w * d
