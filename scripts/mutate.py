@@ -274,6 +274,7 @@ def passes(tree: Path, tests: Iterable[str], *, timeout: float, compiles: bool =
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+                "--hypothesis-profile=mutate",
                 *(f"tests/{test}" for test in tests),
             ],
             cwd=tree,
@@ -318,7 +319,7 @@ def run_part(name: str, options: argparse.Namespace) -> tuple[int, int]:
         started = time.monotonic()
         if not passes(trees[0], part.tests, timeout=FIRST_SECONDS, compiles=name == "kernels"):
             raise SystemExit(f"mutate: {name}: the tests fail without any change")
-        timeout = LEAST_SECONDS + 4 * options.jobs * (time.monotonic() - started)
+        timeout = LEAST_SECONDS + 2 * options.jobs * (time.monotonic() - started)
         note(f"{name}: {len(mutants)} changes, tests {timeout:.0f} s at most")
         for tree in trees[1:]:
             # With the kernels that the first has compiled.

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from ssimrdo.dicom import Window, apply_window, load_hu, open_series
 
@@ -13,6 +13,13 @@ DATA = Path(__file__).parents[1] / "data"
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("any speed", deadline=None)
 settings.load_profile("any speed")
+# For scripts/mutate, which asks whether a test fails and not how little it takes.
+settings.register_profile(
+    "mutate",
+    deadline=None,
+    derandomize=True,
+    phases=[phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)],
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
