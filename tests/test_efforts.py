@@ -42,16 +42,21 @@ DISPOSABLE = {
 }
 PATTERN = ("IDR", "B", "BREF", "B", "P", "B", "BREF", "B", "P")
 CRF_23 = ConstantQuality(23)
+FORMAT = FrameFormat(256, 256)
 
 
-@pytest.fixture(scope="module")
-def frames(phantom_folder):
+@pytest.fixture(scope="module", params=[8, 10])
+def frames(phantom_folder, request):
     series, _ = open_series(phantom_folder)
     window = NAMED_WINDOWS["soft-tissue"]
     return [
-        np.ascontiguousarray(load_luma(header, window)[120:376, 120:376])
+        np.ascontiguousarray(load_luma(header, window, bit_depth=request.param)[120:376, 120:376])
         for header in series.slices[8 : 8 + len(PATTERN)]
     ]
+
+
+def format_of(luma):
+    return FrameFormat(256, 256, 8 if luma.dtype == np.uint8 else 10)
 
 
 def pairs(text):
@@ -69,6 +74,7 @@ def driven_by_hand(effort, frames, roles):
     parameters = EncoderParameters(
         width=256,
         height=256,
+        bit_depth=format_of(frames[0]).bit_depth,
         options=options,
         variants=(pairs(REFERENCED[effort]), pairs(DISPOSABLE[effort])),
         repeat_headers=False,
@@ -76,11 +82,11 @@ def driven_by_hand(effort, frames, roles):
     packets = []
     with Encoder(parameters) as encoder:
         for index, (luma, kind) in enumerate(zip(frames, PATTERN, strict=True)):
-            ratio = objective.SSIM.lagrange_ratio(luma, FrameFormat(256, 256))
+            steering = Steering(objective.SSIM.lagrange_ratio(luma, format_of(luma)), roles[index])
             packets.append(
                 encoder.encode(
                     luma,
-                    quantizer_offsets(luma, Steering(ratio, roles[index])),
+                    quantizer_offsets(luma, steering, data_range=format_of(luma).peak),
                     pts=index,
                     frame_type=kind,
                     variant={"BREF": 1, "B": 2}.get(kind, 0),
@@ -90,17 +96,18 @@ def driven_by_hand(effort, frames, roles):
     return {packet.pts: packet for packet in packets if packet}
 
 
-def settings(rate=CRF_23):
-    return StreamSettings(FrameFormat(256, 256), rate, steered=True, threads=1)
+def settings(rate=CRF_23, shown=FORMAT):
+    return StreamSettings(shown, rate, steered=True, threads=1)
 
 
 @pytest.mark.parametrize("effort", OWN)
 def test_a_stream_is_that_of_the_documented_settings(effort, frames):
     codec = X264(effort)
     packets = []
-    with codec.open(settings()) as session:
+    shown = format_of(frames[0])
+    with codec.open(settings(shown=shown)) as session:
         for index, luma in enumerate(frames):
-            ratio = objective.SSIM.lagrange_ratio(luma, FrameFormat(256, 256))
+            ratio = objective.SSIM.lagrange_ratio(luma, shown)
             packets += session.encode(luma, Steering(ratio, codec.role(index)), index)
         packets += session.flush()
     found = {packet.pts: packet for packet in packets}
