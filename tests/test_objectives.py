@@ -22,7 +22,8 @@ def lung_luma(phantom_folder):
 
 
 def format_of(luma, bit_depth=8):
-    return FrameFormat(*luma.shape, bit_depth)
+    rows, columns = luma.shape
+    return FrameFormat(rows, columns, bit_depth)
 
 
 def texture(shape, sigma, level=120, seed=0):
