@@ -28,7 +28,6 @@ from ssimrdo.executors import (
     as_finished,
     explain,
     open_executor,
-    pydicom_contained,
     slots_of,
 )
 from ssimrdo.machine import cores
@@ -332,56 +331,3 @@ def test_local_executor_replaces_a_worker_that_died(local):
         "the worker process died (SIGKILL)"
     }
     assert results(as_finished(local, square, [3])) == [(3, 9)]
-
-
-def pydicom_warns() -> None:
-    from pydicom.config import WARN
-    from pydicom.valuerep import validate_value
-
-    validate_value("IS", "CANARY", WARN)
-
-
-def test_messages_of_pydicom_stay_in_the_block_and_nothing_stays_changed(caplog):
-    def state():
-        its = logging.getLogger("pydicom")
-        return list(warnings.filters), list(its.filters), its.level, its.propagate
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        before = state()
-        with pydicom_contained():
-            pydicom_warns()
-            warnings.warn("mine", UserWarning, stacklevel=1)
-        assert state() == before
-        assert [str(one.message) for one in caught] == ["mine"]
-        assert "CANARY" not in caplog.text
-        pydicom_warns()
-        assert "CANARY" in str(caught[-1].message)
-        assert "CANARY" in caplog.text
-
-
-def test_blocks_that_overlap_in_threads_leave_nothing_changed():
-    """As those of a pool do: the first to begin ends before the second."""
-    begun, ended = threading.Event(), threading.Event()
-    seen = []
-
-    def second():
-        with pydicom_contained():
-            begun.set()
-            assert ended.wait(10)
-            with warnings.catch_warnings(record=True) as caught:
-                pydicom_warns()
-            seen.append(len(caught))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        before = list(warnings.filters)
-        thread = threading.Thread(target=second)
-        with pydicom_contained():
-            thread.start()
-            assert begun.wait(10)
-        ended.set()
-        thread.join()
-        assert seen == [0]
-        assert list(warnings.filters) == before
-    assert not logging.getLogger("pydicom").filters

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from ssimrdo.batch.store import Store, common_place, store_of
 from ssimrdo.dicom.read.header import BadFile, Membership, SkippedFile, read_membership
 from ssimrdo.errors import SsimrdoError
-from ssimrdo.executors import WorkerLostError, as_finished, explain, pydicom_contained
+from ssimrdo.executors import WorkerLostError, as_finished, explain
 
 CHUNK: Final = 512
 """Files that are looked at in one task."""
@@ -132,8 +132,7 @@ def discover(
 def read_memberships(chunk: Chunk) -> list[_Finding]:
     """Look at files of one folder; fit for any executor."""
     folder = store_of(chunk.folder)
-    with pydicom_contained():
-        return [_finding(folder, name) for name in chunk.names]
+    return [_finding(folder, name) for name in chunk.names]
 
 
 def _finding(folder: Store, name: str) -> _Finding:

@@ -18,7 +18,6 @@ from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, store_of
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError
-from ssimrdo.executors import pydicom_contained
 from ssimrdo.observer import Event, Observer
 
 
@@ -97,8 +96,7 @@ def run_job(job: BatchJob) -> BatchRecord:
                 f"the worker {worker_name()} has ssimrdo {ssimrdo.__version__}, the batch has "
                 f"{job.version}: install the same on both"
             )
-        with pydicom_contained():
-            return _encode(job, started)
+        return _encode(job, started)
     except _TimeoutError:
         reason = f"timed out after {job.timeout_s:g} s"
     except SsimrdoError as error:

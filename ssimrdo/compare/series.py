@@ -24,7 +24,7 @@ from ssimrdo.errors import (
     SeveralSeriesError,
     SsimrdoError,
 )
-from ssimrdo.executors import as_finished, explain, pydicom_contained
+from ssimrdo.executors import as_finished, explain
 from ssimrdo.files import scratch_folder
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import QualityIndex
@@ -194,8 +194,7 @@ def run_series(task: SeriesTask) -> SeriesReply:
         What came of it; a series that fails is a reply as well.
     """
     try:
-        with pydicom_contained():
-            return _run_series(task)
+        return _run_series(task)
     except SsimrdoError as error:
         reason = without_paths(error, task.path, task.name)
     except OSError as error:

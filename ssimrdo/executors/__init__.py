@@ -13,7 +13,7 @@ from typing import Final
 from ssimrdo.executors.dask import DaskExecutor
 from ssimrdo.executors.local import LocalExecutor
 from ssimrdo.executors.loop import InProcess, WorkerLostError, as_finished, explain, slots_of
-from ssimrdo.executors.quiet import pydicom_contained, quieten, quieten_dask
+from ssimrdo.executors.quiet import quieten, quieten_dask
 
 __all__ = [
     "GRACE_S",
@@ -24,7 +24,6 @@ __all__ = [
     "as_finished",
     "explain",
     "open_executor",
-    "pydicom_contained",
     "quieten",
     "quieten_dask",
     "slots_of",
