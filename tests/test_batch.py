@@ -129,6 +129,12 @@ def fail_with_header_text_at_b(job: BatchJob) -> BatchRecord:
         state.content_digest = digest
 
 
+def raise_at_b(job: BatchJob) -> BatchRecord:
+    if job.name == "b":
+        raise LookupError(CANARY)
+    return run_job(job)
+
+
 def test_outputs_are_those_of_single_encodes_and_results_say_so(root, out, executor, tmp_path):
     result = run(root, out, executor=executor)
     assert counts(result) == (3, 0, 0, 0)
@@ -300,6 +306,13 @@ def test_unexpected_error_is_recorded_without_its_message(root, out):
     assert (totals.encoded, totals.failed) == (2, 1)
     assert CANARY not in records["b.mp4"].reason
     assert "unexpected ValueError in test_batch.py" in records["b.mp4"].reason
+
+
+def test_error_that_no_job_may_raise_is_recorded_and_the_rest_go_on(root, out):
+    totals, is_whole, records = run_function(root, out, raise_at_b)
+    assert (totals.encoded, totals.failed, is_whole) == (2, 1, True)
+    assert "unexpected LookupError" in records["b.mp4"].reason
+    assert CANARY not in records["b.mp4"].reason
 
 
 def test_fail_fast_starts_no_more(tmp_path, out):

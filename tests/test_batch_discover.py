@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import os
+import signal
+import time
+
+import fsspec
 import numpy as np
 import pytest
 from dicom_files import CANARY, write_series, write_slice
+from fsspec.implementations.local import LocalFileSystem
+from fuzz_dicom import ct_slice, dicom, item, sequence, text
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -13,14 +20,14 @@ from pydicom.uid import (
 )
 from video_files import ct_volume
 
-from ssimrdo.batch.discover import discover
+from ssimrdo.batch.discover import Chunk, discover, read_memberships
 from ssimrdo.batch.names import Names, check_template
 from ssimrdo.batch.plan import jobs_of_found
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.batch.store import store_of
 from ssimrdo.dicom.read.header import BadFile, Membership, SkippedFile, read_header, read_membership
-from ssimrdo.errors import InputError
-from ssimrdo.executors import InProcess
+from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.executors import InProcess, LocalExecutor
 
 PIXELS = np.zeros((16, 16), np.uint16)
 VOLUME = ct_volume(2, 32, 32)
@@ -235,3 +242,122 @@ def test_hidden_and_left_out_folders_are_not_searched(tmp_path):
     write_series(tmp_path / "out/c", VOLUME)
     founds = discover(store_of(tmp_path), InProcess(), leave_out=tmp_path / "out")
     assert [found.folder for found in founds] == [str(tmp_path / "a")]
+
+
+def found_folders(root, executor):
+    founds = discover(store_of(root), executor)
+    return [(found.folder.rpartition("/")[2], found.slices, found.uid) for found in founds]
+
+
+def three_folders(root, count=3):
+    """Write a folder of one series, one with a file more, "odd.dcm", and another of one series."""
+    for number, name in enumerate("abc"):
+        write_series(root / name, ct_volume(count, 16, 16), SeriesInstanceUID=f"1.2.{number}")
+    write_slice(root / "b/odd.dcm", PIXELS, SeriesInstanceUID="1.2.1")
+
+
+# Functions that workers run; they are found by name in this module.
+
+
+def die_of_the_odd_file(chunk: Chunk):
+    if "odd.dcm" in chunk.names:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read_memberships(chunk)
+
+
+def hang_over_many_files(chunk: Chunk):
+    if len(chunk.names) > 3 or "odd.dcm" in chunk.names:
+        time.sleep(600)
+    return read_memberships(chunk)
+
+
+def not_this_chunk(_: Chunk):
+    raise ValueError(CANARY)
+
+
+class Instead(LocalExecutor):
+    """Workers that run another function."""
+
+    function = None
+
+    def submit(self, function, /, *arguments):
+        assert function is read_memberships
+        return super().submit(type(self).function, *arguments)
+
+
+def instead(function):
+    return type("Instead", (Instead,), {"function": staticmethod(function)})
+
+
+@pytest.mark.parametrize(
+    ("function", "timeout_s"), [(die_of_the_odd_file, None), (hang_over_many_files, 6.0)]
+)
+def test_file_that_costs_a_worker_may_be_a_damaged_slice_and_all_others_are_found(
+    tmp_path, function, timeout_s
+):
+    three_folders(tmp_path)
+    executor = instead(function)(2, timeout_s=timeout_s)
+    try:
+        founds = discover(store_of(tmp_path), executor)
+    finally:
+        executor.stop()
+    assert [(found.uid, found.slices) for found in founds] == [
+        ("1.2.0", 3),
+        ("1.2.1", 3),
+        ("1.2.2", 3),
+    ]
+    # The encode will meet it, and say so.
+    assert founds[1].files is None
+
+
+def test_error_of_all_workers_ends_the_search_in_one_line_without_its_message(tmp_path):
+    three_folders(tmp_path)
+    executor = instead(not_this_chunk)(1)
+    try:
+        with pytest.raises(SsimrdoError, match="unexpected ValueError") as caught:
+            discover(store_of(tmp_path), executor)
+    finally:
+        executor.stop()
+    assert CANARY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class OddFileSystem(LocalFileSystem):
+    """Fails at one file with an error that nobody expects."""
+
+    protocol = "odd"
+
+    def _open(self, path, *arguments, **options):
+        if path.endswith("odd.dcm"):
+            raise LookupError(CANARY)
+        return super()._open(path, *arguments, **options)
+
+
+def test_whatever_a_store_does_at_one_file_the_others_are_found(tmp_path):
+    fsspec.register_implementation("odd", OddFileSystem, clobber=True)
+    three_folders(tmp_path)
+    assert found_folders(f"odd://{tmp_path}", InProcess()) == [
+        ("a", 3, "1.2.0"),
+        ("b", 3, "1.2.1"),
+        ("c", 3, "1.2.2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tag", "element"),
+    [
+        (0x0020000E, sequence(item(b"", undefined=True), undefined=True)),
+        (0x0020000E, text("UT", "1" * 5000)),
+        (0x00200011, text("UT", "1" * 5000)),
+        (0x0020000D, sequence(item(b"\xff" * 7), vr="UN")),
+        (0x00080018, sequence(item(b"", undefined=True), undefined=True)),
+    ],
+)
+def test_hostile_membership_is_of_its_folder_alone(tmp_path, tag, element):
+    for number, name in enumerate("abc"):
+        write_series(tmp_path / name, VOLUME, SeriesInstanceUID=f"1.2.{number}")
+    odd = {**ct_slice(PIXELS, series="1.2.1"), tag: element}
+    (tmp_path / "b/odd.dcm").write_bytes(dicom(odd))
+    founds = discover(store_of(tmp_path), InProcess())
+    assert [found.uid for found in founds] == ["1.2.0", "1.2.1", "1.2.2"]
+    assert founds[1].files is None

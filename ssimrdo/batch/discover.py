@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,9 +12,21 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from ssimrdo.batch.store import Store, common_place, store_of
-from ssimrdo.dicom.read.header import BadFile, Membership, SkippedFile, read_membership
+from ssimrdo.dicom.read.header import (
+    BadFile,
+    Membership,
+    SkippedFile,
+    printable,
+    read_membership,
+)
 from ssimrdo.errors import SsimrdoError
-from ssimrdo.executors import WorkerLostError, as_finished, explain
+from ssimrdo.executors import (
+    WorkerLostError,
+    as_finished,
+    explain,
+    has_lost_its_worker,
+    unexpected,
+)
 
 CHUNK: Final = 512
 """Files that are looked at in one task."""
@@ -110,22 +122,12 @@ def discover(
     """
     parts: list[_Part] = []
     findings: dict[str, Membership | str] = {}
-    calls = as_finished(
-        executor,
-        read_memberships,
-        _chunks(root, leave_out),
-        in_order=True,
-        per_slot=PENDING,
-        # A worker that dies while it has nothing to do may end all others.
-        retries=1,
-    )
-    with closing(calls):
-        for chunk, future in calls:
-            named = zip(chunk.names, _result(chunk, future), strict=True)
-            findings |= {name: found for name, found in named if found is not None}
-            if chunk.is_last:
-                parts += _parts(chunk.folder, chunk.is_leaf, findings)
-                findings = {}
+    for chunk, found in _looked_at(_chunks(root, leave_out), executor):
+        named = zip(chunk.names, found, strict=True)
+        findings |= {name: finding for name, finding in named if finding is not None}
+        if chunk.is_last:
+            parts += _parts(chunk.folder, chunk.is_leaf, findings)
+            findings = {}
     return _joined(parts)
 
 
@@ -136,7 +138,11 @@ def read_memberships(chunk: Chunk) -> list[_Finding]:
 
 
 def _finding(folder: Store, name: str) -> _Finding:
-    found = folder.read(name, read_membership)
+    try:
+        found = folder.read(name, read_membership)
+    except Exception:
+        # Whatever one file does to its reader, the others are looked at; an encode will say more.
+        return ""
     if isinstance(found, BadFile):
         return ""
     return None if isinstance(found, SkippedFile) else found
@@ -151,16 +157,39 @@ def _chunks(root: Store, leave_out: Path | None) -> Iterator[Chunk]:
             yield Chunk(folder, tuple(names[start:end]), is_leaf, end >= len(names))
 
 
-def _result(chunk: Chunk, future: Future[list[_Finding]]) -> list[_Finding]:
+def _looked_at(
+    chunks: Iterable[Chunk], executor: Executor
+) -> Iterator[tuple[Chunk, list[_Finding]]]:
+    """Yield chunks, in order, with what their files belong to."""
+    calls = as_finished(
+        executor,
+        read_memberships,
+        chunks,
+        in_order=True,
+        per_slot=PENDING,
+        # A worker that dies while it has nothing to do may end all others.
+        retries=1,
+    )
+    with closing(calls):
+        for chunk, future in calls:
+            yield chunk, _result(chunk, future, executor)
+
+
+def _result(chunk: Chunk, future: Future[list[_Finding]], executor: Executor) -> list[_Finding]:
     try:
         return future.result()
     except CancelledError:
         raise WorkerLostError("the cluster was lost; nothing was changed") from None
     except Exception as error:
-        reason = explain(error)
-        if reason is None:
-            raise
-        raise SsimrdoError(f"{chunk.folder}: {reason}") from error
+        if not has_lost_its_worker(error):
+            raise SsimrdoError(
+                f"{printable(chunk.folder)}: {explain(error) or unexpected(error)}"
+            ) from error
+    if len(chunk.names) == 1:
+        return [""]
+    # One file is to blame, or there were too many for the time that a call may take.
+    alone = (replace(chunk, names=(name,)) for name in chunk.names)
+    return [finding for _, (finding,) in _looked_at(alone, executor)]
 
 
 def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) -> Iterator[_Part]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import ssimrdo
@@ -18,6 +16,7 @@ from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, store_of
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError
+from ssimrdo.executors import unexpected
 from ssimrdo.observer import Event, Observer
 
 
@@ -107,8 +106,7 @@ def run_job(job: BatchJob) -> BatchRecord:
     except MemoryError:
         reason = "out of memory"
     except Exception as error:
-        # Its message may quote what stands in the DICOM header.
-        reason = f"unexpected {type(error).__name__} in {_place(error)}; please report it"
+        reason = unexpected(error)
     return failure(job, reason, time.monotonic() - started, worker_name())
 
 
@@ -201,8 +199,3 @@ def _deadline(job: BatchJob, started: float) -> Observer:
             raise _TimeoutError
 
     return Observer(check)
-
-
-def _place(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno}"

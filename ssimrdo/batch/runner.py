@@ -35,6 +35,7 @@ from ssimrdo.executors import (
     as_finished,
     explain,
     open_executor,
+    unexpected,
 )
 from ssimrdo.observer import Event, Observer
 
@@ -387,10 +388,7 @@ def _outcome(job: BatchJob, future: Future[BatchRecord]) -> BatchRecord:
             "the cluster was lost; what is finished is kept, the same command goes on"
         ) from None
     except Exception as error:
-        reason = explain(error)
-        if reason is None:
-            raise
-        return failure(job, reason)
+        return failure(job, explain(error) or unexpected(error))
 
 
 def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContextManager[Executor]:

@@ -12,7 +12,15 @@ from typing import Final
 
 from ssimrdo.executors.dask import DaskExecutor
 from ssimrdo.executors.local import LocalExecutor
-from ssimrdo.executors.loop import InProcess, WorkerLostError, as_finished, explain, slots_of
+from ssimrdo.executors.loop import (
+    InProcess,
+    WorkerLostError,
+    as_finished,
+    explain,
+    has_lost_its_worker,
+    slots_of,
+    unexpected,
+)
 from ssimrdo.executors.quiet import quieten, quieten_dask
 
 __all__ = [
@@ -23,10 +31,12 @@ __all__ = [
     "WorkerLostError",
     "as_finished",
     "explain",
+    "has_lost_its_worker",
     "open_executor",
     "quieten",
     "quieten_dask",
     "slots_of",
+    "unexpected",
 ]
 
 GRACE_S: Final = 10.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from ssimrdo.errors import SsimrdoError
@@ -150,6 +152,23 @@ def _submitted(executor: Executor, function: Callable[[A], R], argument: A) -> F
 
 def _is_lost_with_others(future: Future[Any]) -> bool:
     return not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
+
+
+def has_lost_its_worker(error: BaseException) -> bool:
+    """Tell whether a call failed because the process that ran it died or was killed."""
+    return type(error).__name__ in ("ProcessExpired", "KilledWorker") or isinstance(
+        error, TimeoutError | BrokenExecutor
+    )
+
+
+def unexpected(error: BaseException) -> str:
+    """Say in one line what an error is that nobody foresaw, without its message.
+
+    That may quote what stands in the DICOM header.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"unexpected {type(error).__name__}{where}; please report it"
 
 
 def explain(error: BaseException) -> str | None:
