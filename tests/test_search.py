@@ -273,6 +273,16 @@ def test_out_of_reach_names_the_best_that_was_reached():
     assert caught.value.field == "min"
 
 
+@pytest.mark.parametrize(
+    ("given", "option"), [({"min_ssim": 0.99999}, "min_ssim"), ({"min": "ssim=0.99999"}, "min")]
+)
+def test_out_of_reach_names_the_option_that_was_given(given, option, series, tmp_path):
+    with pytest.raises(InputError, match=r"SSIM 0\.99999 cannot be reached") as caught:
+        encode(series, tmp_path / "out.mp4", **given, **BASE)
+    assert caught.value.field == option
+    assert not list(tmp_path.glob("out*"))
+
+
 RMS_ERROR = metrics.QualityIndex(
     "rms_error",
     "RMS error",

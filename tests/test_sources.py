@@ -172,6 +172,21 @@ def test_an_iterator_is_good_for_one_pass(several, hu, tmp_path):
     encode_frames(luma, tmp_path / "b.mp4", bitrate_kbps=200, **FAST)
 
 
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize(
+    "elements", [{"PixelSpacing": [100, 1]}, {"compress": "1.2.840.10008.1.2.4.80"}]
+)
+def test_messages_hold_no_control_character_of_a_path(elements, found, hu, tmp_path):
+    folder = tmp_path / "ct\n\x1b[31m"
+    for path in write_series(folder, hu, **elements):
+        path.write_bytes(path.read_bytes()[:-600] + b"\0" * 598 + b"\xff\xd9")
+    source = open_series(folder)[0] if found else folder
+    with pytest.raises(InputError) as caught:
+        encode(source, tmp_path / "out.mp4", skip_bad=True, **FAST)
+    assert "ct??[31m" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_a_generator_is_not_kept_in_memory(tmp_path):
     """Slices are made as they are asked for, a few ahead of the encoder."""
     made, done = [], []

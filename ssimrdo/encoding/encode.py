@@ -281,7 +281,7 @@ def _search_to(
     settings = job.settings
     index = metrics.get(floor.index)
     scale = settings.codec.scale("crf", settings.bit_depth)
-    goal = Goal(index, floor.value, floor.over, scale)
+    goal = Goal(index, floor.value, floor.over, scale, floor.option)
 
     def encode_at(crf: float, shifts: NDArray[np.float64] | None, to: Path | None) -> PassOutcome:
         common = PassSettings(

@@ -58,12 +58,15 @@ class Goal:
         Over slices: the worst one, the mean, or what 95 % of them keep.
     scale : QualityScale
         What is searched.
+    option : str
+        The option that asks for it, which errors name.
     """
 
     index: QualityIndex
     value: float
     over: str
     scale: QualityScale
+    option: str = "min"
 
     @property
     def slope(self) -> float:
@@ -164,7 +167,7 @@ def find_smallest(encode: Encode, goal: Goal, *, may_raise: bool = True) -> Foun
     if goal.scale.qp_per_step < 0:
         raise InputError(
             "there is no search on a scale whose higher numbers are better",
-            field="min",
+            field=goal.option,
             remedy="give a {crf}",
         )
     raises = may_raise and goal.over in EXEMPT_SHARE
@@ -196,7 +199,7 @@ def _out_of_reach(trials: Sequence[Trial], goal: Goal) -> InputError:
     return InputError(
         f"{title} {goal.value:g} cannot be reached: the {what} is "
         f"{best:.{goal.index.decimals + 1}f} at CRF {goal.scale.low:g}, the lowest",
-        field="min",
+        field=goal.option,
         remedy="ask for less",
     )
 

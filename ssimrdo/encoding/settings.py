@@ -50,6 +50,8 @@ class Floor:
         What to keep.
     over : {"worst", "mean", "p5"}
         Over slices: the worst one's quality, the mean, or what 95 % of them keep.
+    option : {"min", "min_ssim", "over"}
+        The option that asks for it, which errors name.
 
     Raises
     ------
@@ -60,20 +62,20 @@ class Floor:
     index: str = FLOOR[0]
     value: float = FLOOR[1]
     over: str = OVER[0]
+    option: str = field(default="min", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        found = _index(self.index, field="min")
+        found = _index(self.index, field=self.option)
         object.__setattr__(self, "index", found.name)
         if self.over not in OVER:
             raise InputError(
                 f"{self.over!r} is unknown", field="over", remedy=f"use one of {', '.join(OVER)}"
             )
-        field = "min_ssim" if self.index == FLOOR[0] else "min"
-        check_number(self.value, field=field)
+        check_number(self.value, field=self.option)
         if not found.low < self.value < found.high:
             raise InputError(
                 f"{self.value} is out of range for {found.title}",
-                field=field,
+                field=self.option,
                 remedy=f"above {found.low:g} and below {found.high:g}",
             )
 
@@ -203,7 +205,7 @@ class EncodeSettings:
             kept = {name: value for name, value in kept.items() if name not in RATES}
         elif any(name in given for name in RATES):
             kept = {name: value for name, value in kept.items() if name not in (*RATES, "over")}
-        elif "over" in given and "min" not in kept:
+        elif "over" in given and not isinstance(self.rate, Floor):
             kept = {name: value for name, value in kept.items() if name not in RATES}
         if "effort" in given or "preset" in given:
             kept = {name: value for name, value in kept.items() if name not in ("effort", "preset")}
@@ -217,7 +219,7 @@ class EncodeSettings:
         """Return the options that :meth:`of` makes these settings from."""
         options: dict[str, Any] = {"rdo": self.objective.name if self.objective else OFF}
         if isinstance(self.rate, Floor):
-            options |= {"min": (self.rate.index, self.rate.value), "over": self.rate.over}
+            options |= _floor_options(self.rate)
         else:
             options[RATE_FIELDS[self.rate.mode]] = point_of(self.rate)
         options |= self.codec.options() if self._has_default_codec else {"codec": self.codec}
@@ -310,23 +312,26 @@ def _rate(values: dict[str, Any]) -> Rate:
             remedy=f"give one of {', '.join(f'{{{name}}}' for name in RATES)}",
         )
     over = values.pop("over", None)
-    point = values.pop(given[0]) if given else None
-    if over is not None and (not given or given[0] in ("min", "min_ssim")):
-        index, value = FLOOR if not given else _floor(given[0], point)
-        return Floor(index, value, over)
+    point: Any = values.pop(given[0]) if given else None
+    asked = given[0] if given else None if over is None else "over"
+    if asked in ("min", "min_ssim", "over"):
+        index, value = {"min": point, "min_ssim": (FLOOR[0], point), "over": FLOOR}[asked]
+        return Floor(index, value, OVER[0] if over is None else over, asked)
     if over is not None:
         raise InputError(
             "goes with a quality to keep", field="over", remedy="give {min} or leave it out"
         )
     if not given:
         return ConstantQuality(CRF)
-    if given[0] in ("min", "min_ssim"):
-        return Floor(*_floor(given[0], point))
-    assert point is not None, "it was given"
     if given[0] == "qp":
         return ConstantQuantizer(point)
     return ConstantQuality(point) if given[0] == "crf" else MeanBitrate(point)
 
 
-def _floor(name: str, point: Any) -> tuple[str, float]:
-    return point if name == "min" else (FLOOR[0], point)
+def _floor_options(floor: Floor) -> dict[str, Any]:
+    quality = (floor.index, floor.value)
+    if floor.option == "over" and quality == FLOOR:
+        return {"over": floor.over}
+    if floor.option == "min_ssim" and floor.index == FLOOR[0]:
+        return {"min_ssim": floor.value, "over": floor.over}
+    return {"min": quality, "over": floor.over}

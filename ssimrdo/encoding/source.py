@@ -25,6 +25,7 @@ from ssimrdo.dicom import (
 )
 from ssimrdo.dicom.grey import apply_window
 from ssimrdo.dicom.luma import choose_window, luma_frames
+from ssimrdo.dicom.read.header import printable
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
@@ -58,7 +59,7 @@ class OpenedSource:
     Parameters
     ----------
     name : str
-        What messages name: the path that the user gave, or "the volume".
+        What messages name: the path that the user gave, printable, or "the volume".
     frames : FrameSource
         The luma frames.
     window : Window, optional
@@ -125,13 +126,13 @@ def open_source(
     if isinstance(source, Volume):
         return _opened_volume(source, wanted)
     if isinstance(source, Series):
-        return _opened_series(source, (), _folder_of(source), wanted)
+        return _opened_series(source, (), source.slices[0].path.parent, wanted)
     if not isinstance(source, Path | str):
         raise InputError(
             f"{source!r:.60} is neither a path nor a series nor a volume", field="series"
         )
     found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
-    return _opened_series(found, skipped, str(source), wanted)
+    return _opened_series(found, skipped, source, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +147,11 @@ class _Wanted:
     limit: int | None
 
 
-def _folder_of(series: Series) -> str:
-    return str(series.slices[0].path.parent)
-
-
 def _opened_series(
-    series: Series, skipped: tuple[SkippedFile, ...], shown: str, wanted: _Wanted
+    series: Series, skipped: tuple[SkippedFile, ...], path: Path | str, wanted: _Wanted
 ) -> OpenedSource:
-    aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: str(series.slices[0].path))
+    shown, first = printable(path), series.slices[0].path
+    aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: printable(first))
     used = choose_window(series.header_window, wanted.window, name=wanted.name)
     notes = SourceNotes()
     odd: set[str] = set()
