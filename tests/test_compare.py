@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from dicom_files import write_series
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from toys.toy_codec import ToyCodec, ToySession
 from video_files import SOFT_TISSUE, ct_volume, frames_of, packets_of, plane, windowed
 
 from ssimrdo import EncodeSettings, InputError, SsimrdoError, Window, encode, metrics, objective
 from ssimrdo.bd import bd_quality, bd_rate, ssim_db
-from ssimrdo.codecs.base import QualityScale, UnsteeredCodec, point_of
-from ssimrdo.codecs.lavc import LavcSession
+from ssimrdo.codecs.base import point_of
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_settings
 from ssimrdo.compare import Candidate, CompareSettings, ComparisonReport, compare, digests
@@ -54,33 +54,11 @@ def settings(**values):
 
 
 @dataclass(frozen=True)
-class Toy(UnsteeredCodec):
-    """FFmpeg's MPEG-4, which knows quantizers from 1 to 31 and no other rate control."""
-
-    keyframe_interval: int = 12
-
-    name = "toy"
-    label = "Toy"
-    syntax = "m4v"
-    containers = ("matroska",)
-    depths = (8,)
-    sides = (16, 4096)
-    version = "1"
-
-    def scale(self, mode, bit_depth):
-        del bit_depth
-        if mode != "crf":
-            raise InputError("the toy knows CRF alone")
-        slope = -math.log(2) / 6
-        return QualityScale(2, 31, 1, default=6, log_rate_slope=slope, whole=True)
-
-    def open(self, stream):
-        quantizer = f"{point_of(stream.rate):g}"
-        options = {"qmin": quantizer, "qmax": quantizer, "g": f"{self.keyframe_interval}"}
-        return LavcSession("mpeg4", stream, options, reordering=0)
+class Reticent(ToyCodec):
+    """Does not tell how far apart its keyframes are."""
 
     def describe(self, stream):
-        return f"toy {point_of(stream.rate):g}"
+        return f"mpeg4 {point_of(stream.rate):g}"
 
 
 def bytes_in(path):
@@ -933,16 +911,16 @@ def test_cancelling_ends_an_encode(tmp_path):
     write_series(tmp_path / "ct", ct_volume(20, 64, 64))
     observer, seen = Observer(), []
 
-    class Watched(LavcSession):
+    class Watched(ToySession):
         def encode(self, luma, steering, index):
             seen.append(index)
             if index == 10:
                 observer.cancel.set()
             yield from super().encode(luma, steering, index)
 
-    class Watching(Toy):
+    class Watching(ToyCodec):
         def open(self, stream):
-            return Watched("mpeg4", stream, {}, reordering=0)
+            return Watched(self, stream)
 
     with (
         pytest.raises(CancelledError),
@@ -1006,10 +984,13 @@ def test_bad_settings(values, message):
         ({"tests": ("ssim,aq-mode=0",)}, "aq-mode=0 makes x264 ignore"),
         ({"tests": ("ssim", "ssim,strength=0.7")}, "same encoder"),
         ({"tests": ("ssim,preset=quick",)}, "'quick' is unknown"),
-        ({"anchors": (Toy(), Toy(3))}, "toy is given twice: name one of them"),
-        ({"anchors": (Toy(),), "mode": "bitrate", "points": (1, 2, 3, 4)}, "CRF alone"),
-        ({"anchors": (Toy(),), "bit_depth": 10}, "toy: bit_depth: 10 is unknown: use one of 8"),
-        ({"tests": (Candidate(Toy(), objective.SSIM),)}, "toy follows no objective"),
+        ({"anchors": (ToyCodec(), ToyCodec(3))}, "toy is given twice: name one of them"),
+        ({"anchors": (ToyCodec(),), "mode": "bitrate", "points": (1, 2, 3, 4)}, "takes none"),
+        (
+            {"anchors": (ToyCodec(),), "bit_depth": 10},
+            "toy: bit_depth: 10 is unknown: use one of 8",
+        ),
+        ({"tests": (Candidate(ToyCodec(), objective.SSIM),)}, "toy follows no objective"),
     ],
 )
 def test_bad_encoders(values, message):
@@ -1047,14 +1028,12 @@ def test_odd_errors_are_our_own(series, tmp_path):
 
 
 @dataclass(frozen=True)
-class Secretive(Toy):
-    """Describes all its variants alike."""
-
-    label = "Secretive"
+class Namesake(Reticent):
+    """Another codec that describes itself alike."""
 
 
 def test_a_codec_of_a_test_is_compared_like_any_other(series, tmp_path, caplog):
-    anchors, tests = ("x264", Toy()), (Candidate(Toy(3), name="short"), "ssim")
+    anchors, tests = ("x264", Reticent()), (Candidate(Reticent(3), name="short"), "ssim")
     options = settings(anchors=anchors, tests=tests)
     with compare([series], options, cache_folder=tmp_path) as found:
         report = found.report
@@ -1069,7 +1048,8 @@ def test_a_codec_of_a_test_is_compared_like_any_other(series, tmp_path, caplog):
     # x264's CRF 23 stands for the toy's default of 6.
     assert [encoder.points for encoder in report.encoders[1:3]] == [(2, 6, 11, 16)] * 2
     toy = report.encoders[1]
-    assert (toy.name, toy.role, toy.label, toy.settings) == ("toy", "anchor", "Toy", "toy POINT")
+    assert (toy.name, toy.role, toy.label) == ("toy", "anchor", "MPEG-4")
+    assert toy.settings == "mpeg4 POINT"
     kbps = [point.kbps for point in report.series[0].curves["toy"]]
     assert kbps == sorted(kbps, reverse=True)
     # More keyframes cost more, though both describe themselves alike.
@@ -1083,14 +1063,14 @@ def test_a_codec_of_a_test_is_compared_like_any_other(series, tmp_path, caplog):
 
 
 def test_encoders_that_describe_themselves_alike_are_not_the_same():
-    codecs = (Toy(), Secretive(), Secretive(3))
+    codecs = (Reticent(), Namesake(), Namesake(3))
     given = tuple(Candidate(codec, name=f"{number}") for number, codec in enumerate(codecs))
     contenders = make_contenders(settings(anchors=given))
     frames = FrameFormat(ROWS, COLUMNS)
     assert len({contender.describe(frames, 6) for contender in contenders[:3]}) == 1
     assert len({digests.state_of(contender.codec) for contender in contenders[:3]}) == 3
     with pytest.raises(InputError, match="0 and again are the same encoder"):
-        make_contenders(settings(anchors=(*given, Candidate(Toy(), name="again"))))
+        make_contenders(settings(anchors=(*given, Candidate(Reticent(), name="again"))))
 
 
 @pytest.fixture
