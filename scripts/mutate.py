@@ -65,10 +65,7 @@ PARTS: Final = {
     "efforts": Part(("codecs/x264/effort.py",), ("test_x264_codec.py", "test_efforts.py")),
     "parameters": Part(
         ("codecs/x264/parameters.py", "codecs/x264/options.py"),
-        (
-            *("test_x264_codec.py", "test_efforts.py", "test_mutants_x264.py", "test_settings.py"),
-            "test_x264.py",
-        ),
+        ("test_x264_codec.py", "test_efforts.py", "test_settings.py", "test_x264.py"),
     ),
     "steering": Part(
         ("codecs/x264/steering.py",), ("test_steering.py", "test_x264_codec.py", "test_claims.py")

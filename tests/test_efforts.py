@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from x264_sessions import run
 
 from ssimrdo import objective
 from ssimrdo.codecs.base import ConstantQuality, ConstantQuantizer, Steering, StreamSettings
@@ -103,14 +104,7 @@ def settings(rate=CRF_23, shown=FORMAT):
 @pytest.mark.parametrize("effort", OWN)
 def test_a_stream_is_that_of_the_documented_settings(effort, frames):
     codec = X264(effort)
-    packets = []
-    shown = format_of(frames[0])
-    with codec.open(settings(shown=shown)) as session:
-        for index, luma in enumerate(frames):
-            ratio = objective.SSIM.lagrange_ratio(luma, shown)
-            packets += session.encode(luma, Steering(ratio, codec.role(index)), index)
-        packets += session.flush()
-    found = {packet.pts: packet for packet in packets}
+    found, _ = run(codec, settings(shown=format_of(frames[0])), frames)
     expected = driven_by_hand(effort, frames, [codec.role(index) for index in range(9)])
     assert tuple(found[index].frame_type for index in range(9)) == PATTERN
     for index in range(9):

@@ -89,3 +89,24 @@ def test_clipped_macroblocks_get_credit_by_role(bit_depth, shape):
         np.testing.assert_allclose(
             quantizer_offsets(luma, Steering(ratio, role), **options), plain + expected, atol=1e-5
         )
+
+
+def test_credit_is_for_black_and_white_of_the_depth():
+    luma = np.full((16, 48), 100, np.uint8)
+    luma[:8, :16] = 0
+    luma[:8, 16:32] = 255
+    expected = np.array([[-1.05, -1.05, 0]])
+    ten_bit = luma.astype(np.uint16)
+    ten_bit[luma == 255] = 1023
+    for found in (
+        reference_offset(luma, Role.FORWARD),
+        reference_offset(ten_bit, Role.FORWARD, data_range=1023),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert found.dtype == np.float32
+    ratio = np.ones((1, 3), np.float32)
+    for role in (None, Role.FORWARD):
+        steering = Steering(ratio, role, shift=0.5)
+        found = quantizer_offsets(luma, steering)
+        np.testing.assert_allclose(found, 0.5 + (role is not None) * expected, rtol=1e-6)
+        assert found.dtype == np.float32

@@ -1,11 +1,16 @@
 """x264 as a codec: roles, efforts, parameters and sessions."""
 
+import logging
 import os
+import shutil
+import subprocess
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from video_files import ct_volume, windowed
+from x264_sessions import run
 
 from ssimrdo import objective
 from ssimrdo.codecs.base import (
@@ -21,9 +26,12 @@ from ssimrdo.codecs.roles import Role
 from ssimrdo.codecs.x264.choices import PRESETS
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.effort import EFFORTS
+from ssimrdo.encoding.passes import PassSettings, Target, run_passes
 from ssimrdo.errors import InputError
-from ssimrdo.frames import FrameFormat
+from ssimrdo.frames import FrameFormat, FrameSource
 
+FRAME_TYPES = {Role.KEY: "IDR", Role.FORWARD: "P", Role.REFERENCE: "BREF", Role.DISPOSABLE: "B"}
+STOCK = shutil.which("x264") or ""
 SMALL = FrameFormat(16, 16)
 
 
@@ -36,15 +44,20 @@ def options_of(codec, settings=None):
     return dict(codec.parameters(settings or stream()).options)
 
 
-def run(codec, settings, frames, steered=True):
-    """Encode frames in a session; return its packets by presentation order."""
-    packets = []
-    with codec.open(settings) as session:
-        for index, luma in enumerate(frames):
-            ratio = objective.SSIM.lagrange_ratio(luma, settings.format) if steered else None
-            packets += session.encode(luma, Steering(ratio, codec.role(index)), index)
-        packets += session.flush()
-    return {packet.pts: packet for packet in packets}
+def moving_texture(count, shape=(96, 128), seed=0):
+    """Texture that turns into another, with fresh noise on top."""
+    rng = np.random.default_rng(seed)
+    first, last = (gaussian_filter(rng.normal(size=shape), 3) for _ in range(2))
+    frames = []
+    for share in np.linspace(0, 1, count):
+        smooth = (1 - share) * first + share * last
+        noisy = 120 + 50 * smooth / smooth.std() + rng.normal(0, 6, shape)
+        frames.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return frames
+
+
+TEXTURE = moving_texture(24)
+TEXTURE_AT_30 = stream(ConstantQuality(30), FrameFormat(96, 128), threads=1)
 
 
 def test_it_has_what_a_codec_has():
@@ -58,10 +71,9 @@ def test_groups_of_pictures_keep_their_pattern_across_keyframes(rate, caplog):
     """x264 changes no type that is asked for, but the last frame's."""
     codec = X264("fast")
     planned = [codec.role(index) for index in range(504)]
-    packets = run(codec, stream(rate), [np.full((16, 16), 100, np.uint8)] * 504)
-    names = {Role.KEY: "IDR", Role.FORWARD: "P", Role.REFERENCE: "BREF", Role.DISPOSABLE: "B"}
+    packets, _ = run(codec, stream(rate), [np.full((16, 16), 100, np.uint8)] * 504)
     assert [packets[index].frame_type for index in range(503)] == [
-        names[role] for role in planned[:503]
+        FRAME_TYPES[role] for role in planned[:503]
     ]
     assert [index for index in range(504) if packets[index].frame_type == "IDR"] == [0, 250, 500]
     assert planned[:6] == [
@@ -80,8 +92,31 @@ def test_keyframes_come_as_the_user_asks():
     four = [Role.KEY, Role.DISPOSABLE, Role.REFERENCE, Role.FORWARD] * 2 + [Role.KEY]
     assert roles(("keyint", "4")) == four
     assert roles(("keyint", "infinite")) == roles()
-    assert roles(("keyint", "9"), ("keyint", "4")) == four
     assert roles(("keyint", "4"), ("keyint", "infinite")) == roles()
+
+
+def test_the_last_of_two_keyframe_intervals_holds():
+    codec = X264(params=(("keyint", "9"), ("keyint", "4")))
+    packets, recorded = run(codec, TEXTURE_AT_30, TEXTURE)
+    assert "keyint=4" in recorded
+    assert [pts for pts, packet in packets.items() if packet.keyframe] == [0, 4, 8, 12, 16, 20]
+    # x264 makes a P-frame of the last one whatever is asked for.
+    found = [packets[index].frame_type for index in range(len(TEXTURE) - 1)]
+    assert found == [FRAME_TYPES[codec.role(index)] for index in range(len(TEXTURE) - 1)]
+    alone, _ = run(X264(params=(("keyint", "4"),)), TEXTURE_AT_30, TEXTURE)
+    assert [packet.data for packet in packets.values()] == [one.data for one in alone.values()]
+
+
+def test_open_groups_of_pictures_open():
+    codec = X264(params=(("open-gop", "1"), ("keyint", "8")))
+    packets, recorded = run(codec, TEXTURE_AT_30, TEXTURE)
+    assert {"open_gop=1", "keyint=8"} <= recorded
+    keyframes = [packet for packet in packets.values() if packet.keyframe]
+    assert [packet.frame_type for packet in keyframes] == ["IDR", "I", "I"]
+    # The B-frames shown before such a keyframe are decoded after it.
+    order = sorted(packets.values(), key=lambda packet: packet.dts)
+    after = order[order.index(keyframes[1]) + 1]
+    assert after.pts < keyframes[1].pts
 
 
 @pytest.mark.parametrize(
@@ -115,17 +150,6 @@ def test_rungs_with_exhaustive_search_keep_it_in_all_frames():
             assert not changed & {"me", "merange"}
 
 
-def test_searches_get_no_worse_from_frame_to_frame_on_ct():
-    """Lighter variants reach their own frames, and the next ones have the full search again."""
-    frames = [windowed(hu).astype(np.uint8) for hu in ct_volume(9, 48, 256)]
-    settings = stream(ConstantQuality(30.0), FrameFormat(48, 256), threads=1)
-    sizes = {}
-    for effort in ("fast", "max"):
-        packets = run(X264(effort), settings, frames)
-        sizes[effort] = sum(len(packet.data) for packet in packets.values())
-    assert sizes["max"] < sizes["fast"]
-
-
 @pytest.mark.parametrize(
     ("alias", "name"),
     [("frameref", "ref"), ("subq", "subme"), ("analyse", "partitions"), ("me-range", "merange")],
@@ -150,6 +174,28 @@ def test_steering_needs_aq_and_takes_no_psychovisual_options():
     assert 0 < float(steered["aq-strength"]) < 1e-3
     alone = options_of(X264(preset="medium"), stream(steered=False))
     assert not {"psy", "aq-mode", "aq-strength", "qcomp"} & alone.keys()
+
+
+@pytest.mark.parametrize("width", [160, 256])
+def test_steered_encodes_keep_off_code_that_reads_uninitialised_memory(width, caplog):
+    """MB-tree's AVX-512 code does in rows that do not fill its 16 macroblocks."""
+
+    def has_avx512(steered):
+        caplog.clear()
+        settings = stream(shown=FrameFormat(32, width), steered=steered)
+        with caplog.at_level(logging.INFO, "ssimrdo"), X264(preset="medium").open(settings):
+            pass
+        lines = [line for line in caplog.messages if "cpu capabilities" in line]
+        assert len(lines) == 1
+        return "AVX512" in lines[0]
+
+    assert has_avx512(True) == (has_avx512(False) and width == 256)
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_steered_encodes_ask_to_be_repeatable(steered):
+    parameters = X264(preset="medium").parameters(stream(steered=steered))
+    assert parameters.repeatable == steered
 
 
 @pytest.mark.parametrize("raw", [True, False])
@@ -186,6 +232,32 @@ def test_only_placebo_keeps_its_full_first_pass(preset, tmp_path):
     assert (dict(first.options)["pass"], dict(second.options)["pass"]) == ("1", "2")
     assert dict(first.options)["stats"] == str(tmp_path / "stats")
     assert not codec.parameters(stream()).fast_first_pass
+
+
+@pytest.mark.skipif(not STOCK, reason="the x264 program is not installed")
+@pytest.mark.parametrize("preset", ["placebo", "medium"])
+def test_two_passes_are_those_of_the_stock_program(preset, tmp_path):
+    """Placebo is the one preset that keeps its full first pass."""
+    raw = tmp_path / "frames.yuv"
+    chroma = np.full(96 * 128 // 2, 128, np.uint8).tobytes()
+    raw.write_bytes(b"".join(luma.tobytes() + chroma for luma in TEXTURE))
+    stock = tmp_path / "stock.h264"
+    for number in "12":
+        subprocess.run(
+            [
+                *(STOCK, "--quiet", "--preset", preset, "--bitrate", "400", "--threads", "1"),
+                *("--pass", number, "--stats", str(tmp_path / "stats"), "--demuxer", "raw"),
+                *("--input-res", "128x96", "--fps", "25"),
+                *("--input-range", "pc", "--range", "pc", "-o", str(stock), str(raw)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    ours = tmp_path / "ours.h264"
+    source = FrameSource(TEXTURE_AT_30.format, len(TEXTURE), lambda: TEXTURE)
+    wanted = PassSettings(X264(preset=preset), MeanBitrate(400), threads=1)
+    run_passes(source, wanted, Target("h264", ours))
+    assert ours.read_bytes() == stock.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -289,7 +361,7 @@ def test_settings_are_what_x264_records():
 
 def test_packets_tell_their_types_and_what_a_decoder_shows():
     frames = [windowed(hu).astype(np.uint8) for hu in ct_volume(5, 32, 64)]
-    packets = run(X264("fast"), stream(shown=FrameFormat(32, 64)), frames)
+    packets, _ = run(X264("fast"), stream(shown=FrameFormat(32, 64)), frames)
     assert [packets[index].frame_type for index in range(5)] == ["IDR", "B", "BREF", "B", "P"]
     assert [packets[index].keyframe for index in range(5)] == [True, *[False] * 4]
     for index, luma in enumerate(frames):
