@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ssimrdo.text import printable
+
 _OPTION = re.compile(r"\{(\w+)\}")
 
 
@@ -32,6 +34,7 @@ class SsimrdoError(Exception):
     """
 
     def __init__(self, reason: str, *, field: str | None = None, remedy: str | None = None) -> None:
+        reason = printable(" ".join(reason.splitlines()))
         super().__init__(reason)
         self.reason = reason
         self.field = field

@@ -329,7 +329,7 @@ def test_what_changed_first_is_told(root, out):
 def test_table_replaces_the_one_before_as_a_whole(tmp_path):
     (tmp_path / "results.csv").write_text("old")
     with Journal(tmp_path / "j") as journal:
-        journal.append(BatchRecord("x\udcff.mp4", "x", "failed", "why"))
+        journal.append(BatchRecord("ü.mp4", "x", "failed", "why"))
         write_table(journal, tmp_path / "results.csv")
-    assert b"x\xff.mp4,x,failed,why" in (tmp_path / "results.csv").read_bytes()
+    assert "ü.mp4,x,failed,why" in (tmp_path / "results.csv").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["j", "results.csv"]

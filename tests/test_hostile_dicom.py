@@ -67,11 +67,12 @@ from ssimrdo.dicom import (
 )
 from ssimrdo.dicom.luma import load_luma
 from ssimrdo.dicom.read.elements import WINDOW_BYTES, may_be_dicom, read_elements
-from ssimrdo.dicom.read.header import WANTED, Membership, printable, read_membership
+from ssimrdo.dicom.read.header import WANTED, Membership, read_membership
 from ssimrdo.dicom.read.jpeg import read_jpeg
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.encoding.source import open_source
 from ssimrdo.errors import BadSliceError, InputError
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,6 @@ from ssimrdo.dicom.read.header import (
     BadFile,
     Membership,
     SkippedFile,
-    printable,
     read_membership,
 )
 from ssimrdo.errors import SsimrdoError
@@ -27,6 +26,7 @@ from ssimrdo.executors import (
     has_lost_its_worker,
     unexpected,
 )
+from ssimrdo.text import printable
 
 CHUNK: Final = 512
 """Files that are looked at in one task."""

@@ -18,6 +18,7 @@ from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.executors import unexpected
 from ssimrdo.observer import Event, Observer
+from ssimrdo.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def failure(
         output=job.output,
         series=job.name,
         status="failed",
-        reason=" ".join(reason.split()),
+        reason=printable(" ".join(reason.split())),
         threads=job.settings.threads,
         options=job.options,
         inputs=_inputs(job),

@@ -18,6 +18,7 @@ from ssimrdo import metrics
 from ssimrdo.files import whole_files
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.record.result import EncodeResult
+from ssimrdo.text import table_cell
 
 JOURNAL_NAME: Final = "results.jsonl"
 TABLE_NAME: Final = "results.csv"
@@ -293,8 +294,9 @@ def write_table(journal: Journal, path: Path) -> None:
     """
     with (
         whole_files(path, overwrite=True) as (temporary,),
-        temporary.open("w", newline="", errors="surrogateescape") as stream,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
     ):
         writer = csv.DictWriter(stream, columns(journal.records()))
         writer.writeheader()
-        writer.writerows(record.as_dict() for record in journal.records())
+        for record in journal.records():
+            writer.writerow({name: table_cell(value) for name, value in record.as_dict().items()})

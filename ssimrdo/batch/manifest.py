@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ssimrdo.batch.store import place_below
-from ssimrdo.dicom.read.header import printable
 from ssimrdo.encoding.options import OPTIONS, read_text
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError, name_options
 from ssimrdo.extras import require
+from ssimrdo.text import printable
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import string
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from ssimrdo.errors import InputError
+from ssimrdo.text import printable
 
 FIELDS: Final = (
     "relative_path",
@@ -102,11 +104,15 @@ def _safe(name: str) -> str:
 
 
 def _component(part: str) -> str:
-    part = _UNSAFE.sub("_", part)
+    shown = printable(part)
+    if shown != part:
+        # Others may look the same, and a number would move to another when one is added.
+        shown += f"-{_hash(os.fsencode(part))[:8]}"
+    part = _UNSAFE.sub("_", shown)
     # A leading dot would hide the output; FFmpeg takes a leading hyphen for an option.
     if part[0] in ".-":
         part = "_" + part[1:]
-    data = part.encode(errors="surrogateescape")
+    data = part.encode()
     if len(data) <= _MAX_BYTES:
         return part
     return data[: _MAX_BYTES - 13].decode(errors="ignore") + "-" + _hash(data)

@@ -98,7 +98,9 @@ def render(journal: Journal, out: Store) -> str:
     environment.filters |= {"number": number, "size": size_text, "duration": duration_text}
     own = resources.files("ssimrdo.batch") / "templates" / "batch.css"
     return environment.get_template("batch.html.j2").render(
-        css=style_sheet() + own.read_text(), version=__version__, **_context(journal, out)
+        css=style_sheet() + own.read_text(encoding="utf-8"),
+        version=__version__,
+        **_context(journal, out),
     )
 
 

@@ -15,9 +15,9 @@ from ssimrdo.batch.manifest import Entry
 from ssimrdo.batch.names import Names, from_template, hashed
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.batch.store import Store, place_below, relative_name, store_of
-from ssimrdo.dicom.read.header import printable
 from ssimrdo.errors import InputError
 from ssimrdo.record.sidecar import sidecar_path
+from ssimrdo.text import printable
 
 Why = Literal["new", "failed before"] | state.Change
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from ssimrdo.dicom.read.find import read_file, walk
-from ssimrdo.dicom.read.header import SkippedFile, printable
+from ssimrdo.dicom.read.header import SkippedFile
 from ssimrdo.errors import InputError
 from ssimrdo.extras import require
 from ssimrdo.files import PARTIAL, scratch_folder
 from ssimrdo.record.sidecar import sidecar_path
+from ssimrdo.text import printable
 
 T = TypeVar("T")
 
@@ -169,7 +170,7 @@ class LocalStore:
         path = self.folder / output
         try:
             size = path.stat().st_size
-            return sidecar_path(path).read_text(), size
+            return sidecar_path(path).read_text(encoding="utf-8"), size
         except (OSError, UnicodeDecodeError):
             return "", None
 

@@ -24,7 +24,9 @@ from ssimrdo.cli.options import (
     json_option,
     skip_bad_option,
 )
+from ssimrdo.cli.terminal import show, tell, write_to_stderr
 from ssimrdo.observer import Event, Observer
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from ssimrdo.batch import BatchEvent, BatchRecord, BatchResult, Plan, Totals
@@ -157,15 +159,15 @@ def batch(
         _print_plan(plan, speed, _guess(settings.encode), settings.workers, as_json)
         return 0 if all(todo.job.slices for todo in plan.todo) else EXIT_SOME_FAILED
     try:
-        with _stop_at_ctrl_c() as stop, _shown(json_log) as show:
-            observer = Observer(show, stop)
+        with _stop_at_ctrl_c() as stop, _shown(json_log) as tell_of:
+            observer = Observer(tell_of, stop)
             result = batches.run(
                 root or None, output, settings, manifest=manifest, observer=observer
             )
     except KeyboardInterrupt:
-        click.echo("ssimrdo: stopped; what is done is kept, the same command goes on", err=True)
+        tell("stopped; what is done is kept, the same command goes on")
         return EXIT_INTERRUPTED
-    click.echo(json.dumps(dataclasses.asdict(result)) if as_json else _text(result))
+    show(json.dumps(dataclasses.asdict(result)) if as_json else _text(result))
     if result.interrupted and stop.is_set():
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if result.failed else 0
@@ -223,7 +225,7 @@ def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_
             }
             for todo in plan.todo
         ]
-        click.echo(
+        show(
             json.dumps(
                 {
                     "todo": listed,
@@ -239,9 +241,9 @@ def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_
     for todo in plan.todo:
         size = size_text(todo.input_bytes).replace("\u202f", " ")
         found = f"{todo.job.slices} slices, {size}" if todo.job.slices else "no CT series found"
-        click.echo(f"{todo.job.name} -> {todo.job.output}: {found}, {todo.why}")
+        show(f"{todo.job.name} -> {todo.job.output}: {found}, {todo.why}")
     basis = "as measured here before" if speed else "a guess until some are encoded"
-    click.echo(
+    show(
         f"{len(plan.todo)} series to encode, {plan.done} done, {plan.failed} failed before; "
         f"{plan.slices} slices, {size_text(plan.input_bytes)}, about {duration_text(seconds)} "
         f"({speed or guess:.0f} slices/s and job, {basis})".replace("\u202f", " ")
@@ -263,7 +265,7 @@ def _status(folder: str, as_json: bool) -> int:
             reasons.append((record.output, record.reason))
     running = is_running(folder)
     if as_json:
-        click.echo(
+        show(
             json.dumps(
                 {
                     "output": folder,
@@ -278,13 +280,13 @@ def _status(folder: str, as_json: bool) -> int:
             )
         )
     else:
-        click.echo(
+        show(
             f"{folder}: {counts['encoded']} series encoded, {counts['failed']} failed; "
             f"{size_text(counts['input'])} to {size_text(counts['output'])}; "
             f"a batch is {'running' if running else 'not running'}".replace("\u202f", " ")
         )
         for name, reason in reasons:
-            click.echo(f"  {name}: {reason}")
+            show(f"  {name}: {reason}")
     return EXIT_SOME_FAILED if reasons else 0
 
 
@@ -334,7 +336,7 @@ def _log_json(event: BatchEvent) -> None:
     if event.record is not None:
         line["record"] = event.record.as_dict()
     line["totals"] = dataclasses.asdict(event.totals)
-    click.echo(json.dumps(line), err=True)
+    write_to_stderr(json.dumps(line))
 
 
 class _Lines:
@@ -348,21 +350,18 @@ class _Lines:
         totals = event.totals
         if event.kind == "planned":
             self._started = time.monotonic()
-            self._write(_planned(totals))
+            tell(_planned(totals))
         elif event.kind == "stopping":
-            self._write("finishing the series that are being encoded; Ctrl-C stops at once")
+            tell("finishing the series that are being encoded; Ctrl-C stops at once")
         elif event.kind == "finished" and event.record is not None:
             seconds = max(time.monotonic() - self._started, 1e-9)
             done = totals.encoded + totals.failed
             left = (totals.slices_todo - totals.slices) * seconds / max(totals.slices, 1)
-            self._write(
+            tell(
                 f"[{done}/{totals.todo}] {_outcome(event.record)} "
                 f"({totals.slices / seconds:.1f} slices/s, {left:.0f} s left, "
                 f"{totals.failed} failed)"
             )
-
-    def _write(self, text: str) -> None:
-        click.echo(f"ssimrdo: {text}", err=True)
 
 
 def _planned(totals: Totals) -> str:
@@ -376,10 +375,10 @@ def _outcome(record: BatchRecord) -> str:
     from ssimrdo.batch.page import main_index
 
     if record.status == "failed":
-        return f"{record.output}: failed: {record.reason}"
+        return printable(f"{record.output}: failed: {record.reason}")
     index = main_index()
     quality = f"{index.title} {record.quality[mean_column(index)]:.{index.decimals}f}"
-    return f"{record.output}: {record.slices} slices, {quality}"
+    return printable(f"{record.output}: {record.slices} slices, {quality}")
 
 
 @contextmanager
@@ -408,7 +407,7 @@ def _bars() -> Iterator[Callable[[BatchEvent], None]]:
         overall = progress.add_task("searching", total=None, note="")
         running: dict[str, TaskID] = {}
         # Log messages and the bars share the terminal.
-        handler = _ConsoleHandler(progress.console.print)
+        handler = _ConsoleHandler(lambda text: progress.console.print(escape(text)))
         logger = logging.getLogger("ssimrdo")
         previous, logger.handlers = logger.handlers, [handler]
         started = time.monotonic()
@@ -428,7 +427,7 @@ def _bars() -> Iterator[Callable[[BatchEvent], None]]:
             elif event.kind == "stopping":
                 progress.console.print("finishing what runs; Ctrl-C stops at once")
             elif event.kind == "started" and event.job is not None:
-                name = escape(event.job.output)
+                name = escape(printable(event.job.output))
                 note = f"{event.job.slices} slices"
                 running[event.job.output] = progress.add_task(f"  {name}", total=None, note=note)
             elif event.kind == "finished" and event.record is not None:
@@ -461,4 +460,4 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
-        self._print(f"ssimrdo: {record.getMessage()}")
+        self._print(printable(f"ssimrdo: {record.getMessage()}"))

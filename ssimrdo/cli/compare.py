@@ -25,10 +25,12 @@ from ssimrdo.cli.options import (
     value_of,
     verbose_option,
 )
+from ssimrdo.cli.terminal import show
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.encoding.options import MAX_THREADS
 from ssimrdo.machine import cores
 from ssimrdo.observer import Event, Observer
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -238,7 +240,7 @@ def compare(
         report = dataclasses.replace(found.report, command=_command_line(context))
         write_report(report, staged)
         write_page(dataclasses.replace(found, report=report), staged, called=flag_of)
-    click.echo(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
+    show(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
     return EXIT_SOME_FAILED if len(report.compared) < len(report.series) else 0
 
 
@@ -282,7 +284,7 @@ def _command_line(context: click.Context) -> str:
                 words.append("UID")  # It tells whose images these are.
                 continue
             is_path = isinstance(parameter.type, click.Path)
-            words.append(Path(value).name or "." if is_path else str(value))
+            words.append(printable(Path(value).name or "." if is_path else value))
     return " ".join(words)
 
 

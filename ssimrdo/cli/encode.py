@@ -17,6 +17,7 @@ from ssimrdo.cli.options import (
     verbose_option,
 )
 from ssimrdo.cli.progress import slice_progress
+from ssimrdo.cli.terminal import show
 
 if TYPE_CHECKING:
     from ssimrdo.metrics import QualityIndex
@@ -70,7 +71,7 @@ def encode(
             overwrite=overwrite,
             observer=observer,
         )
-    click.echo(json.dumps(result.as_dict()) if as_json else _text(result))
+    show(json.dumps(result.as_dict()) if as_json else _text(result))
 
 
 def _text(result: EncodeResult) -> str:

@@ -16,6 +16,7 @@ from ssimrdo.cli.options import (
     value_of,
     verbose_option,
 )
+from ssimrdo.cli.terminal import show
 
 
 @click.command(epilog="Example: ssimrdo inspect ct-series/ -o maps.png --slice 40 --window lung")
@@ -86,7 +87,7 @@ def inspect(
         "rdo": inspection.objective,
         "qp_offset": {"min": float(offsets.min()), "max": float(offsets.max())},
     }
-    click.echo(
+    show(
         json.dumps(fields)
         if as_json
         else f"{output}: slice {inspection.number} of {inspection.slices}, "

@@ -15,6 +15,7 @@ import click
 
 from ssimrdo import __version__
 from ssimrdo.cli.options import flag_of
+from ssimrdo.cli.terminal import MessageHandler, tell, write_to_stderr
 from ssimrdo.errors import InputError, SsimrdoError
 
 COMMANDS = ("batch", "compare", "encode", "inspect", "phantom")
@@ -71,7 +72,8 @@ def _run() -> int:
     try:
         status = cli.main(prog_name="ssimrdo", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        for line in error.format_message().splitlines():
+            write_to_stderr(line)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
         return _fail(error.format_message(), EXIT_BAD_INPUT)
@@ -92,7 +94,7 @@ def _run() -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"ssimrdo: error: {' '.join(message.split())}", err=True)
+    tell(f"error: {' '.join(message.split())}")
     return status
 
 
@@ -103,10 +105,8 @@ def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _send_messages_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("ssimrdo: %(message)s"))
     logger = logging.getLogger("ssimrdo")
-    logger.addHandler(handler)
+    logger.addHandler(MessageHandler())
     logger.setLevel(logging.WARNING)
     # Libraries quote the header values they complain about, and these may name a patient.
     warnings.simplefilter("ignore")

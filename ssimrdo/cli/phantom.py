@@ -62,6 +62,7 @@ def phantom(
     import json
 
     from ssimrdo.cli.progress import slice_progress
+    from ssimrdo.cli.terminal import show
     from ssimrdo.phantom import PhantomSettings, write_phantom
 
     settings = PhantomSettings(slices=slices, size=size, seed=seed, slice_spacing_mm=spacing)
@@ -83,9 +84,9 @@ def phantom(
             "bytes": result.size_bytes,
             "seconds": round(result.seconds, 3),
         }
-        click.echo(json.dumps(fields))
+        show(json.dumps(fields))
     else:
-        click.echo(
+        show(
             f"{result.folder}: {result.slices} slices of {size}x{size}, "
             f"{result.size_bytes / 1e6:.1f} MB, {result.seconds:.1f} s"
         )

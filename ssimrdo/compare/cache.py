@@ -127,7 +127,7 @@ def payload_path(folder: Path, key: str) -> Path:
 def load(folder: Path, key: str) -> Measurement | None:
     """Return the measurement of a key, None if it is not there or damaged."""
     try:
-        record = json.loads(_record_path(folder, key).read_text())
+        record = json.loads(_record_path(folder, key).read_text(encoding="utf-8"))
         if record.pop("crc32") != _checksum(payload_path(folder, key)):
             return None
         per_slice = {name: tuple(values) for name, values in record["per_slice"].items()}

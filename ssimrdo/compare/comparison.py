@@ -36,11 +36,11 @@ from ssimrdo.compare.series import (
     without_paths,
 )
 from ssimrdo.compare.settings import CompareSettings
-from ssimrdo.dicom.read.header import printable
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import scratch_folder
 from ssimrdo.frames import FrameFormat
 from ssimrdo.observer import Observer
+from ssimrdo.text import printable
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ssimrdo.compare.results import ComparisonReport, plain
+from ssimrdo.text import table_cell
 
 JSON_NAME: Final = "report.json"
 CSV_NAME: Final = "rd_points.csv"
@@ -17,8 +18,8 @@ CSV_NAME: Final = "rd_points.csv"
 def write_report(report: ComparisonReport, folder: Path) -> None:
     """Write ``report.json`` and ``rd_points.csv`` into an existing folder."""
     text = json.dumps(report.to_json(), indent=1, allow_nan=False)
-    (folder / JSON_NAME).write_text(f"{text}\n")
-    (folder / CSV_NAME).write_text(rd_points_csv(report))
+    (folder / JSON_NAME).write_text(f"{text}\n", encoding="utf-8")
+    (folder / CSV_NAME).write_text(rd_points_csv(report), encoding="utf-8")
 
 
 def rd_points_csv(report: ComparisonReport) -> str:
@@ -44,8 +45,8 @@ def rd_points_csv(report: ComparisonReport) -> str:
                 ]
                 table.writerow(
                     [
-                        series.name,
-                        name,
+                        table_cell(series.name),
+                        table_cell(name),
                         roles[name],
                         plain(point.point),
                         point.kbps,

@@ -25,10 +25,10 @@ from ssimrdo.dicom import (
 )
 from ssimrdo.dicom.grey import apply_window
 from ssimrdo.dicom.luma import choose_window, luma_frames
-from ssimrdo.dicom.read.header import printable
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
+from ssimrdo.text import printable
 
 logger = logging.getLogger(__name__)
 

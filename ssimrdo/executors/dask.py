@@ -161,6 +161,7 @@ def _start_cluster(workers: int) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": paths},
         # A terminal's Ctrl-C is for this process alone.
         start_new_session=True,

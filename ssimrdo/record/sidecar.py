@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import ssimrdo
 from ssimrdo.record.result import EncodeResult
+from ssimrdo.text import printable
 
 SCHEMA: Final = 2
 """Of the sidecar; those without a number are of schema 1."""
@@ -49,7 +50,7 @@ def sidecar_record(
         "version": ssimrdo.__version__,
         "model": MODEL,
         **result.as_dict(),
-        "output": Path(result.output).name,
+        "output": printable(Path(result.output).name),
         "skipped": [{"reason": reason, "files": files} for reason, files in reasons.items()],
         "settings": dict(settings),
         "fps": result.fps,
@@ -62,7 +63,7 @@ def sidecar_record(
 
 def write_sidecar(path: Path, record: Mapping[str, Any]) -> None:
     """Write a sidecar as text that people can read."""
-    path.write_text(_text(record) + "\n")
+    path.write_text(_text(record) + "\n", encoding="utf-8")
 
 
 def _text(value: Any, indent: str = "") -> str:

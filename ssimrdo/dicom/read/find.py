@@ -18,11 +18,11 @@ from ssimrdo.dicom.read.header import (
     BadFile,
     SkippedFile,
     SliceHeader,
-    printable,
     read_header,
 )
 from ssimrdo.dicom.read.load import load_hu
 from ssimrdo.errors import BadSliceError, InputError
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

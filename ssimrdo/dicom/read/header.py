@@ -210,11 +210,6 @@ Elements = Mapping[int, Element]
 """Elements by their tag."""
 
 
-def printable(text: object) -> str:
-    """Return text fit for one line of a message or for JSON: unprintable characters become "?"."""
-    return "".join(char if char.isprintable() else "?" for char in str(text))
-
-
 def read_header(path: Path, name: str) -> SliceHeader | SkippedFile:
     """Read the header of a regular file, or say why it is left out.
 

@@ -10,9 +10,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, AllTransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
 from ssimrdo.dicom.read.elements import DamagedError
-from ssimrdo.dicom.read.header import printable
 from ssimrdo.dicom.read.pixels import read_cells
 from ssimrdo.errors import BadSliceError
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

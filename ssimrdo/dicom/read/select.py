@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from ssimrdo.dicom.read.find import find_series
 from ssimrdo.dicom.read.geometry import check_consistent
-from ssimrdo.dicom.read.header import NOT_DICOM, SkippedFile, printable
+from ssimrdo.dicom.read.header import NOT_DICOM, SkippedFile
 from ssimrdo.dicom.read.load import decoding_problem
 from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -1,0 +1,48 @@
+"""What is written to the terminal: results to stdout, messages to stderr, all of it printable."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from contextlib import suppress
+
+import click
+
+from ssimrdo.text import printable, printable_lines
+
+
+def show(text: str) -> None:
+    """Write results to stdout.
+
+    Raises
+    ------
+    BrokenPipeError
+        If nobody reads them any more.
+    OSError
+        If they cannot be written, such as on a full disk; it names stdout.
+    """
+    try:
+        click.echo(printable_lines(text))
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise OSError(error.errno, error.strerror, "stdout") from error
+
+
+def tell(message: str) -> None:
+    """Write a message of one line to stderr; no work is lost because it cannot be written."""
+    write_to_stderr(f"ssimrdo: {message}")
+
+
+def write_to_stderr(line: str) -> None:
+    """Write a line to stderr, if that can be."""
+    with suppress(OSError, ValueError):
+        click.echo(printable(line), err=True)
+
+
+class MessageHandler(logging.Handler):
+    """Writes log messages to stderr, wherever that is when they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        tell(record.getMessage())
