@@ -1,0 +1,95 @@
+"""docs/json.md names every key that is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from dicom_files import write_series
+from video_files import ct_volume, run_command
+
+from ssimrdo.batch.journal import BatchRecord
+
+TEXT = (Path(__file__).parents[1] / "docs/json.md").read_text()
+# What stands for all quality indices.
+INDICES = {"ssim", "weighted_ssim", "psnr", "ms_ssim"}
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("in")
+    write_series(folder, ct_volume(3, 32, 48))
+    return folder
+
+
+def documented(title):
+    """Return the keys that a section of the document names."""
+    section = TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert section
+    names = re.findall(r"`([\w.\[\]]+)`", section)
+    return {part for name in names for part in re.findall(r"\w+", name)} | INDICES
+
+
+def keys_of(record, *free):
+    """Return the keys of objects in objects, but those that follow from the data."""
+    if isinstance(record, list):
+        return set().union(*(keys_of(one, *free) for one in record))
+    if not isinstance(record, dict):
+        return set()
+    below = (keys_of(value, *free) for name, value in record.items() if name not in free)
+    return set(record).union(*below)
+
+
+def values_of(record, name):
+    """Return the values of an object, whose keys are names that the user chose."""
+    found = [list(one[name].values()) for one in record]
+    return [value for values in found for value in values]
+
+
+def test_of_encode_and_its_sidecar(series, tmp_path, capfd):
+    title = "`encode --json` and the sidecar"
+    for number, options in enumerate((["--min-ssim", "0.8"], ["--bitrate", "100"])):
+        output = tmp_path / f"{number}.mp4"
+        done = run_command(capfd, "encode", series, "-o", output, "--json", *options)
+        sidecar = json.loads(output.with_suffix(".json").read_text())
+        for record in (json.loads(done.out), sidecar):
+            assert keys_of(record, "settings") <= documented(title)
+
+
+def test_of_a_batch():
+    columns = set(BatchRecord("", "", "failed").as_dict())
+    known = documented("Results of a batch")
+    assert {name for name in columns if not name.endswith(("_mean", "_min"))} <= known
+    assert {"ssim_mean", "ssim_min"} <= known & columns
+
+
+def test_of_a_comparison(series, tmp_path, capfd):
+    known = documented("`report.json` of a comparison")
+    done = run_command(
+        capfd,
+        "compare",
+        series,
+        "-o",
+        tmp_path / "report",
+        "--no-cache",
+        "--metric",
+        "ssim",
+        "--json",
+    )
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    for record in (json.loads(done.out), report):
+        by_name = ("curves", "bd", "speed", "summary", "versions")
+        assert keys_of(record, *by_name) <= known
+        for curve in values_of(record["series"], "curves"):
+            assert keys_of(curve, "quality", "per_slice") <= known
+        for deltas in values_of(record["series"], "bd"):
+            assert keys_of(list(deltas.values())) <= known
+        for one in record["summary"].values():
+            assert keys_of([value for name, value in one.items() if name != "speed"]) <= known
+
+
+def test_of_an_inspection(series, tmp_path, capfd):
+    done = run_command(capfd, "inspect", series, "-o", tmp_path / "maps.png", "--json")
+    assert keys_of(json.loads(done.out)) <= documented("`inspect --json`")
