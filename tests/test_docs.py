@@ -1,9 +1,11 @@
-"""docs/json.md names every key that is written."""
+"""docs/json.md names every key that is written, and docs/architecture.md what there is."""
 
 from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from video_files import ct_volume, run_command
 
 from ssimrdo.batch.journal import BatchRecord
 
-TEXT = (Path(__file__).parents[1] / "docs/json.md").read_text()
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs/json.md").read_text()
 # What stands for all quality indices.
 INDICES = {"ssim", "weighted_ssim", "psnr", "ms_ssim"}
 
@@ -93,3 +96,25 @@ def test_of_a_comparison(series, tmp_path, capfd):
 def test_of_an_inspection(series, tmp_path, capfd):
     done = run_command(capfd, "inspect", series, "-o", tmp_path / "maps.png", "--json")
     assert keys_of(json.loads(done.out)) <= documented("`inspect --json`")
+
+
+def test_what_the_page_on_architecture_names_is_there():
+    table = (ROOT / "docs/architecture.md").read_text().partition("## Where is …")[2]
+    named = re.findall(
+        r"`(\w[\w/]*)\.py`(?:: ((?:`[\w.]+`(?:, )?)+))?", table.partition("\n## ")[0]
+    )
+    assert len(named) >= 15
+    for file, names in named:
+        module = import_module(f"ssimrdo.{file.replace('/', '.')}")
+        for name in re.findall(r"[\w.]+", names):
+            assert attrgetter(name)(module), name
+
+
+def test_files_that_the_page_on_architecture_names_are_there():
+    page = (ROOT / "docs/architecture.md").read_text()
+    files = re.findall(r"`(\w[\w/]*\.py)`", page)
+    folders = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    for name in files:
+        assert (ROOT / "ssimrdo" / name).is_file() or name == "cli/NAME.py", name
+    for name in folders:
+        assert (ROOT / "ssimrdo" / name).exists() or (ROOT / f"ssimrdo/{name}.py").exists(), name
