@@ -8,8 +8,10 @@ import subprocess
 import sys
 from functools import partial
 
+import pydicom
 import pytest
 from dicom_files import write_series
+from messages import others
 from video_files import ct_volume, frames_of, run_command, without_compiling
 
 from ssimrdo import EncodeSettings, encode
@@ -34,10 +36,28 @@ KEYS = {
     "skipped": list,
 }
 """What version 0.1.0 printed."""
+ERRORS = {"samples": int, **dict.fromkeys(("rmse", "bias", "p99", "max", "psnr"), float)}
+OVER_SLICES = {"mean": float, "min": float, "worst_slice_number": int, "p5": float}
 NEW_KEYS = {
     "worst_slice_number": int,
     "codec": {"name": str, "label": str, "version": str, "settings": str},
     "objective": str,
+    "window_source": str,
+    "header_windows": list,
+    "warnings": list,
+    "tissue": {
+        "unit": str,
+        "span": float,
+        "errors": {
+            **dict.fromkeys(("body", "edge", "dense", "flat", "unclipped"), ERRORS),
+            # A window of 80 HU shows no lung.
+            "lung": type(None),
+        },
+        # What is flat here is a single sample.
+        "noise_kept": type(None),
+        "ssim": dict.fromkeys(("body", "unclipped"), OVER_SLICES),
+        "clipped_share": float,
+    },
 }
 
 
@@ -62,7 +82,7 @@ def shape_of(value):
 
 def test_json_is_one_object_with_exactly_these_keys(ssimrdo, series, tmp_path):
     done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", "--json")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     record = json.loads(done.out)
     assert done.out.count("\n") == 1
     assert shape_of(record) == KEYS | NEW_KEYS
@@ -80,7 +100,7 @@ def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
     (folder / "bad.dcm").write_bytes(b"")
     (folder / "notes.txt").write_text("notes")
     done = ssimrdo("encode", folder, "-o", tmp_path / "out.mp4", "--json", "--skip-bad")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     skipped = json.loads(done.out)["skipped"]
     assert [entry["path"] for entry in skipped] == ["bad.dcm", "notes.txt"]
     assert all(set(entry) == {"path", "reason"} and entry["reason"] for entry in skipped)
@@ -89,11 +109,11 @@ def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
 def test_text_for_people(ssimrdo, series, tmp_path):
     output = tmp_path / "out.mp4"
     done = ssimrdo("encode", series, "-o", output, "--window", "lung")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     first, *lines = done.out.splitlines()
     assert first.startswith(f"{output}: 8 slices, 256x32, 8 bit, window -600/1500 HU")
     assert [line.split()[0] for line in lines] == [
-        *("size", "SSIM", "weighted", "PSNR", "worst", "time")
+        *("size", "SSIM", "weighted", "PSNR", "worst", "RMSE", "time")
     ]
     sidecar = json.loads((tmp_path / "out.json").read_text())
     assert f"worst     slice {sidecar['worst_slice_number']}" in done.out
@@ -122,7 +142,7 @@ def test_text_for_people(ssimrdo, series, tmp_path):
 )
 def test_options_arrive_in_the_settings(ssimrdo, series, tmp_path, options, settings):
     done = ssimrdo("encode", series, "-o", tmp_path / "out.mkv", *options)
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     recorded = json.loads((tmp_path / "out.json").read_text())["settings"]
     expected = {**EncodeSettings().as_dict(), **settings}
     if {"qp", "bitrate_kbps"} & settings.keys():
@@ -142,7 +162,7 @@ def test_command_and_function_give_the_same_file(ssimrdo, series, tmp_path):
 
 def test_a_single_file_is_a_series(ssimrdo, series, tmp_path):
     done = ssimrdo("encode", sorted(series.iterdir())[0], "-o", tmp_path / "out.mp4")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     assert len(frames_of(tmp_path / "out.mp4")) == 1
 
 
@@ -171,7 +191,7 @@ def test_tiny_series(ssimrdo, tmp_path, slices, options):
 def test_long_sides(ssimrdo, tmp_path, size):
     write_series(tmp_path / "ct", ct_volume(2, *size))
     done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mkv")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     assert frames_of(tmp_path / "out.mkv")[0].width == size[1]
 
 
@@ -182,12 +202,61 @@ def test_verbose_shows_x264s_messages_on_stderr(ssimrdo, series, tmp_path):
     assert shape_of(json.loads(done.out)) == KEYS | NEW_KEYS
 
 
+@pytest.mark.parametrize(
+    ("option", "source", "text"),
+    [
+        ([], "header", "window 40/80 HU, from the header"),
+        (["--window", "auto"], "header", "window 40/80 HU, from the header"),
+        (["--window", "lung"], "preset", "window -600/1500 HU, a preset"),
+        # A preset's numbers are no preset.
+        (["--window", "-600/1500"], "option", "window -600/1500 HU, as asked for"),
+    ],
+)
+def test_the_window_is_said_with_where_it_comes_from(
+    ssimrdo, series, tmp_path, option, source, text
+):
+    done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", "--json", *option)
+    assert done.err.splitlines().count(f"ssimrdo: {text}") == 1
+    record = json.loads(done.out)
+    assert record["window_source"] == source
+    own = {"center": 40.0, "width": 80.0, "function": "LINEAR", "slices": 8}
+    assert record["header_windows"] == [own]
+    sidecar = json.loads((tmp_path / "out.json").read_text())
+    assert sidecar["window_source"] == source
+
+
+def test_windows_that_differ_in_the_header_are_said_on_stderr(ssimrdo, tmp_path):
+    paths = write_series(tmp_path / "ct", ct_volume(5, 32, 32))
+    for path in paths[3:]:
+        header = pydicom.dcmread(path)
+        header.WindowCenter, header.WindowWidth = 35, 100
+        header.save_as(path)
+    done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mp4", "--json")
+    assert others(done.err) == (
+        "ssimrdo: the windows in the header differ: 40/80 HU in 3 slices, 35/100 HU in 2 slices; "
+        "using 35/100 HU for all\n"
+    )
+    record = json.loads(done.out)
+    assert record["window"] == {"center": 35, "width": 100}
+    assert [(one["width"], one["slices"]) for one in record["header_windows"]] == [
+        (80, 3),
+        (100, 2),
+    ]
+    done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "b.mp4", "--window", "lung")
+    assert others(done.err) == ""
+
+
 def test_no_window_in_the_header_is_said_on_stderr(ssimrdo, tmp_path):
     write_series(tmp_path / "ct", ct_volume(2, 32, 32), WindowCenter=None, WindowWidth=None)
     done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mp4", "--json")
     assert done.status == 0
-    assert done.err == ("ssimrdo: the header has no window: using 40/400 HU; choose another\n")
-    assert json.loads(done.out)["window"] == {"center": 40, "width": 400}
+    assert others(done.err) == (
+        "ssimrdo: the header has no window: using 40/400 HU; choose another\n"
+    )
+    record = json.loads(done.out)
+    assert record["window"] == {"center": 40, "width": 400}
+    assert (record["window_source"], record["header_windows"]) == ("fallback", [])
+    assert "ssimrdo: window" not in done.err
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
@@ -226,7 +295,7 @@ def test_version(ssimrdo):
 def test_stderr_is_empty_without_a_terminal(series, tmp_path):
     command = [*SSIMRDO, "encode", str(series), "-o", "out.mp4"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert without_compiling(done.stderr) == ""
+    assert others(without_compiling(done.stderr)) == ""
     assert done.stdout.startswith("out.mp4: 8 slices")
 
 

@@ -7,7 +7,7 @@ from benchmark_tables import bd_table, mean_ssim, paper_table, points_text, repl
 from test_report import a_report
 
 from ssimrdo.compare.results import ComparisonReport, EncoderSummary, SeriesSpread
-from ssimrdo.record.result import SliceSummary
+from ssimrdo.record.summary import SliceSummary
 
 
 def two_reports() -> list[ComparisonReport]:

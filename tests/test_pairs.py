@@ -11,7 +11,7 @@ from benchmark_tables import Target, leave_one_out_table, pair_table, target_tab
 from test_report import a_report, an_encoder
 
 from ssimrdo.compare.results import ComparisonReport, Curve, RatePoint, SeriesResult
-from ssimrdo.record.result import SliceSummary
+from ssimrdo.record.summary import SliceSummary
 
 
 def plain(table: str) -> str:

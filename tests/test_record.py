@@ -14,8 +14,8 @@ from video_files import SOFT_TISSUE, ct_volume, frames_of, packets_of, plane, wi
 import ssimrdo
 from ssimrdo import EncodeSettings, Window, encode, metrics
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.record.result import SliceSummary
 from ssimrdo.record.sidecar import MODEL, SCHEMA, sidecar_path, write_sidecar
+from ssimrdo.record.summary import SliceSummary
 
 SLICES, ROWS, COLUMNS = 9, 48, 256
 SOFT = Window(*SOFT_TISSUE)
@@ -65,7 +65,7 @@ def test_slices_sum_up_to_the_result(suffix, settings, hu, series, tmp_path):
     assert sorted(result.quality) == sorted(names)
     for one in slices:
         assert list(one)[:4] == ["number", "position_mm", "frame_type", "bytes"]
-        assert set(list(one)[4:]) == set(names)
+        assert set(list(one)[4:]) == {*names, "ssim_body", "max_error_body"}
     for name, summary in result.quality.items():
         values = [one[name] for one in slices]
         assert summary.mean == pytest.approx(np.mean(values), rel=1e-12)
@@ -129,17 +129,16 @@ def test_a_bit_rate_that_is_missed_is_told(kbps, series, tmp_path, caplog):
     assert record["asked_kbps"] == kbps
     assert record["bitrate_error_percent"] == result.bitrate_error_percent
     assert abs(missed) > 10
-    (message,) = [
-        one.getMessage() for one in caplog.records if one.name == "ssimrdo.encoding.encode"
-    ]
-    assert message.startswith(f"the bit rate is {missed:+.0f} % beside the one asked for")
+    messages = [one.getMessage() for one in caplog.records if one.name == "ssimrdo.encoding.encode"]
+    assert messages[0].startswith(f"the bit rate is {missed:+.0f} % beside the one asked for")
+    assert messages[1:] == [warning.text for warning in result.warnings]
 
 
 def test_a_bit_rate_that_is_met_is_no_warning(tmp_path, caplog):
     write_series(tmp_path / "ct", ct_volume(120, 80, 112))
     result = encode(tmp_path / "ct", tmp_path / "out.mp4", bitrate_kbps=200, preset="veryfast")
     assert abs(result.bitrate_error_percent) < 10
-    assert not [one for one in caplog.records if one.levelname == "WARNING"]
+    assert not [one for one in caplog.records if "bit rate" in one.getMessage()]
 
 
 def test_without_a_bit_rate_none_is_missed(series, tmp_path):

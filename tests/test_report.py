@@ -59,7 +59,8 @@ from ssimrdo.html.text import (
     percent,
 )
 from ssimrdo.metrics import QualityIndex, ssim
-from ssimrdo.record.result import SliceSummary, WindowUsed
+from ssimrdo.record.result import WindowUsed
+from ssimrdo.record.summary import SliceSummary
 
 METRICS = ("ssim", "psnr")
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'"

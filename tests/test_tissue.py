@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.metrics import structural_similarity
+from tissue_masks import largest_filled, windowed_moments
 
 from ssimrdo.dicom import Window, apply_window, load_hu, open_series
 from ssimrdo.frames import FrameFormat
@@ -32,27 +33,6 @@ def frames(phantom_luma, lung_luma):
     ]
 
 
-def windowed(x):
-    """Return mean and variance in 11x11 Gaussian windows, in doubles."""
-    x = x.astype(np.float64)
-    mean = ndimage.gaussian_filter(x, 1.5, radius=5)
-    return mean, ndimage.gaussian_filter(x * x, 1.5, radius=5) - mean**2
-
-
-def largest_filled(mask):
-    """Return the largest component and what has it on three sides of four."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return np.zeros_like(mask)
-    component = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    sides = sum(
-        np.flip(np.logical_or.accumulate(np.flip(component, axis), axis), axis).astype(int)
-        + np.logical_or.accumulate(component, axis)
-        for axis in (0, 1)
-    )
-    return sides >= 3
-
-
 def test_edges_are_where_sobel_is_steep(frames):
     for luma, peak, scale in frames:
         x = luma.astype(np.float64)
@@ -74,7 +54,7 @@ def test_dense_structures_are_what_an_opening_takes_away(frames):
 def test_body_flat_tissue_and_lung_follow_from_hu(frames):
     for luma, peak, scale in frames:
         level = peak / 255
-        mean, variance = windowed(luma)
+        mean, variance = windowed_moments(luma)
         hu, mean_hu = (scale.hu_at_black + scale.hu_per_level * x for x in (luma, mean))
         body = largest_filled((hu > -500) & (luma > 0))
         found = tissue_map(luma, data_range=peak, scale=scale)
@@ -183,6 +163,9 @@ def test_errors_by_area(pair):
         scaled = summary.scaled(LUNG.hu_per_level)
         assert scaled.rmse == pytest.approx(1500 / 255 * summary.rmse)
         assert scaled.bias == pytest.approx(1500 / 255 * summary.bias)
+        assert errors.largest(area) == summary.maximum
+        mse = np.mean((inside * 2.0) ** 2)
+        assert summary.scaled(2).psnr(510) == pytest.approx(10 * np.log10(510**2 / mse))
         assert summary.scaled(-2).bias == pytest.approx(-2 * summary.bias)
         assert summary.scaled(-2).p99 == pytest.approx(2 * summary.p99)
 
@@ -231,7 +214,34 @@ def test_smoothing_takes_noise_away_and_perfect_slices_keep_it(lung_luma):
     same = tissue_errors(FramePair(lung_luma, lung_luma, shape), found)
     assert same.noise_kept == 1
     assert same.ssim(Area.BODY) == pytest.approx(1)
-    assert same.errors(Area.BODY).maximum == 0
+    assert same.errors(Area.BODY).maximum == same.largest(Area.BODY) == 0
+    assert same.errors(Area.BODY).psnr(255) == 100
+
+
+def test_share_of_the_body_that_is_clipped(frames):
+    for luma, peak, scale in frames:
+        found = tissue_map(luma, data_range=peak, scale=scale)
+        rows, columns = luma.shape
+        pair = FramePair(luma, luma, FrameFormat(rows, columns, 8 if peak == 255 else 10))
+        inside = luma[found.mask(Area.BODY)]
+        share = np.mean((inside == 0) | (inside == peak))
+        assert 0.01 < share < 0.9
+        assert tissue_errors(pair, found).clipped_share == pytest.approx(share)
+
+
+def test_ssim_of_a_few_windows_is_not_told():
+    """An area of 256 windows has one, one of 255 has none."""
+    luma = np.zeros((64, 64), np.uint8)
+    for rows, columns, is_told in ((16, 16, True), (15, 17, False)):
+        x = luma.copy()
+        x[20 : 20 + rows, 20 : 20 + columns] = 100
+        errors = tissue_errors(FramePair(x, x, FrameFormat(64, 64)), tissue_map(x))
+        assert (
+            (errors.ssim(Area.BODY) == pytest.approx(1))
+            if is_told
+            else (errors.ssim(Area.BODY) is None)
+        )
+        assert errors.errors(Area.BODY).samples == rows * columns
 
 
 def test_slices_add_up(pair, phantom_luma):
@@ -245,6 +255,8 @@ def test_slices_add_up(pair, phantom_luma):
     assert summary.samples == inside.size
     assert summary.rmse == pytest.approx(np.sqrt(np.mean(inside**2.0)))
     assert summary.p99 == np.quantile(np.abs(inside), 0.99, method="inverted_cdf")
+    clipped = [np.isin(p.source[found.mask(Area.BODY)], (0, 255)) for p, found in pairs]
+    assert total.clipped_share == pytest.approx(np.mean(np.concatenate(clipped)))
     first, second = (tissue_errors(*one).ssim(Area.BODY) or 0 for one in pairs)
     assert min(first, second) < (total.ssim(Area.BODY) or 0) < max(first, second)
 
@@ -252,7 +264,8 @@ def test_slices_add_up(pair, phantom_luma):
 def test_empty_areas_have_no_figures():
     black = np.zeros((32, 32), np.uint8)
     errors = tissue_errors(FramePair(black, black, FrameFormat(32, 32)), tissue_map(black))
-    assert all(errors.errors(area) is None for area in Area)
+    assert all(errors.errors(area) is errors.largest(area) is None for area in Area)
+    assert errors.clipped_share is None
     assert errors.ssim(Area.BODY) is None
     assert errors.noise_kept is None
 

@@ -16,12 +16,14 @@ from ssimrdo.cli.options import (
     skip_bad_option,
     verbose_option,
 )
-from ssimrdo.cli.progress import slice_progress
+from ssimrdo.cli.progress import slice_progress, tell_window
 from ssimrdo.cli.terminal import show
 
 if TYPE_CHECKING:
     from ssimrdo.metrics import QualityIndex
-    from ssimrdo.record.result import EncodeResult, SearchInfo, SliceSummary
+    from ssimrdo.record.result import EncodeResult, SearchInfo
+    from ssimrdo.record.summary import SliceSummary
+    from ssimrdo.record.tissue import TissueSummary
 
 
 @click.command(
@@ -71,6 +73,7 @@ def encode(
             overwrite=overwrite,
             observer=observer,
         )
+    tell_window(result.window, result.window_source, differing=len(result.header_windows) > 1)
     show(json.dumps(result.as_dict()) if as_json else _text(result))
 
 
@@ -86,6 +89,7 @@ def _text(result: EncodeResult) -> str:
         f"  size      {result.bytes / 1000:.1f} kB, {result.kbps:.1f} kbit/s{off}",
         *(_quality(metrics.get(name), summary) for name, summary in result.quality.items()),
         f"  worst     slice {result.worst_slice + 1}",
+        *([_errors(result.tissue)] if result.tissue else []),
         f"  time      {result.seconds.total:.1f} s, "
         f"{result.frames / result.seconds.total:.1f} slices/s",
     ]
@@ -103,6 +107,15 @@ def _quality(index: QualityIndex, summary: SliceSummary) -> str:
         f"  {title:9} mean {summary.mean:.{digits}f}{unit}, "
         f"worst slice {summary.worst:.{digits}f}{unit}"
     )
+
+
+def _errors(tissue: TissueSummary) -> str:
+    from ssimrdo.record.tissue import AREA_NAMES
+
+    shown = ", ".join(
+        f"{AREA_NAMES[area]} {errors.rmse:.1f}" for area, errors in tissue.errors.items() if errors
+    )
+    return f"  RMSE      {shown} {tissue.unit}"
 
 
 def _found(search: SearchInfo) -> str:

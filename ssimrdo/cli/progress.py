@@ -1,12 +1,41 @@
-"""A progress bar on stderr."""
+"""A progress bar and what window is used, on stderr."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from ssimrdo.cli.terminal import tell
 from ssimrdo.observer import Event, Observer
+
+if TYPE_CHECKING:
+    from ssimrdo.record.result import WindowUsed
+
+
+def tell_window(
+    window: WindowUsed | None, source: str | None, *, differing: bool = False, name: str = ""
+) -> None:
+    """Say which window was used and where it comes from, unless a warning has said so.
+
+    Parameters
+    ----------
+    window : WindowUsed, optional
+        The window; None where luma was given.
+    source : {"option", "preset", "header", "fallback"}, optional
+        Where it comes from.
+    differing : bool
+        Whether the header's differ between slices.
+    name : str
+        What the series is called, where there are several.
+    """
+    is_warned = source == "fallback" or (source == "header" and differing)
+    if window is None or is_warned:
+        return
+    origin = {"option": "as asked for", "preset": "a preset"}.get(f"{source}", "from the header")
+    prefix = f"{name}: " if name else ""
+    tell(f"{prefix}window {window.center:g}/{window.width:g} HU, {origin}")
 
 
 @contextmanager

@@ -38,7 +38,8 @@ from ssimrdo.compare.results import (
 )
 from ssimrdo.compare.settings import CompareSettings
 from ssimrdo.metrics import QualityIndex
-from ssimrdo.record.result import SliceSummary, WindowUsed
+from ssimrdo.record.result import WindowUsed
+from ssimrdo.record.summary import SliceSummary
 
 logger = logging.getLogger(__name__)
 

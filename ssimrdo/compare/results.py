@@ -14,7 +14,8 @@ from typing import Any, Literal, Self, TypeAlias
 
 from ssimrdo.codecs.base import Mode
 from ssimrdo.errors import InputError
-from ssimrdo.record.result import SliceSummary, WindowUsed
+from ssimrdo.record.result import WindowUsed
+from ssimrdo.record.summary import SliceSummary
 
 Json: TypeAlias = dict[str, Any]
 """An object of JSON."""

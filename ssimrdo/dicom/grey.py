@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +38,8 @@ class Window:
         Window Width in HU; finite, at least 1 for ``LINEAR`` and above 0 otherwise.
     function : str
         VOI LUT Function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
+    preset : str
+        Name in :data:`NAMED_WINDOWS` that it was asked for by; windows that differ in it are equal.
 
     Raises
     ------
@@ -48,6 +50,15 @@ class Window:
     center: float
     width: float
     function: str = "LINEAR"
+    preset: str = field(default="", compare=False, repr=False)
+
+    def __str__(self) -> str:
+        function = "" if self.function == "LINEAR" else f" {self.function}"
+        return f"{self.center:g}/{self.width:g} HU{function}"
+
+    def as_dict(self) -> dict[str, float | str]:
+        """Return the window as JSON types: ``center``, ``width`` and ``function``."""
+        return {"center": self.center, "width": self.width, "function": self.function}
 
     def __post_init__(self) -> None:
         if self.function not in WINDOW_FUNCTIONS:
@@ -60,22 +71,24 @@ class Window:
             raise InputError(f"the window width must be at least 1 HU, not {self.width:g}")
 
 
+_PRESETS: Final = {
+    "abdomen": (50, 400),
+    "angio": (300, 600),
+    "bone": (400, 1800),
+    "brain": (40, 80),
+    "liver": (30, 150),
+    "lung": (-600, 1500),
+    "mediastinum": (50, 350),
+    "pelvis": (40, 400),
+    "soft-tissue": (40, 400),
+    "spine": (50, 250),
+    "stroke": (40, 40),
+    "subdural": (75, 215),
+    "temporal-bone": (600, 2800),
+}
+
 NAMED_WINDOWS: Final[Mapping[str, Window]] = MappingProxyType(
-    {
-        "abdomen": Window(50, 400),
-        "angio": Window(300, 600),
-        "bone": Window(400, 1800),
-        "brain": Window(40, 80),
-        "liver": Window(30, 150),
-        "lung": Window(-600, 1500),
-        "mediastinum": Window(50, 350),
-        "pelvis": Window(40, 400),
-        "soft-tissue": Window(40, 400),
-        "spine": Window(50, 250),
-        "stroke": Window(40, 40),
-        "subdural": Window(75, 215),
-        "temporal-bone": Window(600, 2800),
-    }
+    {name: Window(*window, preset=name) for name, window in _PRESETS.items()}
 )
 
 
@@ -110,6 +123,22 @@ def parse_window(text: str) -> Window | None:
             f"or one of {', '.join(NAMED_WINDOWS)}"
         )
     return Window(float(match[1]), float(match[2]))
+
+
+def common_window(counts: Mapping[Window, int]) -> Window | None:
+    """Return the window that most slices have, chosen so that it does not hang on one file.
+
+    All that more than half as many slices have count as common; of several the widest is taken,
+    because it loses least, then that with the lowest centre. None where there is none.
+
+    Parameters
+    ----------
+    counts : mapping of Window to int
+        How many slices have each.
+    """
+    most = max(counts.values(), default=0)
+    common = (window for window, count in counts.items() if 2 * count > most)
+    return min(common, key=lambda one: (-one.width, one.center, one.function), default=None)
 
 
 def apply_window(
@@ -151,12 +180,30 @@ def apply_window(
     return np.subtract(peak, luma, dtype=luma.dtype) if inverted else luma
 
 
-def _ramp(hu: NDArray[np.float32], window: Window, peak: int) -> NDArray[np.float32]:
-    """Return the linear ramps LINEAR and LINEAR_EXACT scaled to 0..peak, float32."""
+def linear_ends(window: Window) -> tuple[float, float] | None:
+    """Return the HU that a window shows black and white, None where grey is not linear in HU.
+
+    Parameters
+    ----------
+    window : Window
+        The window; that of a sigmoid has no ends, nor has a ``LINEAR`` one of width 1 a ramp.
+    """
+    low, width = _ramp_of(window)
+    return None if window.function == "SIGMOID" or width == 0 else (low, low + width)
+
+
+def _ramp_of(window: Window) -> tuple[float, float]:
+    """Return where the ramp of LINEAR or LINEAR_EXACT begins, and its width, in HU."""
     center, width = window.center, window.width
     if window.function == "LINEAR":
         center, width = center - 0.5, width - 1
-    low = np.float32(center - width / 2)
+    return center - width / 2, width
+
+
+def _ramp(hu: NDArray[np.float32], window: Window, peak: int) -> NDArray[np.float32]:
+    """Return the linear ramps LINEAR and LINEAR_EXACT scaled to 0..peak, float32."""
+    start, width = _ramp_of(window)
+    low = np.float32(start)
     if width == 0:
         return np.where(hu > low, np.float32(peak), np.float32(0))
     ramp = np.subtract(hu, low, dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ssimrdo.dicom.read.load import load_hu
 from ssimrdo.errors import BadSliceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -26,6 +26,8 @@ Statistics = tuple[float, float]
 FALLBACK_WINDOW: Final = Window(40.0, 400.0)
 """Soft tissue, for series whose header has no window."""
 
+_LISTED_WINDOWS: Final = 4
+
 # Mean of a slice, and mean difference between its neighbouring pixels, in HU: by how much they may
 # be away from what lies between those of the slices around. In real series it is 15 and 2 at most.
 _PLAUSIBLE_STEPS_HU: Final = (100.0, 20.0)
@@ -34,8 +36,20 @@ _PLAUSIBLE_RATIO: Final = 3
 _ROWS_LOOKED_AT: Final = slice(None, None, 4)
 
 
-def choose_window(own: Window | None, asked: Window | None = None, *, name: str = "") -> Window:
-    """Return the window asked for, else the header's own, else `FALLBACK_WINDOW` with a warning.
+WindowSource: TypeAlias = Literal["option", "preset", "header", "fallback"]
+"""Where a window comes from: as numbers or by name from the user, from the header, or from us."""
+
+
+def choose_window(
+    own: Window | None,
+    asked: Window | None = None,
+    *,
+    name: str = "",
+    counts: Mapping[Window, int] | None = None,
+) -> Window:
+    """Return the window asked for, else the header's own, else `FALLBACK_WINDOW`.
+
+    There is a warning where nothing tells the window, and where the header's differ.
 
     Parameters
     ----------
@@ -45,17 +59,40 @@ def choose_window(own: Window | None, asked: Window | None = None, *, name: str 
         The user's choice.
     name : str
         What the warning calls the series, where there are several.
+    counts : mapping of Window to int, optional
+        How many slices come with each window.
     """
-    chosen = asked or own
-    if chosen is not None:
-        return chosen
-    logger.warning(
-        "%sthe header has no window: using %g/%g HU; choose another",
-        f"{name}: " if name else "",
-        FALLBACK_WINDOW.center,
-        FALLBACK_WINDOW.width,
-    )
-    return FALLBACK_WINDOW
+    if asked is not None:
+        return asked
+    prefix = f"{name}: " if name else ""
+    if own is None:
+        logger.warning(
+            "%sthe header has no window: using %g/%g HU; choose another",
+            prefix,
+            FALLBACK_WINDOW.center,
+            FALLBACK_WINDOW.width,
+        )
+        return FALLBACK_WINDOW
+    if counts and len(counts) > 1:
+        logger.warning(
+            "%sthe windows in the header differ: %s; using %s for all", prefix, shares(counts), own
+        )
+    return own
+
+
+def window_source(own: Window | None, asked: Window | None) -> WindowSource:
+    """Return where :func:`choose_window` takes a window from."""
+    if asked is not None:
+        return "preset" if asked.preset else "option"
+    return "fallback" if own is None else "header"
+
+
+def shares(counts: Mapping[Window, int]) -> str:
+    """Return how many slices have which window, the most common first."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], -item[0].width, item[0].center))
+    listed = [f"{window} in {count} slice{'s' * (count > 1)}" for window, count in ranked]
+    more = len(listed) - _LISTED_WINDOWS
+    return ", ".join(listed[:_LISTED_WINDOWS]) + (f" and {more} more" if more > 0 else "")
 
 
 def load_luma(header: SliceHeader, window: Window, *, bit_depth: int = 8) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from ssimrdo.errors import InputError, VerificationError
 from ssimrdo.files import check_free, whole_files
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.metrics import QualityIndex
+from ssimrdo.metrics.tissue import SSIM_AREAS, Area, GreyScale, SliceTissue, errors_by_tissue
 from ssimrdo.observer import Event, Observer
 from ssimrdo.record.result import (
     CodecUsed,
@@ -38,9 +40,10 @@ from ssimrdo.record.result import (
     GreyMapping,
     SearchInfo,
     Seconds,
-    SliceSummary,
 )
 from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
+from ssimrdo.record.summary import SliceSummary
+from ssimrdo.record.tissue import TissueSummary, grey_scale, quality_warnings
 from ssimrdo.video.mux import container_of
 
 logger = logging.getLogger(__name__)
@@ -235,7 +238,8 @@ def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
     with clock.measure("load"):
         load_kernels(opened.frames.format, settings.objective, settings.indices)
     with whole_files(*paths, overwrite=job.overwrite) as (video, sidecar):
-        outcome, search = _encode_to(video, job, opened.frames)
+        scale = _scale(opened)
+        outcome, search = _encode_to(video, job, opened.frames, scale)
         with clock.measure("verify"):
             verify(
                 video,
@@ -244,8 +248,10 @@ def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
                 bit_depth=settings.bit_depth,
                 threads=settings.threads,
             )
-        result = _result(job, video, opened, outcome, search, started)
+        result = _result(job, video, opened, outcome, search, scale, started)
         _warn_of_missed_rate(result)
+        for warning in result.warnings:
+            logger.warning("%s", warning.text)
         write_sidecar(sidecar, sidecar_record(result, settings.as_dict(), job.note))
     return result
 
@@ -260,13 +266,24 @@ def _warn_of_missed_rate(result: EncodeResult) -> None:
         )
 
 
-def _encode_to(path: Path, job: _Job, source: FrameSource) -> tuple[PassOutcome, SearchInfo | None]:
+def _scale(opened: OpenedSource) -> GreyScale | None:
+    return grey_scale(opened.window, opened.frames.format.peak, inverted=opened.inverted)
+
+
+def _encode_to(
+    path: Path, job: _Job, source: FrameSource, scale: GreyScale | None
+) -> tuple[PassOutcome, SearchInfo | None]:
     settings = job.settings
     progress = _Progress(job.observer, source.count)
     if isinstance(settings.rate, Floor):
-        return _search_to(path, job, source, settings.rate, progress)
+        return _search_to(path, job, source, scale, settings.rate, progress)
     common = PassSettings(
-        settings.codec, settings.rate, settings.objective, settings.threads, settings.indices
+        settings.codec,
+        settings.rate,
+        settings.objective,
+        settings.threads,
+        settings.indices,
+        by_tissue=partial(errors_by_tissue, scale=scale),
     )
     progress.expect(settings.codec.passes(settings.rate))
     return run_passes(
@@ -275,13 +292,18 @@ def _encode_to(path: Path, job: _Job, source: FrameSource) -> tuple[PassOutcome,
 
 
 def _search_to(
-    path: Path, job: _Job, source: FrameSource, floor: Floor, progress: _Progress
+    path: Path,
+    job: _Job,
+    source: FrameSource,
+    scale: GreyScale | None,
+    floor: Floor,
+    progress: _Progress,
 ) -> tuple[PassOutcome, SearchInfo]:
     """Search without writing, then write the best encode, which must come out the same."""
     settings = job.settings
     index = metrics.get(floor.index)
-    scale = settings.codec.scale("crf", settings.bit_depth)
-    goal = Goal(index, floor.value, floor.over, scale, floor.option)
+    searched = settings.codec.scale("crf", settings.bit_depth)
+    goal = Goal(index, floor.value, floor.over, searched, floor.option)
 
     def encode_at(crf: float, shifts: NDArray[np.float64] | None, to: Path | None) -> PassOutcome:
         common = PassSettings(
@@ -291,6 +313,8 @@ def _search_to(
             settings.threads,
             settings.indices,
             shifts,
+            # Of the encode that is kept.
+            by_tissue=None if to is None else partial(errors_by_tissue, scale=scale),
         )
         target = Target(job.container, to)
         return run_passes(source, common, target, clock=job.clock, advance=progress.advance)
@@ -347,9 +371,11 @@ def _result(
     opened: OpenedSource,
     outcome: PassOutcome,
     search: SearchInfo | None,
+    scale: GreyScale | None,
     started: float,
 ) -> EncodeResult:
     settings, shown = job.settings, opened.frames.format
+    tissue = _tissue(outcome, scale)
     coded = shown.padded()
     first: QualityIndex = settings.indices[0]
     values = outcome.values(first.name) * first.sign
@@ -379,14 +405,25 @@ def _result(
         objective=None if settings.objective is None else settings.objective.name,
         grey=_grey(opened),
         geometry=geometry,
-        slices=_slice_rows(outcome, geometry),
+        slices=_slice_rows(outcome, geometry, scale),
         skipped=(
             *opened.skipped,
             *(SkippedFile(name, reason) for name, reason in opened.notes.bad.items()),
         ),
         search=search,
         asked_kbps=rate.kbps if isinstance(rate, MeanBitrate) else None,
+        window_source=opened.window_source,
+        header_windows=opened.header_windows,
+        tissue=tissue,
+        warnings=quality_warnings(tissue, opened.window),
     )
+
+
+def _tissue(outcome: PassOutcome, scale: GreyScale | None) -> TissueSummary:
+    slices = [one.tissue for one in outcome.slices if one.tissue is not None]
+    assert outcome.tissue is not None, "it was asked for"
+    ssim = dict(zip(SSIM_AREAS, zip(*(one.ssim for one in slices), strict=True), strict=True))
+    return TissueSummary.of(outcome.tissue, ssim, scale)
 
 
 def _grey(opened: OpenedSource) -> GreyMapping | None:
@@ -397,7 +434,9 @@ def _grey(opened: OpenedSource) -> GreyMapping | None:
     return GreyMapping(window.center, window.width, window.function, opened.inverted, depth)
 
 
-def _slice_rows(outcome: PassOutcome, geometry: Geometry) -> tuple[Mapping[str, Any], ...]:
+def _slice_rows(
+    outcome: PassOutcome, geometry: Geometry, scale: GreyScale | None
+) -> tuple[Mapping[str, Any], ...]:
     along = geometry.along_mm or (None,) * len(outcome.slices)
     return tuple(
         {
@@ -406,6 +445,14 @@ def _slice_rows(outcome: PassOutcome, geometry: Geometry) -> tuple[Mapping[str, 
             "frame_type": one.frame_type,
             "bytes": one.bytes,
             **one.values,
+            **_slice_tissue(one.tissue, scale),
         }
         for number, (one, position) in enumerate(zip(outcome.slices, along, strict=True), start=1)
     )
+
+
+def _slice_tissue(found: SliceTissue | None, scale: GreyScale | None) -> Mapping[str, Any]:
+    assert found is not None, "it was asked for"
+    step = 1.0 if scale is None else abs(scale.hu_per_level)
+    largest = None if found.largest is None else found.largest * step
+    return {"ssim_body": found.ssim[SSIM_AREAS.index(Area.BODY)], "max_error_body": largest}

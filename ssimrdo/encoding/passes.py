@@ -26,6 +26,7 @@ from ssimrdo.errors import EncoderError
 from ssimrdo.files import scratch_folder
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.metrics import FramePair, QualityIndex
+from ssimrdo.metrics.tissue import SliceTissue, TissueErrors
 from ssimrdo.objective import Objective
 from ssimrdo.video.decode import PacketDecoder
 from ssimrdo.video.mux import WritePacket, packet_writer
@@ -88,6 +89,8 @@ class PassSettings:
         What the decoded frames are measured with; None measures nothing and decodes nothing.
     shifts : ndarray of shape (slices,), optional
         What is added to each whole frame's quantizer, in steps of the codec's quality scale.
+    by_tissue : callable, optional
+        Counts the errors of a slice by tissue, where indices are measured; None counts none.
     """
 
     codec: Codec
@@ -96,6 +99,7 @@ class PassSettings:
     threads: int = 0
     indices: Sequence[QualityIndex] | None = None
     shifts: NDArray[np.float64] | None = None
+    by_tissue: Callable[[FramePair], TissueErrors] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,15 @@ class SliceOutcome:
         Quality indices by name; empty where nothing was measured.
     checksum : int
         CRC-32 of the frame that a decoder shows; 0 where nothing was measured.
+    tissue : SliceTissue, optional
+        What is kept of its errors by tissue.
     """
 
     frame_type: str
     bytes: int
     values: Mapping[str, float] = field(default_factory=dict)
     checksum: int = 0
+    tissue: SliceTissue | None = None
 
 
 @dataclass(frozen=True)
@@ -132,11 +139,14 @@ class PassOutcome:
         All settings in effect, as the codec records them.
     payload_bytes : int
         Size of the video without its container.
+    tissue : TissueErrors, optional
+        Errors by tissue of all slices together, where they were counted.
     """
 
     slices: tuple[SliceOutcome, ...]
     settings: str
     payload_bytes: int
+    tissue: TissueErrors | None = None
 
     def values(self, index: str) -> NDArray[np.float64]:
         """Return an index of every slice."""
@@ -243,7 +253,7 @@ def _run_pass(
         closing(ahead(_frames(source, settings, stream.format, clock))) as frames,
         _writer(target, codec, session, stream) as write,
     ):
-        measuring = _Measuring(source.format, settings.indices, codec, session, measurer, clock)
+        measuring = _Measuring(source.format, settings, session, measurer, clock)
         types: dict[int, tuple[str, int]] = {}
         for packet in _packets(session, frames, measuring, clock, advance):
             if packet.pts in types or not 0 <= packet.pts < measuring.expected:
@@ -263,6 +273,7 @@ def _run_pass(
         ),
         settings=session.settings,
         payload_bytes=extra + sum(size for _, size in types.values()),
+        tissue=measuring.tissue,
     )
 
 
@@ -334,27 +345,36 @@ def _packets(
         yield packet
 
 
+class _Measured(NamedTuple):
+    """What was measured of a slice, as :class:`SliceOutcome` has it."""
+
+    values: Mapping[str, float]
+    checksum: int
+    tissue: SliceTissue | None
+
+
 class _Measuring:
     """Measures what comes out against what went in, a slice at a time in a thread of its own."""
 
     def __init__(
         self,
         shown: FrameFormat,
-        indices: Sequence[QualityIndex] | None,
-        codec: Codec,
+        settings: PassSettings,
         session: Session,
         measurer: ThreadPoolExecutor,
         clock: Clock,
     ) -> None:
         self.expected = 0
+        self.tissue: TissueErrors | None = None
         self._format = shown
-        self._indices = indices
-        self._decoder = PacketDecoder(codec.syntax, session.headers, shown.bit_depth)
+        self._indices = settings.indices
+        self._by_tissue = settings.by_tissue
+        self._decoder = PacketDecoder(settings.codec.syntax, session.headers, shown.bit_depth)
         self._measurer = measurer
         self._clock = clock
         self._sources: dict[int, NDArray[Any]] = {}
-        self._pending: deque[tuple[int, Future[tuple[Mapping[str, float], int]]]] = deque()
-        self._measured: dict[int, tuple[Mapping[str, float], int]] = {}
+        self._pending: deque[tuple[int, Future[_Measured]]] = deque()
+        self._measured: dict[int, _Measured] = {}
 
     def expect(self, index: int, luma: NDArray[Any]) -> None:
         """Keep a frame until it comes out."""
@@ -375,8 +395,8 @@ class _Measuring:
             while len(self._pending) > MAX_PENDING:
                 self._collect()
 
-    def finish(self) -> Mapping[int, tuple[Mapping[str, float], int]]:
-        """Return values and checksum of every slice."""
+    def finish(self) -> Mapping[int, _Measured]:
+        """Return what was measured of every slice."""
         with self._clock.measure("verify"):
             for pts, luma in self._decoder.flush():
                 self._submit(pts, luma)
@@ -396,9 +416,14 @@ class _Measuring:
         index, future = self._pending.popleft()
         self._measured[index] = future.result()
 
-    def _measure(
-        self, source: NDArray[Any], shown: NDArray[Any]
-    ) -> tuple[Mapping[str, float], int]:
+    def _measure(self, source: NDArray[Any], shown: NDArray[Any]) -> _Measured:
         assert self._indices is not None
         pair = FramePair(source, self._format.crop(shown), self._format)
-        return metrics.measure(pair, self._indices), zlib.crc32(np.ascontiguousarray(shown).data)
+        values = metrics.measure(pair, self._indices)
+        tissue = None
+        if self._by_tissue is not None:
+            errors = self._by_tissue(pair)
+            # There is one thread that measures.
+            self.tissue = errors if self.tissue is None else self.tissue + errors
+            tissue = SliceTissue.of(errors)
+        return _Measured(values, zlib.crc32(np.ascontiguousarray(shown).data), tissue)

@@ -240,7 +240,7 @@ class EncodeSettings:
             "min_ssim": floor.value if floor and is_ssim else None,
             "target": floor.over if floor else None,
             "rdo": self.objective.name if self.objective else OFF,
-            "window": self.window and dataclasses.asdict(self.window),
+            "window": self.window and self.window.as_dict(),
             "bit_depth": self.bit_depth,
             "fps": str(self.fps),
             "threads": self.threads,

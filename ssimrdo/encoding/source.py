@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -24,7 +24,7 @@ from ssimrdo.dicom import (
     open_series,
 )
 from ssimrdo.dicom.grey import apply_window
-from ssimrdo.dicom.luma import choose_window, luma_frames
+from ssimrdo.dicom.luma import WindowSource, choose_window, luma_frames, window_source
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
@@ -74,6 +74,10 @@ class OpenedSource:
         Files of the slices.
     notes : SourceNotes
         What the last passage has shown.
+    window_source : str, optional
+        Where the window comes from.
+    header_windows : mapping of Window to int
+        How many slices of a series come with each window.
     """
 
     name: str
@@ -84,6 +88,8 @@ class OpenedSource:
     skipped: tuple[SkippedFile, ...] = ()
     paths: tuple[Path, ...] = ()
     notes: SourceNotes = field(default_factory=SourceNotes)
+    window_source: WindowSource | None = None
+    header_windows: Mapping[Window, int] = field(default_factory=dict)
 
 
 def open_source(
@@ -152,7 +158,8 @@ def _opened_series(
 ) -> OpenedSource:
     shown, first = printable(path), series.slices[0].path
     aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: printable(first))
-    used = choose_window(series.header_window, wanted.window, name=wanted.name)
+    own, counts = series.header_window, series.header_windows
+    used = choose_window(own, wanted.window, name=wanted.name, counts=counts)
     notes = SourceNotes()
     odd: set[str] = set()
 
@@ -192,6 +199,8 @@ def _opened_series(
         skipped,
         tuple(header.path for header in series.slices),
         notes,
+        window_source(own, wanted.window),
+        counts,
     )
 
 
@@ -228,6 +237,7 @@ def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
         volume.inverted,
         volume.geometry,
         notes=notes,
+        window_source=window_source(volume.window, wanted.window),
     )
 
 

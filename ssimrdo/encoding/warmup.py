@@ -14,6 +14,7 @@ from ssimrdo.codecs.roles import Role
 from ssimrdo.codecs.x264.steering import quantizer_offsets
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import FramePair, QualityIndex, kernels
+from ssimrdo.metrics.tissue import errors_by_tissue
 from ssimrdo.objective import Objective
 
 logger = logging.getLogger(__name__)
@@ -46,4 +47,6 @@ def load_kernels(
         logger.warning("compiling the SSIM kernels; this takes some seconds and happens once")
     if objective is not None:
         objective.lagrange_ratio(luma, small)
-    metrics.measure(FramePair(luma, luma, small), indices)
+    pair = FramePair(luma, luma, small)
+    metrics.measure(pair, indices)
+    errors_by_tissue(pair)

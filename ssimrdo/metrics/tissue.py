@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels, tissue_kernels
+from ssimrdo.metrics.error import PSNR_CEILING_DB
 from ssimrdo.metrics.registry import FramePair
 
 BODY_HU: Final = -500.0
@@ -66,6 +67,10 @@ _AREAS: Final = tuple(Area)
 
 SSIM_AREAS: Final = (Area.BODY, Area.UNCLIPPED)
 """Where SSIM is told of."""
+
+ENOUGH_WINDOWS: Final = 256
+"""Of an area in a slice, as many as a macroblock has samples, for its SSIM to be told: the mean of
+fewer says more about noise than about the slice."""
 
 _MEMBERS: Final = np.array(
     [[bool(code & area.flag) for code in range(1 << len(_AREAS))] for area in _AREAS], np.int64
@@ -206,6 +211,12 @@ class ErrorSummary:
     p99: float
     maximum: float
 
+    def psnr(self, span: float) -> float:
+        """Return the PSNR in decibels, at most 100; the span of values is in the errors' unit."""
+        if self.rmse == 0:
+            return PSNR_CEILING_DB
+        return min(20 * math.log10(span / self.rmse), PSNR_CEILING_DB)
+
     def scaled(self, hu_per_level: float) -> ErrorSummary:
         """Return the errors in HU from those in luma steps."""
         size = abs(hu_per_level)
@@ -232,12 +243,15 @@ class TissueErrors:
         Number of these windows.
     noise : ndarray of shape (2,), float64
         Sum of squares in flat soft tissue about the means of blocks, of source and decoded slice.
+    clipped : int
+        Number of samples in the body that the window clips, black or white, in the source.
     """
 
     counts: NDArray[np.int64]
     ssim_sums: NDArray[np.float64]
     ssim_windows: NDArray[np.int64]
     noise: NDArray[np.float64]
+    clipped: int
 
     def __add__(self, other: TissueErrors) -> TissueErrors:
         return TissueErrors(
@@ -245,11 +259,12 @@ class TissueErrors:
             self.ssim_sums + other.ssim_sums,
             self.ssim_windows + other.ssim_windows,
             self.noise + other.noise,
+            self.clipped + other.clipped,
         )
 
     def errors(self, area: Area) -> ErrorSummary | None:
         """Return the errors of an area in luma steps, None where it is empty."""
-        counts = self.counts[_AREAS.index(area)]
+        counts = self._counts(area)
         samples = int(counts.sum())
         if samples == 0:
             return None
@@ -267,11 +282,26 @@ class TissueErrors:
             maximum=float(np.flatnonzero(magnitudes)[-1]),
         )
 
+    def largest(self, area: Area) -> float | None:
+        """Return the largest error of an area in luma steps, None where it is empty."""
+        counts = self._counts(area)
+        steps = np.flatnonzero(counts) - (counts.size - 1) // 2
+        return float(np.abs(steps).max()) if steps.size else None
+
     def ssim(self, area: Area) -> float | None:
-        """Return the mean SSIM of the windows centred in an area, None where there are none."""
+        """Return the mean SSIM of the windows centred in an area.
+
+        None where there are fewer than :data:`ENOUGH_WINDOWS`.
+        """
         index = SSIM_AREAS.index(area)
         windows = int(self.ssim_windows[index])
-        return float(self.ssim_sums[index]) / windows if windows else None
+        return float(self.ssim_sums[index]) / windows if windows >= ENOUGH_WINDOWS else None
+
+    @property
+    def clipped_share(self) -> float | None:
+        """Share of the body's samples that the window clips; None without a body."""
+        samples = int(self._counts(Area.BODY).sum())
+        return self.clipped / samples if samples else None
 
     @property
     def noise_kept(self) -> float | None:
@@ -281,6 +311,9 @@ class TissueErrors:
         """
         source, shown = self.noise.tolist()
         return shown / source if source > 0 else None
+
+    def _counts(self, area: Area) -> NDArray[np.int64]:
+        return np.asarray(self.counts[_AREAS.index(area)])
 
 
 def tissue_errors(pair: FramePair, tissue: TissueMap) -> TissueErrors:
@@ -313,7 +346,47 @@ def tissue_errors(pair: FramePair, tissue: TissueMap) -> TissueErrors:
         np.array([total for total, _ in sums]),
         np.array([windows for _, windows in sums]),
         np.array(noise),
+        tissue_kernels.clipped_where(x, codes, np.uint8(Area.BODY.flag), peak),
     )
+
+
+def errors_by_tissue(pair: FramePair, *, scale: GreyScale | None = None) -> TissueErrors:
+    """Return the errors of a decoded slice by the areas of its source.
+
+    Parameters
+    ----------
+    pair : FramePair
+        Source and decoded frame.
+    scale : GreyScale, optional
+        What luma means; see :func:`tissue_map`.
+
+    Raises
+    ------
+    ValueError
+        If the frames are smaller than an SSIM window.
+    """
+    return tissue_errors(pair, tissue_map(pair.source, data_range=pair.format.peak, scale=scale))
+
+
+@dataclass(frozen=True, slots=True)
+class SliceTissue:
+    """What is kept of the errors of a single slice.
+
+    Parameters
+    ----------
+    ssim : tuple of float or None
+        Mean SSIM in each of :data:`SSIM_AREAS`.
+    largest : float, optional
+        Largest error in the body in luma steps.
+    """
+
+    ssim: tuple[float | None, ...]
+    largest: float | None
+
+    @classmethod
+    def of(cls, errors: TissueErrors) -> SliceTissue:
+        """Return what is kept of a slice's errors."""
+        return cls(tuple(map(errors.ssim, SSIM_AREAS)), errors.largest(Area.BODY))
 
 
 def combined(errors: Iterable[TissueErrors]) -> TissueErrors:

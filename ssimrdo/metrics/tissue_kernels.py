@@ -328,6 +328,32 @@ def count_errors(x: Plane, y: Plane, codes: Plane, counts: Plane, peak: int) -> 
 
 
 @_compiled
+def clipped_where(x: Plane, codes: Plane, flag: np.uint8, peak: int) -> int:
+    """Return the number of samples that are 0 or the peak, where a flag is set.
+
+    Parameters
+    ----------
+    x : array of shape (rows, columns), uint8 or uint16
+        Frame.
+    codes : uint8 array of the same shape
+        Codes of the samples.
+    flag : uint8
+        A power of two.
+    peak : int
+        Largest luma.
+    """
+    total = 0
+    for r in range(x.shape[0]):
+        samples, row = x[r], codes[r]
+        count = np.int32(0)
+        for i in range(samples.size):
+            is_clipped = (samples[i] == 0) | (samples[i] == peak)
+            count += np.int32(is_clipped & ((row[i] & flag) != 0))
+        total += int(count)
+    return total
+
+
+@_compiled
 def sum_where(first: Plane, second: Plane, codes: Plane, flag: np.uint8) -> tuple[float, int]:
     """Return the sum of the product of two maps where a flag is set at the windows' centres.
 

@@ -3,49 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ssimrdo import metrics
-from ssimrdo.dicom import Geometry, SkippedFile
-from ssimrdo.metrics import QualityIndex
-
-
-@dataclass(frozen=True, slots=True)
-class SliceSummary:
-    """A quality index over the slices of a series.
-
-    Parameters
-    ----------
-    mean : float
-        Mean over slices.
-    worst : float
-        Value of the worst slice.
-    higher_is_better : bool
-        Direction of the index.
-    """
-
-    mean: float
-    worst: float
-    higher_is_better: bool = True
-
-    @classmethod
-    def of(cls, values: Iterable[float], index: QualityIndex) -> SliceSummary:
-        """Return the summary of one or more values."""
-        numbers = list(values)
-        return cls(sum(numbers) / len(numbers), index.worst(numbers), index.higher_is_better)
-
-    @property
-    def min(self) -> float:
-        """The worst slice's value where higher is better."""
-        if not self.higher_is_better:
-            raise AttributeError("lower is better here: see worst")
-        return self.worst
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the summary as JSON types: ``mean``, and ``min`` or ``max`` for the worst."""
-        return {"mean": self.mean, "min" if self.higher_is_better else "max": self.worst}
+from ssimrdo.dicom import Geometry, SkippedFile, Window
+from ssimrdo.record.summary import SliceSummary
+from ssimrdo.record.tissue import QualityWarning, TissueSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +160,9 @@ class EncodeResult:
         Where the slices lie.
     slices : tuple of mapping
         One for each slice, made for ``pandas.DataFrame(result.slices)``: its ``number`` from 1,
-        ``position_mm`` along the normal or None, ``frame_type``, ``bytes``, and every index.
+        ``position_mm`` along the normal or None, ``frame_type``, ``bytes``, every index,
+        ``ssim_body`` and ``max_error_body``: SSIM and largest error inside the body, the latter in
+        the unit of ``tissue``, or None.
     skipped : tuple of SkippedFile
         Files that were left out, with the reason.
     search : SearchInfo, optional
@@ -204,6 +171,14 @@ class EncodeResult:
         Bits per luma sample.
     asked_kbps : float, optional
         The bit rate where one was asked for.
+    window_source : {"option", "preset", "header", "fallback"}, optional
+        Where the window comes from; None where luma was given.
+    header_windows : mapping of Window to int
+        How many slices of a series come with each window.
+    tissue : TissueSummary, optional
+        Errors by tissue.
+    warnings : tuple of QualityWarning
+        What to be warned of.
     """
 
     output: str
@@ -225,6 +200,10 @@ class EncodeResult:
     skipped: tuple[SkippedFile, ...] = ()
     search: SearchInfo | None = None
     asked_kbps: float | None = None
+    window_source: str | None = None
+    header_windows: Mapping[Window, int] = field(default_factory=dict)
+    tissue: TissueSummary | None = None
+    warnings: tuple[QualityWarning, ...] = ()
 
     @property
     def ssim(self) -> SliceSummary:
@@ -259,9 +238,15 @@ class EncodeResult:
             "height": self.height,
             "bit_depth": self.bit_depth,
             "window": window and dataclasses.asdict(window),
+            "window_source": self.window_source,
+            "header_windows": [
+                {**one.as_dict(), "slices": slices} for one, slices in self.header_windows.items()
+            ],
             "bytes": self.bytes,
             "kbps": self.kbps,
             **{name: summary.as_dict() for name, summary in self.quality.items()},
+            "tissue": self.tissue and self.tissue.as_dict(),
+            "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
             "worst_slice": self.worst_slice,
             "worst_slice_number": self.worst_slice + 1,
             "seconds": dataclasses.asdict(self.seconds),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from ssimrdo.dicom.grey import common_window
 from ssimrdo.dicom.read.geometry import sort_slices
 from ssimrdo.dicom.read.header import (
     NOT_DICOM,
@@ -25,7 +26,7 @@ from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from ssimrdo.dicom.grey import Window
 
@@ -72,9 +73,16 @@ class Series:
 
     @property
     def header_window(self) -> Window | None:
-        """The most common first window of the slices, None if no header has a valid one."""
-        windows = Counter(header.windows[0] for header in self.slices if header.windows)
-        return windows.most_common(1)[0][0] if windows else None
+        """The most common first window of the slices, None if no header has a valid one.
+
+        See :func:`ssimrdo.dicom.grey.common_window`.
+        """
+        return common_window(self.header_windows)
+
+    @property
+    def header_windows(self) -> Mapping[Window, int]:
+        """How many slices have each first window."""
+        return Counter(header.windows[0] for header in self.slices if header.windows)
 
 
 @dataclass(frozen=True, slots=True)
