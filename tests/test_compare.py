@@ -319,15 +319,18 @@ JSON_KEYS = {
     "": {
         *("version", "date", "command", "mode", "preset", "fps", "bit_depth", "versions"),
         *("machine", "timing", "encodes", "metrics", "encoders", "series", "summary"),
+        *("classes", "warnings"),
     },
     "machine": {"cpu", "cores"},
     "encodes": {"made", "cached"},
     "encoders": {"name", "role", "label", "settings", "build", "strength", "points", "objective"},
     "series": {
         *("name", "slices", "width", "height", "window", "left_out", "error", "curves", "bd"),
-        "speed",
+        *("speed", "classes", "window_source"),
     },
-    "curves": {"point", "kbps", "bytes", "seconds", "quality", "per_slice"},
+    "curves": {
+        *("point", "kbps", "bytes", "seconds", "quality", "per_slice", "tissue", "classes"),
+    },
     "bd": {"rate_percent", "rate_kbps", "quality", "overlap", "reason", "warnings"},
     "summary": {
         *("mean", "median", "worst", "low", "high", "count", "excluded", "kbps", "quality"),
@@ -525,7 +528,7 @@ def values_of(report):
 def test_the_key_covers_all_code_that_makes_streams():
     """Of what an encode imports, only what does not touch samples or packets may be left out."""
     neutral = {
-        *("__init__", "errors", "extras", "observer", "machine", "files", "executors"),
+        *("__init__", "errors", "extras", "observer", "machine", "files", "executors", "text"),
         # A clip's digest is that of the samples that come of these.
         *("dicom", "record"),
     }
@@ -550,6 +553,7 @@ LEFT_OUT = {
     # These are loaded by the package of the comparison itself.
     *(f"compare.{name}" for name in ("comparison", "build", "cache", "digests", "encoders")),
     *(f"compare.{name}" for name in ("measure", "points", "results", "series", "settings")),
+    *("compare.classes", "compare.deltas"),
     *("bd", "bd.deltas", "bd.statistics"),
 }
 

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from dicom_files import SERIES_UID, write_series
+from messages import others
 from video_files import ct_volume, run_command
 
 import ssimrdo
@@ -35,17 +36,32 @@ def cache(tmp_path_factory, monkeypatch):
 def test_writes_the_report_and_prints_a_table(series, tmp_path, capfd, cache):
     output = tmp_path / "report"
     done = run_command(capfd, "compare", series, "-o", output, *FAST, "--anchor", "x264")
-    assert (done.status, done.err) == (0, "")
-    assert {"report.json", "rd_points.csv"} <= {path.name for path in output.iterdir()}
+    assert (done.status, others(done.err)) == (0, "")
+    names = {"report.json", "rd_points.csv", "bd_rates.csv"}
+    assert names <= {path.name for path in output.iterdir()}
     report = json.loads((output / "report.json").read_text())
     assert report["version"] == ssimrdo.__version__
     assert len(list(csv.reader((output / "rd_points.csv").read_text().splitlines()))) == 9
-    head, legend, metrics, row = done.out.splitlines()
+    assert "ssimrdo: chest: window 40/400 HU, as asked for\n" in done.err
+    head, legend, metrics, row, about, tests, *classes = done.out.splitlines()
     assert head == f"{output}: 1 series, 8 encodes"
     assert legend.startswith("BD-rate in % against x264")
     assert metrics.split() == ["ssim", "weighted_ssim", "ms_ssim", "psnr", "ssim_db", "speed"]
     mean = report["summary"]["ssim"]["ssim"]["mean"]
     assert row.split()[:2] == ["ssim", "undefined" if mean is None else f"{mean:+.2f}"]
+    assert about == "BD-rate in % by class, mean over series"
+    assert tests.split() == ["ssim"]
+    assert [line.rsplit(None, 1)[0] for line in classes] == [
+        *("PSNR in the body", "PSNR at edges", "PSNR in small dense structures"),
+        *(
+            "PSNR in flat soft tissue",
+            "SSIM in the body",
+            "SSIM, worst slice",
+            "SSIM, 5th percentile",
+        ),
+    ]
+    mean = report["classes"]["ssim"]["psnr_edge"]["mean"]
+    assert classes[1].split()[-1] == ("undefined" if mean is None else f"{mean:+.2f}")
     # One more encode is for the slices side by side.
     assert len(list(cache.iterdir())) == 2 * (8 + 1)
     assert output.stat().st_mode & 0o777 == 0o777 & ~_umask()
@@ -61,7 +77,7 @@ def test_json_is_one_object_that_agrees_with_the_file(series, tmp_path, capfd, c
     output = tmp_path / "report"
     arguments = ("compare", series, "-o", output, *FAST, "--metric", "ssim", "--metric", "ms-ssim")
     done = run_command(capfd, *arguments, "--json", "--no-cache")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, others(done.err)) == (0, "")
     printed = json.loads(done.out)
     assert printed.pop("output") == str(output)
     written = json.loads((output / "report.json").read_text())
@@ -114,7 +130,7 @@ def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capf
     done = run_command(capfd, "compare", empty, series, "-o", output, *FAST)
     assert done.status == 3
     assert done.err.startswith("ssimrdo: empty is left out: ")
-    assert done.err.count("\n") == 1
+    assert others(done.err).count("\n") == 1
     assert done.out.startswith(f"{output}: 1 series, 8 encodes\n")
     errors = [one["error"] for one in json.loads((output / "report.json").read_text())["series"]]
     assert errors == ["empty: no files here; give the folder of a CT series", None]

@@ -25,6 +25,7 @@ from ssimrdo.cli.options import (
     value_of,
     verbose_option,
 )
+from ssimrdo.cli.progress import tell_window
 from ssimrdo.cli.terminal import show
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.encoding.options import MAX_THREADS
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ssimrdo.compare import ComparisonReport
+    from ssimrdo.compare.results import SeriesSpread
 
 EXIT_SOME_FAILED = 3
 
@@ -240,6 +242,8 @@ def compare(
         report = dataclasses.replace(found.report, command=_command_line(context))
         write_report(report, staged)
         write_page(dataclasses.replace(found, report=report), staged, called=flag_of)
+    for one in report.compared:
+        tell_window(one.window, one.window_source, name=one.name)
     show(json.dumps(_brief(report, folder)) if as_json else _text(report, folder))
     return EXIT_SOME_FAILED if len(report.compared) < len(report.series) else 0
 
@@ -328,11 +332,38 @@ def _text(report: ComparisonReport, folder: Path) -> str:
                 ]
             )
         )
+    lines += _class_lines(report)
     deltas = (
         bd for one in report.compared for by_delta in one.bd.values() for bd in by_delta.values()
     )
     lines += [f"note: {note}" for note in sorted({bd.reason for bd in deltas if bd.reason})]
     return "\n".join(lines)
+
+
+def _class_lines(report: ComparisonReport) -> list[str]:
+    """Return a table of the BD-rates by class, a line for each class."""
+    from ssimrdo.compare.classes import CLASSES
+
+    shown = [
+        one for one in CLASSES if any(one.name in spreads for spreads in report.classes.values())
+    ]
+    if not shown:
+        return []
+    title = max(len(one.title) for one in shown)
+    columns = [max(len(encoder.name), 9) for encoder in report.others]
+    heads = (f"{one.name:>{size}}" for one, size in zip(report.others, columns, strict=True))
+    lines = ["BD-rate in % by class, mean over series", "  ".join([" " * title, *heads])]
+    for one in shown:
+        cells = (
+            f"{_signed(report.classes[encoder.name].get(one.name)):>{size}}"
+            for encoder, size in zip(report.others, columns, strict=True)
+        )
+        lines.append("  ".join([f"{one.title:{title}}", *cells]))
+    return lines
+
+
+def _signed(spread: SeriesSpread | None) -> str:
+    return "undefined" if spread is None or spread.mean is None else f"{spread.mean:+.2f}"
 
 
 @contextmanager

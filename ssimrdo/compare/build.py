@@ -6,20 +6,14 @@ import logging
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import ssimrdo
-from ssimrdo.bd.deltas import (
-    EvaluationError,
-    RateQuality,
-    bjontegaard,
-    rate_difference,
-    ssim_db,
-)
 from ssimrdo.bd.statistics import summarize
 from ssimrdo.compare.cache import Measurement
+from ssimrdo.compare.classes import CLASSES, class_deltas, class_values, class_warnings
 from ssimrdo.compare.clip import ClipFacts
+from ssimrdo.compare.deltas import Delta, curve_delta, deltas_of, finite_or_none
 from ssimrdo.compare.encoders import Contender, versions
 from ssimrdo.compare.encodes import Outcome
 from ssimrdo.compare.results import (
@@ -37,47 +31,11 @@ from ssimrdo.compare.results import (
     Timing,
 )
 from ssimrdo.compare.settings import CompareSettings
-from ssimrdo.metrics import QualityIndex
+from ssimrdo.metrics import SSIM, QualityIndex
 from ssimrdo.record.result import WindowUsed
 from ssimrdo.record.summary import SliceSummary
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What curves are compared by.
-
-    Parameters
-    ----------
-    name : str
-        Key in JSON.
-    index : QualityIndex
-        Which index, by its mean over slices.
-    in_db : bool
-        Whether by ``-10 log10(1 - q)`` of it.
-    """
-
-    name: str
-    index: QualityIndex
-    in_db: bool = False
-
-    @property
-    def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        return 1 if self.in_db else self.index.sign
-
-    def curve(self, points: Curve) -> RateQuality:
-        """Return the curve of some encodes, whose quality grows."""
-        means = [point.quality[self.index.name].mean for point in points]
-        qualities = [float(ssim_db(mean)) if self.in_db else self.sign * mean for mean in means]
-        return RateQuality([point.kbps for point in points], qualities)
-
-
-def deltas_of(indices: Sequence[QualityIndex]) -> list[Delta]:
-    """Return what curves are compared by: the indices, and behind them those in dB."""
-    in_db = [Delta(f"{index.name}_db", index, True) for index in indices if index.in_db]
-    return [*(Delta(index.name, index) for index in indices), *in_db]
 
 
 def build_report(
@@ -105,6 +63,9 @@ def build_report(
     """
     deltas = deltas_of(settings.indices)
     series = [_series(outcome, contenders, deltas) for outcome in outcomes]
+    warnings = [warning for one in series for warning in class_warnings(one)]
+    for warning in warnings:
+        logger.warning("%s", warning.text)
     formats = [outcome.facts.format for outcome in outcomes if outcome.facts is not None]
     return ComparisonReport(
         version=ssimrdo.__version__,
@@ -136,6 +97,8 @@ def build_report(
         summary={
             contender.name: _summary(series, contender.name, deltas) for contender in contenders[1:]
         },
+        classes={contender.name: _classes(series, contender.name) for contender in contenders[1:]},
+        warnings=tuple(warnings),
     )
 
 
@@ -170,11 +133,15 @@ def _series(
         curves=curves,
         bd={
             name: {
-                delta.name: _delta(curves[reference], curves[name], delta, outcome.name, name)
+                delta.name: _delta(
+                    curves[reference], curves[name], delta, f"{outcome.name}: {name}"
+                )
                 for delta in deltas
             }
             for name in others
         },
+        window_source=facts.window_source,
+        classes={name: class_deltas(curves[reference], curves[name]) for name in others},
         speed={name: _speed(curves[reference], curve) for name, curve in curves.items()},
     )
 
@@ -190,6 +157,8 @@ def _point(
         seconds=measurement.seconds,
         quality={index.name: _summarized(per_slice[index.name], index) for index in indices},
         per_slice=per_slice,
+        tissue=measurement.tissue,
+        classes=class_values(measurement.tissue, per_slice.get(SSIM.name, ())),
     )
 
 
@@ -204,23 +173,13 @@ def _speed(reference: Curve, curve: Curve) -> float:
     )
 
 
-def _delta(reference: Curve, curve: Curve, delta: Delta, series: str, encoder: str) -> CurveDelta:
-    try:
-        anchor, test = delta.curve(reference), delta.curve(curve)
-    except EvaluationError as error:
-        return CurveDelta(None, None, None, None, reason=str(error))
-    result = bjontegaard(anchor, test)
-    for message in (*result.warnings, *filter(None, [result.reason])):
+def _delta(reference: Curve, curve: Curve, delta: Delta, what: str) -> CurveDelta:
+    qualities = delta.qualities(reference), delta.qualities(curve)
+    found = curve_delta(reference, curve, qualities, sign=delta.sign)
+    for message in (*found.warnings, *filter(None, [found.reason])):
         # There are too many for a terminal, and the report has them all.
-        logger.info("%s: %s, %s: %s", series, encoder, delta.name, message)
-    return CurveDelta(
-        rate_percent=_finite(result.rate_percent),
-        rate_kbps=_finite(rate_difference(anchor, test)),
-        quality=_finite(delta.sign * result.quality),
-        overlap=_finite(result.overlap_quality),
-        reason=result.reason,
-        warnings=tuple(result.warnings),
-    )
+        logger.info("%s, %s: %s", what, delta.name, message)
+    return found
 
 
 def _summary(
@@ -242,21 +201,28 @@ def _summary(
     )
 
 
+def _classes(series: Sequence[SeriesResult], encoder: str) -> dict[str, SeriesSpread]:
+    found = [one.classes[encoder] for one in series if one.error is None]
+    rates = {
+        one.name: [deltas[one.name].rate_percent for deltas in found if one.name in deltas]
+        for one in CLASSES
+    }
+    return {
+        name: _spread(values, larger_is_better=False) for name, values in rates.items() if values
+    }
+
+
 def _spread(values: Sequence[float | None], *, larger_is_better: bool) -> SeriesSpread:
     summary = summarize(
         [math.nan if value is None else value for value in values],
         larger_is_better=larger_is_better,
     )
     return SeriesSpread(
-        mean=_finite(summary.mean),
-        median=_finite(summary.median),
-        worst=_finite(summary.worst),
-        low=_finite(summary.low),
-        high=_finite(summary.high),
+        mean=finite_or_none(summary.mean),
+        median=finite_or_none(summary.median),
+        worst=finite_or_none(summary.worst),
+        low=finite_or_none(summary.low),
+        high=finite_or_none(summary.high),
         count=summary.count,
         excluded=summary.excluded,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -21,11 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 from ssimrdo.compare.measure import Qualities
 from ssimrdo.errors import InputError
 from ssimrdo.files import temporary_for, write_whole
+from ssimrdo.record.tissue import TissueSummary
 
 VARIABLE: Final = "SSIMRDO_CACHE_DIR"
 """Environment variable that names the folder."""
@@ -61,6 +62,10 @@ class Measurement:
         Quality of every slice, by index.
     measured_by : mapping of str to str
         Digest of the code behind each of these.
+    tissue : TissueSummary, optional
+        Errors by tissue.
+    tissue_by : str
+        Digest of the code behind these.
     """
 
     bytes: int
@@ -69,6 +74,8 @@ class Measurement:
     run: str
     per_slice: Qualities = field(default_factory=dict)
     measured_by: Mapping[str, str] = field(default_factory=dict)
+    tissue: TissueSummary | None = None
+    tissue_by: str = ""
 
     def kbps(self, fps: Fraction, slices: int) -> float:
         """Return the bit rate in kbit/s."""
@@ -81,6 +88,25 @@ class Measurement:
             self,
             per_slice={**self.per_slice, **per_slice},
             measured_by={**self.measured_by, **digests},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        fields = dataclasses.fields(self)
+        record = {one.name: getattr(self, one.name) for one in fields}
+        return {**record, "tissue": self.tissue and self.tissue.as_dict()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_json` was made from."""
+        per_slice = {name: tuple(values) for name, values in record["per_slice"].items()}
+        tissue = record.get("tissue")
+        return cls(
+            **{
+                **record,
+                "per_slice": per_slice,
+                "tissue": None if tissue is None else TissueSummary.from_dict(tissue),
+            }
         )
 
 
@@ -130,8 +156,7 @@ def load(folder: Path, key: str) -> Measurement | None:
         record = json.loads(_record_path(folder, key).read_text(encoding="utf-8"))
         if record.pop("crc32") != _checksum(payload_path(folder, key)):
             return None
-        per_slice = {name: tuple(values) for name, values in record["per_slice"].items()}
-        measurement = Measurement(**{**record, "per_slice": per_slice})
+        measurement = Measurement.from_json(record)
         _record_path(folder, key).touch()
         return measurement
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -151,7 +176,7 @@ def store(folder: Path, key: str, payload: Path, measurement: Measurement) -> No
     measurement : Measurement
         What was measured of it.
     """
-    record = {**dataclasses.asdict(measurement), "crc32": _checksum(payload)}
+    record = {**measurement.to_json(), "crc32": _checksum(payload)}
     payload.replace(payload_path(folder, key))
     write_whole(_record_path(folder, key), json.dumps(record).encode(), overwrite=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from ssimrdo.dicom import Window
 from ssimrdo.encoding.source import open_source
 from ssimrdo.frames import FrameFormat, FrameSource
+from ssimrdo.metrics.tissue import GreyScale, TissueMap, tissue_map
+from ssimrdo.record.tissue import grey_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,18 @@ class ClipFacts:
         Window the luma was made with.
     left_out : int
         Files of the folder that are not in it: other modalities, duplicates, damaged ones.
+    window_source : str, optional
+        Where the window comes from.
+    scale : GreyScale, optional
+        What luma means in HU, where it is linear in HU.
     """
 
     slices: int
     format: FrameFormat
     window: Window
     left_out: int
+    window_source: str | None = None
+    scale: GreyScale | None = None
 
 
 @dataclass(frozen=True)
@@ -53,17 +62,24 @@ class Clip:
         What is left to say of the clip when its samples are gone.
     digest : str
         Hash of the samples and their shape: what was made of the DICOM files, however.
+    tissues : memmap of shape (slices, rows, columns), uint8
+        What the samples belong to, as :class:`ssimrdo.metrics.tissue.TissueMap` has it.
     """
 
     name: str
     samples: NDArray[Any]
     facts: ClipFacts
     digest: str
+    tissues: NDArray[np.uint8]
 
     @property
     def format(self) -> FrameFormat:
         """Format of the slices."""
         return self.facts.format
+
+    def tissue_map(self, index: int) -> TissueMap:
+        """Return what the samples of a slice belong to."""
+        return TissueMap(self.tissues[index])
 
     def source(self, most: int | None = None) -> FrameSource:
         """Return the slices, or the first of them, for the loop that encodes."""
@@ -89,6 +105,8 @@ def load_clip(
     skip_bad: bool = False,
 ) -> Clip:
     """Read a series slice by slice into a raw file and map that file into memory.
+
+    Beside it is a nameless one with what the samples belong to, for all encoders alike.
 
     Parameters
     ----------
@@ -120,14 +138,17 @@ def load_clip(
     )
     assert opened.window is not None, "series have one"
     frames = opened.frames.format
+    scale = grey_scale(opened.window, frames.peak, inverted=opened.inverted)
     digest, count = hashlib.sha256(), 0
-    with raw.open("wb") as stream:
+    with raw.open("wb") as stream, tempfile.TemporaryFile(dir=raw.parent) as codes:
         for luma in opened.frames.frames():
             data = np.ascontiguousarray(luma, frames.dtype).data
             stream.write(data)
             digest.update(data)
+            codes.write(tissue_map(luma, data_range=frames.peak, scale=scale).codes.data)
             count += 1
-    shape = (count, *frames.shape)
+        shape = (count, *frames.shape)
+        tissues = np.memmap(codes, np.uint8, mode="c", shape=shape)
     digest.update(repr((shape, frames.dtype.str)).encode())
     left_out = len(opened.skipped) + len(opened.notes.bad)
     return Clip(
@@ -135,6 +156,7 @@ def load_clip(
         # Numba compiles anew for read-only arrays, in the middle of a timed encode; "c" is
         # writable in memory alone.
         np.memmap(raw, frames.dtype, mode="c", shape=shape),
-        ClipFacts(count, frames, opened.window, left_out),
+        ClipFacts(count, frames, opened.window, left_out, opened.window_source, scale),
         digest.hexdigest(),
+        tissues,
     )

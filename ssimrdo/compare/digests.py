@@ -17,6 +17,7 @@ from typing import Any, Final
 import ssimrdo
 from ssimrdo.codecs.base import Codec
 from ssimrdo.metrics import QualityIndex
+from ssimrdo.metrics.tissue import GreyScale
 from ssimrdo.objective import Objective
 
 ENCODED_BY: Final = (
@@ -33,6 +34,8 @@ ENCODED_BY: Final = (
 """What makes, times and counts streams; the kernels of codecs and objectives are the indices'."""
 
 MEASURED_BY: Final = ("frames.py", "metrics", "video", "compare/clip.py", "compare/measure.py")
+
+TISSUE_BY: Final = (*MEASURED_BY, "record/tissue.py", "record/summary.py")
 
 _KNOWN: Final = ("ssimrdo", "builtins", "typing", "abc")
 
@@ -63,6 +66,11 @@ def encoder_digest(codec: Codec, objective: Objective | None) -> str:
 def index_digest(index: QualityIndex) -> str:
     """Return a hash of all code that measures by an index, in this package or elsewhere."""
     return _joined([code_digest(*MEASURED_BY), *_elsewhere([index.value])])
+
+
+def tissue_digest(scale: GreyScale | None) -> str:
+    """Return a hash of all code that measures by tissue, with what luma means."""
+    return _joined([code_digest(*TISSUE_BY), repr(scale)])
 
 
 def state_of(codec: Codec) -> str:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
@@ -26,7 +26,7 @@ from ssimrdo.codecs.base import check_format
 from ssimrdo.compare import cache
 from ssimrdo.compare.cache import Measurement
 from ssimrdo.compare.clip import Clip, ClipFacts
-from ssimrdo.compare.digests import encoder_digest, index_digest, state_of
+from ssimrdo.compare.digests import encoder_digest, index_digest, state_of, tissue_digest
 from ssimrdo.compare.encoders import CONTAINER, Contender
 from ssimrdo.compare.measure import measure
 from ssimrdo.compare.payload import payload_bytes
@@ -250,12 +250,18 @@ class Runner:
             for index in self._indices
             if measurement.measured_by.get(index.name) != self._digests[index.name]
         ]
-        if encoded.is_new or missing:
+        tissue_by = tissue_digest(clip.facts.scale)
+        by_tissue = measurement.tissue_by != tissue_by
+        if encoded.is_new or missing or by_tissue:
             self._observer.check()
             with _named_errors(encoded.order):
                 workers = None if self._alone else 1
-                values = measure(encoded.path, clip, missing, workers=workers)
+                values, tissue = measure(
+                    encoded.path, clip, missing, by_tissue=by_tissue, workers=workers
+                )
             measurement = measurement.with_values(values, self._digests)
+            if tissue is not None:
+                measurement = replace(measurement, tissue=tissue, tissue_by=tissue_by)
             cache.store(self._folder, encoded.key, encoded.path, measurement)
         with self._lock:
             self._made += encoded.is_new

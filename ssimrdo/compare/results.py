@@ -16,6 +16,7 @@ from ssimrdo.codecs.base import Mode
 from ssimrdo.errors import InputError
 from ssimrdo.record.result import WindowUsed
 from ssimrdo.record.summary import SliceSummary
+from ssimrdo.record.tissue import TissueSummary
 
 Json: TypeAlias = dict[str, Any]
 """An object of JSON."""
@@ -134,6 +135,10 @@ class RatePoint:
         Each index over the slices.
     per_slice : mapping of str to tuple of float
         Each index of every slice.
+    tissue : TissueSummary, optional
+        Errors by tissue.
+    classes : mapping of str to float
+        Quality in each class that the series has; see :mod:`ssimrdo.compare.classes`.
     """
 
     point: float
@@ -142,6 +147,8 @@ class RatePoint:
     seconds: float
     quality: Mapping[str, SliceSummary]
     per_slice: Mapping[str, tuple[float, ...]]
+    tissue: TissueSummary | None = None
+    classes: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         """Return it as JSON types."""
@@ -151,19 +158,24 @@ class RatePoint:
             "bytes": self.bytes,
             "seconds": self.seconds,
             "quality": {name: one.as_dict() for name, one in self.quality.items()},
+            "tissue": self.tissue and self.tissue.as_dict(),
+            "classes": dict(self.classes),
             "per_slice": {name: list(values) for name, values in self.per_slice.items()},
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Return what :meth:`to_json` was made from; values of single slices may be missing."""
+        tissue = record.get("tissue")
         return cls(
             point=record["point"],
             kbps=record["kbps"],
             bytes=record["bytes"],
             seconds=record["seconds"],
-            quality={name: _slice_summary(one) for name, one in record["quality"].items()},
+            quality={name: SliceSummary.from_dict(one) for name, one in record["quality"].items()},
             per_slice={name: tuple(v) for name, v in record.get("per_slice", {}).items()},
+            tissue=None if tissue is None else TissueSummary.from_dict(tissue),
+            classes=dict(record.get("classes", {})),
         )
 
 
@@ -223,6 +235,8 @@ class SeriesResult:
         The window the luma was made with.
     left_out : int, optional
         Files of the folder that are not in it.
+    window_source : str, optional
+        Where the window comes from.
     error : str, optional
         Why it failed.
     curves : mapping of str to tuple of RatePoint
@@ -232,6 +246,9 @@ class SeriesResult:
     speed : mapping of str to float
         How many times as fast as the reference each encoder is: the median over the points, so
         that one disturbed encode does not count.
+    classes : mapping of str to mapping of str to CurveDelta
+        By encoder but the reference, then by class of quality; see
+        :mod:`ssimrdo.compare.classes`.
     """
 
     name: str
@@ -244,6 +261,8 @@ class SeriesResult:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     bd: Mapping[str, Mapping[str, CurveDelta]] = field(default_factory=dict)
     speed: Mapping[str, float] = field(default_factory=dict)
+    window_source: str | None = None
+    classes: Mapping[str, Mapping[str, CurveDelta]] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         """Return it as JSON types."""
@@ -253,15 +272,14 @@ class SeriesResult:
             "width": self.width,
             "height": self.height,
             "window": self.window and dataclasses.asdict(self.window),
+            "window_source": self.window_source,
             "left_out": self.left_out,
             "error": self.error,
             "curves": {
                 name: [point.to_json() for point in curve] for name, curve in self.curves.items()
             },
-            "bd": {
-                name: {delta: one.to_json() for delta, one in deltas.items()}
-                for name, deltas in self.bd.items()
-            },
+            "bd": _deltas(self.bd),
+            "classes": _deltas(self.classes),
             "speed": dict(self.speed),
         }
 
@@ -281,12 +299,25 @@ class SeriesResult:
                 name: tuple(map(RatePoint.from_json, curve))
                 for name, curve in record["curves"].items()
             },
-            bd={
-                name: {delta: CurveDelta.from_json(one) for delta, one in deltas.items()}
-                for name, deltas in record["bd"].items()
-            },
+            bd=_read_deltas(record["bd"]),
             speed=dict(record["speed"]),
+            window_source=record.get("window_source"),
+            classes=_read_deltas(record.get("classes", {})),
         )
+
+
+def _deltas(deltas: Mapping[str, Mapping[str, CurveDelta]]) -> Json:
+    return {
+        name: {delta: one.to_json() for delta, one in found.items()}
+        for name, found in deltas.items()
+    }
+
+
+def _read_deltas(record: Mapping[str, Any]) -> dict[str, dict[str, CurveDelta]]:
+    return {
+        name: {delta: CurveDelta.from_json(one) for delta, one in found.items()}
+        for name, found in record.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +409,44 @@ class EncoderSummary:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ClassWarning:
+    """An encoder that gains in SSIM and loses in a class of quality.
+
+    Parameters
+    ----------
+    series, encoder : str
+        Which series and encoder.
+    classes : tuple of str
+        Where it loses.
+    text : str
+        A sentence that says so.
+    code : str
+        For programs.
+    """
+
+    series: str
+    encoder: str
+    classes: tuple[str, ...]
+    text: str
+    code: str = "gains_ssim_loses_class"
+
+    def to_json(self) -> Json:
+        """Return it as JSON types."""
+        return {**dataclasses.asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_json` was made from."""
+        return cls(
+            record["series"],
+            record["encoder"],
+            tuple(record["classes"]),
+            record["text"],
+            record["code"],
+        )
+
+
 @dataclass(frozen=True)
 class ComparisonReport:
     """All that a comparison found.
@@ -414,6 +483,10 @@ class ComparisonReport:
         In the order in which they were given.
     summary : mapping of str to EncoderSummary
         By encoder but the reference.
+    classes : mapping of str to mapping of str to SeriesSpread
+        BD-rates over the series, by encoder but the reference, then by class of quality.
+    warnings : tuple of ClassWarning
+        Where an encoder gains in SSIM and loses in a class.
     """
 
     version: str
@@ -431,6 +504,8 @@ class ComparisonReport:
     encoders: tuple[EncoderFacts, ...]
     series: tuple[SeriesResult, ...]
     summary: Mapping[str, EncoderSummary]
+    classes: Mapping[str, Mapping[str, SeriesSpread]] = field(default_factory=dict)
+    warnings: tuple[ClassWarning, ...] = ()
 
     @property
     def reference(self) -> EncoderFacts:
@@ -471,6 +546,11 @@ class ComparisonReport:
             "encoders": _list(self.encoders),
             "series": _list(self.series),
             "summary": {name: one.to_json() for name, one in self.summary.items()},
+            "classes": {
+                name: {key: one.to_json() for key, one in spreads.items()}
+                for name, spreads in self.classes.items()
+            },
+            "warnings": [warning.to_json() for warning in self.warnings],
         }
 
     @classmethod
@@ -501,6 +581,11 @@ class ComparisonReport:
                 summary={
                     name: EncoderSummary.from_json(one) for name, one in record["summary"].items()
                 },
+                classes={
+                    name: {key: SeriesSpread.from_json(one) for key, one in spreads.items()}
+                    for name, spreads in record.get("classes", {}).items()
+                },
+                warnings=tuple(map(ClassWarning.from_json, record.get("warnings", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"no report of a comparison: {type(error).__name__}") from error
@@ -513,10 +598,3 @@ def plain(point: float) -> float | int:
 
 def _list(items: Iterable[EncoderFacts | SeriesResult]) -> list[Json]:
     return [item.to_json() for item in items]
-
-
-def _slice_summary(record: Mapping[str, float]) -> SliceSummary:
-    """Return what ``SliceSummary.as_dict`` was made from."""
-    higher_is_better = "min" in record
-    worst = record["min" if higher_is_better else "max"]
-    return SliceSummary(record["mean"], worst, higher_is_better)
