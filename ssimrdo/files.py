@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from ssimrdo.errors import InputError
@@ -17,6 +21,12 @@ ANOTHER_NAME = "use {overwrite} or another name"
 
 PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{16}\.partial", re.DOTALL)
 """Names of files and folders that are not finished; those of killed processes stay behind."""
+
+SCRATCH = re.compile("ssimrdo-scratch-[0-9a-f]{16}")
+"""Names of temporary folders."""
+
+ABANDONED_S = 60.0
+"""Age from which on a file or folder that nobody holds is one of a process that was killed."""
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -77,16 +87,19 @@ def whole_files(*paths: Path, overwrite: bool) -> Iterator[tuple[Path, ...]]:
     """
     # Named before they are made, so that no signal finds a file that nobody removes.
     temporaries = tuple(map(temporary_for, paths))
+    for folder in {path.parent for path in temporaries}:
+        remove_abandoned(folder, PARTIAL)
     try:
         for temporary, path in zip(temporaries, paths, strict=True):
             _create(temporary, path.parent)
-        yield temporaries
-        for temporary in temporaries:
-            _flush(temporary)
-        if overwrite:
-            for path in paths[1:]:
-                path.unlink(missing_ok=True)
-        _publish(temporaries, paths, overwrite)
+        with _held(*temporaries):
+            yield temporaries
+            for temporary in temporaries:
+                _flush(temporary)
+            if overwrite:
+                for path in paths[1:]:
+                    path.unlink(missing_ok=True)
+            _publish(temporaries, paths, overwrite)
     except OSError as error:
         if error.filename is None or Path(error.filename) in temporaries:
             named = dict(zip(map(str, temporaries), map(str, paths), strict=True))
@@ -120,24 +133,30 @@ def whole_folder(folder: Path, *, overwrite: bool, replace: bool = False) -> Ite
     """
     check_folder_free(folder, overwrite=overwrite)
     staged = temporary_for(folder)
+    remove_abandoned(staged.parent, PARTIAL)
     try:
         staged.mkdir()
-        yield staged
-        for path in sorted(staged.iterdir()):
-            _flush(path)
-        try:
-            staged.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
-            check_folder_free(folder, overwrite=overwrite)
-            if replace:
-                _swap(staged, folder)
-            else:
-                for path in sorted(staged.iterdir()):
-                    path.replace(folder / path.name)
+        with _held(staged):
+            yield staged
+            for path in sorted(staged.iterdir()):
+                _flush(path)
+            _put(staged, folder, overwrite=overwrite, replace=replace)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _put(staged: Path, folder: Path, *, overwrite: bool, replace: bool) -> None:
+    try:
+        staged.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        check_folder_free(folder, overwrite=overwrite)
+        if replace:
+            _swap(staged, folder)
+        else:
+            for path in sorted(staged.iterdir()):
+                path.replace(folder / path.name)
 
 
 def _swap(new: Path, folder: Path) -> None:
@@ -158,12 +177,57 @@ def scratch_folder() -> Iterator[Path]:
     import tempfile
 
     # Named before it is made, so that no signal finds a folder that nobody removes.
-    folder = Path(tempfile.gettempdir(), f"ssimrdo-{secrets.token_hex(8)}")
+    folder = Path(tempfile.gettempdir(), f"ssimrdo-scratch-{secrets.token_hex(8)}")
+    remove_abandoned(folder.parent, SCRATCH)
     try:
         folder.mkdir(mode=0o700)
-        yield folder
+        with _held(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def remove_abandoned(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove what killed processes have left in a folder; once in a process, as that takes time.
+
+    It is known by its name, its age and its owner, and by nobody holding it.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if names.fullmatch(entry.name):
+                _remove_if_abandoned(Path(entry.path))
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with suppress(OSError):
+        status = path.lstat()
+        if status.st_uid != os.geteuid() or time.time() - status.st_mtime < ABANDONED_S:
+            return
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _held(*paths: Path) -> Iterator[None]:
+    """Hold files or folders, which the kernel lets go when this process ends, however it does.
+
+    Not every file system has locks; where it has none, nothing is held, and nothing removed.
+    """
+    with ExitStack() as stack:
+        for path in paths:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, handle)
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def _check_writable(folder: Path) -> None:

@@ -498,7 +498,7 @@ def test_nothing_names_the_patient(root, out, executor):
     victim.write_bytes(victim.read_bytes()[:-2000])
     settings = BatchSettings(name_template="{uid_hash}")
     run(root, out, settings, executor=executor)
-    assert len(list(out.iterdir())) == 9
+    assert len(list(out.iterdir())) == 10
     for path in out.rglob("*"):
         assert CANARY not in path.name
         assert CANARY.encode() not in path.read_bytes()

@@ -242,6 +242,9 @@ def test_hidden_and_left_out_folders_are_not_searched(tmp_path):
     write_series(tmp_path / "out/c", VOLUME)
     founds = discover(store_of(tmp_path), InProcess(), leave_out=tmp_path / "out")
     assert [found.folder for found in founds] == [str(tmp_path / "a")]
+    # Outputs may go beside the root as well.
+    founds = discover(store_of(tmp_path / "a"), InProcess(), leave_out=tmp_path)
+    assert [found.folder for found in founds] == [str(tmp_path / "a")]
 
 
 def found_folders(root, executor):

@@ -149,6 +149,8 @@ def _finding(folder: Store, name: str) -> _Finding:
 
 
 def _chunks(root: Store, leave_out: Path | None) -> Iterator[Chunk]:
+    if leave_out is not None and Path(root.place).is_relative_to(leave_out):
+        leave_out = None
     for folder, names, is_leaf in root.walk():
         if leave_out is not None and Path(folder).is_relative_to(leave_out):
             continue

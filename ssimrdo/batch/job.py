@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
+import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -51,6 +52,10 @@ class BatchJob:
         Seconds after which the job gives up.
     version : str
         Version of ssimrdo that made the job.
+    is_named : bool
+        Whether results may say which series it was; not where names of outputs hide it.
+    key : str
+        With which digests of the input are made; plain ones without.
     """
 
     series: str
@@ -65,6 +70,13 @@ class BatchJob:
     slices: int = 0
     timeout_s: float | None = None
     version: str = ssimrdo.__version__
+    is_named: bool = True
+    key: str = field(default="", repr=False)
+
+    @property
+    def told_name(self) -> str:
+        """The name, as far as results may have it."""
+        return self.name if self.is_named else ""
 
     @property
     def options(self) -> str:
@@ -93,16 +105,16 @@ def run_job(job: BatchJob) -> BatchRecord:
     try:
         if job.version != ssimrdo.__version__:
             raise SsimrdoError(
-                f"the worker {worker_name()} has ssimrdo {ssimrdo.__version__}, the batch has "
-                f"{job.version}: install the same on both"
+                f"a worker has ssimrdo {ssimrdo.__version__}, the batch has {job.version}: "
+                "install the same on both"
             )
         return _encode(job, started)
     except _TimeoutError:
         reason = f"timed out after {job.timeout_s:g} s"
     except SsimrdoError as error:
-        reason = str(error)
+        reason = without_places(str(error), job)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = without_places(f"{os.fsdecode(error.filename)}: ", job) if error.filename else ""
         reason = f"{where}{error.strerror or type(error).__name__}"
     except MemoryError:
         reason = "out of memory"
@@ -117,7 +129,7 @@ def failure(
     """Return the record of a job that failed."""
     return BatchRecord(
         output=job.output,
-        series=job.name,
+        series=job.told_name,
         status="failed",
         reason=printable(" ".join(reason.split())),
         threads=job.settings.threads,
@@ -128,17 +140,60 @@ def failure(
     )
 
 
+def without_places(text: str, job: BatchJob) -> str:
+    """Return a message for the results, with places relative to the folders of the batch.
+
+    Where names of outputs hide the series, it names neither the series nor its files.
+    """
+    if not job.is_named:
+        text = _without(text, _files(job), "a file of the series")
+    out = re.escape(printable(job.out_root))
+    text = re.sub(rf"{out}/", "", text)
+    names = {
+        printable(job.out_root): "the output folder",
+        printable(job.series): job.told_name or "the series",
+    }
+    # Another place may begin like one of these.
+    places = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(rf"({places})(?=[/:\s]|$)", lambda place: names[place[1]], text)
+
+
+def _without(text: str, names: Iterable[str], instead: str) -> str:
+    """Return a text with something else in place of names that stand for themselves in it."""
+    known = "|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True)))
+    return re.sub(rf"(?<![^\s(])({known})(?![^\s:;,)])", instead, text) if known else text
+
+
+def _files(job: BatchJob) -> Iterator[str]:
+    """Yield paths and names of the files of a series, as messages have them."""
+    files = job.files
+    if files is None:
+        try:
+            root = store_of(job.series)
+            walked = [(folder, names) for folder, names, _ in root.walk()]
+        except (SsimrdoError, OSError):
+            return
+        files = tuple(
+            os.path.relpath(f"{folder}/{name}", job.series)
+            for folder, names in walked
+            for name in names
+        )
+    for name in files:
+        yield printable(f"{job.series}/{name}")
+        yield printable(name)
+
+
 def _inputs(job: BatchJob) -> str:
     try:
-        return state.input_stamp(store_of(job.series), job.files).digest
+        return state.input_stamp(store_of(job.series), job.files, job.key).digests.keyed
     except (SsimrdoError, OSError):
         return ""
 
 
 @cache
 def worker_name() -> str:
-    """Return host and process id, which tell where a job ran."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Return what tells apart the processes that run jobs, and nothing else."""
+    return secrets.token_hex(4)
 
 
 def _encode(job: BatchJob, started: float) -> BatchRecord:
@@ -150,12 +205,12 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
         source.series(job.files) as (series, files),
         out.written(job.output) as output,
     ):
-        stamp = state.input_stamp(source, job.files)
+        stamp = state.input_stamp(source, job.files, job.key)
         # Another run, or a worker thought to be dead, may have been faster.
         finished = state.read_sidecar(out, job.output)
-        if (record := _current(job, finished, stamp.digest)) is not None:
+        if (record := _current(job, finished, stamp.digests)) is not None:
             return record
-        content = state.content_digest(series, files)
+        content = state.content_digest(series, files, job.key)
         if (record := _current(job, finished, content)) is not None:
             return record
         result = encode(
@@ -171,24 +226,26 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
         )
     return BatchRecord.of_result(
         job.output,
-        job.name,
+        job.told_name,
         result,
         input_bytes=stamp.bytes,
         threads=job.settings.threads,
         seconds=time.monotonic() - started,
         worker=worker_name(),
         options=job.options,
-        inputs=stamp.digest,
+        inputs=stamp.digests.keyed,
     )
 
 
-def _current(job: BatchJob, sidecar: Mapping[str, Any] | None, inputs: str) -> BatchRecord | None:
+def _current(
+    job: BatchJob, sidecar: Mapping[str, Any] | None, inputs: state.Digests
+) -> BatchRecord | None:
     """Return the record of a finished output, None if there is none or it is not current."""
     if sidecar is None or state.change_since(
         sidecar, job.options, inputs, keep_older=job.keep_older
     ):
         return None
-    return BatchRecord.of_sidecar(job.output, job.name, sidecar)
+    return BatchRecord.of_sidecar(job.output, job.told_name, sidecar)
 
 
 def _deadline(job: BatchJob, started: float) -> Observer:

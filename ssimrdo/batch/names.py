@@ -26,6 +26,9 @@ FIELDS: Final = (
 
 NUMBERS: Final = ("index", "series_number", "slices")
 
+OF_THE_PATH: Final = ("relative_path", "folder")
+"""Fields that tell where the series is."""
+
 _MAX_BYTES: Final = 200
 """Of one component of a name; file systems take 255, and temporary names need some."""
 
@@ -60,6 +63,13 @@ def check_template(template: str) -> None:
         raise InputError(
             f"{template[:60]!r} gives no file name below the output folder", field="name_template"
         )
+
+
+def tells_path(template: str | None) -> bool:
+    """Tell whether names made with a template, or without one, tell where their series are."""
+    if template is None:
+        return True
+    return any(field in OF_THE_PATH for _, field, _, _ in string.Formatter().parse(template))
 
 
 def hashed(uid: str) -> str:

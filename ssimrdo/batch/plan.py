@@ -12,7 +12,7 @@ from ssimrdo.batch.discover import FoundSeries
 from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.journal import BatchRecord, Journal
 from ssimrdo.batch.manifest import Entry
-from ssimrdo.batch.names import Names, from_template, hashed
+from ssimrdo.batch.names import Names, from_template, hashed, tells_path
 from ssimrdo.batch.settings import BatchSettings
 from ssimrdo.batch.store import Store, place_below, relative_name, store_of
 from ssimrdo.errors import InputError
@@ -69,7 +69,7 @@ class Plan:
 
 
 def jobs_of_found(
-    founds: Iterable[FoundSeries], root: str, out_root: str, settings: BatchSettings
+    founds: Iterable[FoundSeries], root: str, out_root: str, settings: BatchSettings, key: str = ""
 ) -> Iterator[BatchJob]:
     """Yield the jobs of the series below a root, each with an output name of its own."""
     names = Names(settings.suffix)
@@ -84,6 +84,8 @@ def jobs_of_found(
             output=names.take(_output_name(found, relative, index, settings.name_template)),
             settings=settings.encode,
             name=printable(shown),
+            is_named=tells_path(settings.name_template),
+            key=key,
             series_uid=found.uid,
             files=found.files,
             skip_bad=settings.skip_bad,
@@ -94,7 +96,7 @@ def jobs_of_found(
 
 
 def jobs_of_manifest(
-    entries: Iterable[Entry], out_root: str, settings: BatchSettings
+    entries: Iterable[Entry], out_root: str, settings: BatchSettings, key: str = ""
 ) -> Iterator[BatchJob]:
     """Yield the jobs of a manifest; named outputs keep their names.
 
@@ -123,6 +125,8 @@ def jobs_of_manifest(
             output=output,
             settings=entry.settings,
             name=printable(relative),
+            is_named=tells_path(settings.name_template),
+            key=key,
             series_uid=entry.series_uid,
             skip_bad=entry.skip_bad,
             keep_older=settings.keep_older,
@@ -155,20 +159,20 @@ def make_plan(
     kept: list[BatchRecord] = []
     done = failed = 0
     for job in jobs:
-        stamp = state.input_stamp(store_of(job.series), job.files)
+        stamp = state.input_stamp(store_of(job.series), job.files, job.key)
         options = job.options
         sidecar = state.read_sidecar(out, job.output)
         change = None
         if sidecar is not None:
-            change = state.change_since(sidecar, options, stamp.digest, keep_older=job.keep_older)
+            change = state.change_since(sidecar, options, stamp.digests, keep_older=job.keep_older)
             if change is None:
                 done += 1
                 last = None if journal is None else journal.last(job.output)
                 if last is None or last.status != "encoded" or last.options != options:
-                    kept.append(BatchRecord.of_sidecar(job.output, job.name, sidecar))
+                    kept.append(BatchRecord.of_sidecar(job.output, job.told_name, sidecar))
                 continue
         before = None if journal is None else journal.last(job.output)
-        if _has_failed(before, options, stamp.digest):
+        if _has_failed(before, options, stamp.digests):
             if not retry_failed:
                 failed += 1
                 continue
@@ -193,11 +197,11 @@ def _check_free(out: Store, output: str) -> None:
             )
 
 
-def _has_failed(before: BatchRecord | None, options: str, inputs: str) -> bool:
+def _has_failed(before: BatchRecord | None, options: str, inputs: state.Digests) -> bool:
     """Tell whether the same job has failed before."""
     if before is None or before.status != "failed":
         return False
-    return (before.options, before.inputs) == (options, inputs)
+    return before.options == options and before.inputs in inputs
 
 
 def _output_name(found: FoundSeries, relative: str, index: int, template: str | None) -> str:

@@ -198,7 +198,7 @@ def run(
         Journal(folder / JOURNAL_NAME) as journal,
     ):
         observer.tell(_event("search", Totals()))
-        jobs = find_jobs(source, out, settings, workers, entries)
+        jobs = find_jobs(source, out, settings, workers, entries, out.key(make=True))
         plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
         for record in plan.kept:
             journal.append(record)
@@ -250,7 +250,7 @@ def dry_run(
     _check_places(source, out, manifest, settings)
     entries = _entries(manifest, source, settings)
     with _executor(settings, executor) as workers, _fetched_journal(out) as journal:
-        jobs = find_jobs(source, out, settings, workers, entries)
+        jobs = find_jobs(source, out, settings, workers, entries, out.key())
         plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
         return plan, None if journal is None else _speed(journal)
 
@@ -280,6 +280,7 @@ def find_jobs(
     settings: BatchSettings,
     executor: Executor,
     entries: Iterable[Entry] | None = None,
+    key: str = "",
 ) -> list[BatchJob]:
     """Return the jobs of a manifest's entries, or of all series below a folder.
 
@@ -289,12 +290,12 @@ def find_jobs(
         If there is none, or the folder cannot be used.
     """
     if entries is not None:
-        return list(jobs_of_manifest(entries, out.place, settings))
+        return list(jobs_of_manifest(entries, out.place, settings, key))
     assert source is not None
     founds = discover(source, executor, leave_out=out.folder)
     if not founds:
         raise InputError(f"{source.place}: no CT series below it", remedy="give a folder with some")
-    return list(jobs_of_found(founds, source.place, out.place, settings))
+    return list(jobs_of_found(founds, source.place, out.place, settings, key))
 
 
 def run_jobs(

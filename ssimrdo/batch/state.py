@@ -1,12 +1,14 @@
 """What is done already, told from the outputs' own sidecars.
 
 A sidecar holds two digests of its inputs: one of sizes and times, which is free to compute, and one
-of the contents, for copies whose times differ. Neither holds names or text of the files.
+of the contents, for copies whose times differ. Neither holds names or text of the files, and both
+are keyed, so that nobody without the batch's key can tell which files an output was made of.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import zlib
 from collections.abc import Collection, Mapping
@@ -28,10 +30,29 @@ _BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """Digest of the sizes and modification times of a series' files, and their number and size."""
+class Digests:
+    """Digests of one and the same: with the batch's key, and as versions without keys had it."""
 
-    digest: str
+    keyed: str
+    plain: str
+
+    @classmethod
+    def of(cls, text: str, key: str) -> Digests:
+        """Return the digests of a text; without a key both are plain."""
+        plain = _digest(text)
+        if not key:
+            return cls(plain, plain)
+        return cls(hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()[:32], plain)
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in (self.keyed, self.plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Digests of the sizes and times of change of a series' files, and their number and size."""
+
+    digests: Digests
     files: int
     bytes: int
 
@@ -45,29 +66,30 @@ def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
     return _digest(json.dumps(options, sort_keys=True))
 
 
-def input_stamp(series: Store, files: Files) -> Stamp:
+def input_stamp(series: Store, files: Files, key: str) -> Stamp:
     """Return the stamp of a series; whatever cannot be looked at counts as missing."""
     facts = series.facts(files)
     listed = sorted(f"{size} {changed}" for size, changed in facts)
-    return Stamp(_digest("\n".join(listed)), len(facts), sum(size for size, _ in facts))
+    digests = Digests.of("\n".join(listed), key)
+    return Stamp(digests, len(facts), sum(size for size, _ in facts))
 
 
-def content_digest(series: Path, files: Collection[str] | None) -> str:
-    """Return a digest of the contents of a series' files, whatever their names.
+def content_digest(series: Path, files: Collection[str] | None, key: str) -> Digests:
+    """Return digests of the contents of a series' files, whatever their names.
 
     Checksums are for accidents; with the sizes they are as good as slower hashes.
     """
-    return _digest("\n".join(sorted(map(_file_digest, local_files(series, files)))))
+    return Digests.of("\n".join(sorted(map(_file_digest, local_files(series, files)))), key)
 
 
-def note(options: str, stamp: Stamp, content: str) -> dict[str, Any]:
+def note(options: str, stamp: Stamp, content: Digests) -> dict[str, Any]:
     """Return what the sidecar is to hold for :func:`change_since` and the results."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         KEY: {
             "options": options,
-            "inputs": stamp.digest,
-            "content": content,
+            "inputs": stamp.digests.keyed,
+            "content": content.keyed,
             "input_files": stamp.files,
             "input_bytes": stamp.bytes,
             "started": started,
@@ -87,7 +109,7 @@ def read_sidecar(out: Store, output: str) -> dict[str, Any] | None:
 
 
 def change_since(
-    sidecar: Mapping[str, Any], options: str, inputs: str, *, keep_older: bool = False
+    sidecar: Mapping[str, Any], options: str, inputs: Digests, *, keep_older: bool = False
 ) -> Change | None:
     """Tell what has changed since an output was made; None if it is current.
 
@@ -97,7 +119,7 @@ def change_since(
         As :func:`read_sidecar` returns it.
     options : str
         Of :func:`options_digest`.
-    inputs : str
+    inputs : Digests
         Of :func:`input_stamp` or :func:`content_digest`.
     keep_older : bool
         Whether outputs of an older model count as current.
@@ -105,7 +127,7 @@ def change_since(
     made, model = sidecar[KEY], sidecar.get("model", 0)
     if made["options"] != options:
         return "options changed"
-    if inputs not in (made["inputs"], made["content"]):
+    if made["inputs"] not in inputs and made["content"] not in inputs:
         return "input changed"
     is_kept = model == MODEL or (keep_older and isinstance(model, int) and model < MODEL)
     return None if is_kept else "model changed"

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 
 from ssimrdo.dicom.read.find import read_file, walk
 from ssimrdo.dicom.read.header import SkippedFile
-from ssimrdo.errors import InputError
+from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.extras import require
-from ssimrdo.files import PARTIAL, scratch_folder
+from ssimrdo.files import PARTIAL, scratch_folder, write_whole
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.text import printable
 
 T = TypeVar("T")
 
+KEY_NAME: Final = ".ssimrdo-batch.key"
+"""File below the output folder; whoever has it and a series can tell the outputs of the series."""
+
+_KEY: Final = re.compile(rb"[0-9a-f]{64}\n?")
 
 Files = tuple[str, ...] | None
 """Names of files relative to a place; None for all that are below it."""
@@ -92,6 +98,21 @@ class Store(Protocol):
 
     def holds(self, name: str) -> bool:
         """Tell whether there is a file, whatever is in it."""
+        ...
+
+    def key(self, *, make: bool = False) -> str:
+        """Return the key of the digests in what goes here; empty if there is none.
+
+        Parameters
+        ----------
+        make : bool
+            Whether to make one where there is none; by a batch that keeps others out.
+
+        Raises
+        ------
+        InputError
+            If its file cannot be used.
+        """
         ...
 
     def own_files(self, names: Collection[str]) -> AbstractContextManager[Path]:
@@ -178,6 +199,18 @@ class LocalStore:
         """See :meth:`Store.holds`."""
         return os.path.lexists(self.folder / name)
 
+    def key(self, *, make: bool = False) -> str:
+        """See :meth:`Store.key`."""
+        path = self.folder / KEY_NAME
+        try:
+            if not path.exists():
+                if not make:
+                    return ""
+                write_whole(path, _new_key(), overwrite=False)
+            return _checked_key(path.read_bytes(), str(path))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read or made: {error.strerror}") from error
+
     @contextmanager
     def own_files(self, names: Collection[str]) -> Iterator[Path]:
         """See :meth:`Store.own_files`."""
@@ -258,7 +291,11 @@ class FsspecStore:
             for number, name in enumerate(names):
                 # Names of objects need not be fit for a file system.
                 filesystem.get_file(f"{root}/{name}", str(folder / f"{number:06d}.dcm"))
-            yield folder, None
+            try:
+                yield folder, None
+            except SsimrdoError as error:
+                error.reason = self._named(error.reason, folder, names)
+                raise
 
     @contextmanager
     def written(self, output: str) -> Iterator[Path]:
@@ -299,6 +336,16 @@ class FsspecStore:
         filesystem, root = self._opened
         return bool(filesystem.exists(f"{root}/{name}"))
 
+    def key(self, *, make: bool = False) -> str:
+        """See :meth:`Store.key`."""
+        filesystem, root = self._opened
+        path = f"{root}/{KEY_NAME}"
+        if not filesystem.exists(path):
+            if not make:
+                return ""
+            filesystem.pipe_file(path, _new_key())
+        return _checked_key(filesystem.cat_file(path), f"{self.place}/{KEY_NAME}")
+
     @contextmanager
     def own_files(self, names: Collection[str]) -> Iterator[Path]:
         """See :meth:`Store.own_files`; they are fetched, and uploaded behind the block."""
@@ -318,6 +365,16 @@ class FsspecStore:
     def remove_leftovers(self, outputs: Iterable[str]) -> None:
         """Do nothing: what is not whole never gets here."""
 
+    def _named(self, reason: str, folder: Path, names: Sequence[str]) -> str:
+        """Return a message about downloaded files with their own names."""
+
+        def name_of(copy: re.Match[str]) -> str:
+            name = names[int(copy[2])] if int(copy[2]) < len(names) else copy[2]
+            return f"{self.place}/{name}" if copy[1] else name
+
+        named = re.sub(rf"({re.escape(str(folder))}/)?(\d{{6}})\.dcm", name_of, reason)
+        return printable(named.replace(str(folder), self.place))
+
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         """The file system of fsspec, and the path in it."""
@@ -331,6 +388,18 @@ class FsspecStore:
                 f"{printable(self.place)}: this kind of URL cannot be used: {error}"
             ) from error
         return filesystem, path
+
+
+def _new_key() -> bytes:
+    return f"{secrets.token_hex(32)}\n".encode()
+
+
+def _checked_key(data: bytes, place: str) -> str:
+    if not _KEY.fullmatch(data):
+        raise InputError(
+            f"{printable(place)}: is damaged", remedy="remove it, and all series are encoded again"
+        )
+    return data.decode().strip()
 
 
 def is_url(place: str) -> bool:

@@ -332,7 +332,7 @@ def _shown(json_log: bool) -> Iterator[Callable[[Event], None]]:
 def _log_json(event: BatchEvent) -> None:
     line: dict[str, Any] = {"event": event.kind, "time": round(time.time(), 3)}
     if event.job is not None:
-        line |= {"series": event.job.name, "output": event.job.output}
+        line |= {"series": event.job.told_name, "output": event.job.output}
     if event.record is not None:
         line["record"] = event.record.as_dict()
     line["totals"] = dataclasses.asdict(event.totals)

@@ -41,6 +41,7 @@ _WORKING = "encode.mkv"
 _UNFINISHED = re.compile(rf"\.({re.escape(_WORKING)}|[0-9a-f]{{40}})\.[0-9a-f]{{16}}\.partial")
 """Names that :func:`ssimrdo.files.temporary_for` gives to what becomes part of an entry."""
 
+_PRIVATE = 0o700
 _REMEDY = "use {cache_dir} or {no_cache}"
 
 
@@ -114,14 +115,19 @@ def default_folder() -> Path:
     """Return the folder of :data:`VARIABLE`, or one in the user's cache."""
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
+    return _users_folder()
+
+
+def _users_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("ssimrdo") / "compare"
 
 
 def make_folder(folder: Path) -> Path:
-    """Make the cache's folder if there is none, and return its absolute path.
+    """Make the cache's folder if there is none, for this user alone, and return its absolute path.
 
+    A folder that is there already stays as it is, but for the one in the user's own cache.
     FFmpeg would take a relative path with a colon for a URL.
 
     Raises
@@ -130,7 +136,9 @@ def make_folder(folder: Path) -> Path:
         If that fails or it cannot be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        if folder == _users_folder() and folder.stat().st_mode & ~_PRIVATE & 0o777:
+            folder.chmod(_PRIVATE)
     except OSError as error:
         raise InputError(
             f"{folder}: no cache can be kept here: {error.strerror}", remedy=_REMEDY
