@@ -26,6 +26,7 @@ from ssimrdo.codecs.roles import Role
 from ssimrdo.codecs.x264.choices import PRESETS
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.effort import EFFORTS
+from ssimrdo.codecs.x264.options import names_set
 from ssimrdo.encoding.passes import PassSettings, Target, run_passes
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat, FrameSource
@@ -162,6 +163,42 @@ def test_what_the_user_sets_holds_in_all_frames(alias, name):
         assert all(key != name for variant in variants for key, _ in variant)
 
 
+def test_an_alias_is_the_parameter_itself():
+    for alias, name in (("analyse", "partitions"), ("me-range", "merange"), ("subq", "subme")):
+        assert names_set(((alias, "1"), ("no_cabac", "1"))) == {name, "cabac"}
+    assert names_set((("frameref", "2"), ("ref", "3"))) == {"ref"}
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        ("{crf}", "crf"),
+        ("{qp}", "qp qp-constant"),
+        ("{bitrate_kbps}", "bitrate pass stats"),
+        ("{fps}", "fps force-cfr timebase"),
+        ("{bit_depth}", "csp input-csp output-csp input-depth output-depth bitdepth"),
+        ("{threads}", "threads"),
+        ("{preset}", "preset"),
+        ("{verbose}", "log log-level"),
+        ("{rdo}", "qpfile"),
+        ("the series", "width height crop-rect"),
+        ("the series' pixel spacing", "sar"),
+        ("the output", "dump-yuv"),
+        ("the output's full range", "fullrange range"),
+        ("the output's suffix", "annexb repeat-headers global-header"),
+        ("the output's profile", "avcintra-class avcintra-flavor"),
+    ],
+)
+def test_what_something_else_sets_is_refused(owner, names):
+    for name in names.split():
+        for spelled in (name, name.replace("-", "_"), f"no-{name}"):
+            with pytest.raises(InputError) as caught:
+                X264(params=(("bframes", "1"), (spelled, "1")))
+            assert caught.value.field == "x264_params"
+            assert str(caught.value).startswith(f"x264_params: {spelled} is not set here: ")
+            assert caught.value.remedy == f"it is set by {owner}"
+
+
 def test_the_users_parameters_come_last():
     codec = X264(params=(("psy", "1"), ("trellis", "1"), ("aq-mode", "2")))
     assert {"psy": "1", "trellis": "1", "aq-mode": "2"}.items() <= options_of(codec).items()
@@ -238,9 +275,10 @@ def test_only_placebo_keeps_its_full_first_pass(preset, tmp_path):
 @pytest.mark.parametrize("preset", ["placebo", "medium"])
 def test_two_passes_are_those_of_the_stock_program(preset, tmp_path):
     """Placebo is the one preset that keeps its full first pass."""
+    frames = TEXTURE[:12]
     raw = tmp_path / "frames.yuv"
     chroma = np.full(96 * 128 // 2, 128, np.uint8).tobytes()
-    raw.write_bytes(b"".join(luma.tobytes() + chroma for luma in TEXTURE))
+    raw.write_bytes(b"".join(luma.tobytes() + chroma for luma in frames))
     stock = tmp_path / "stock.h264"
     for number in "12":
         subprocess.run(
@@ -254,7 +292,7 @@ def test_two_passes_are_those_of_the_stock_program(preset, tmp_path):
             capture_output=True,
         )
     ours = tmp_path / "ours.h264"
-    source = FrameSource(TEXTURE_AT_30.format, len(TEXTURE), lambda: TEXTURE)
+    source = FrameSource(TEXTURE_AT_30.format, len(frames), lambda: frames)
     wanted = PassSettings(X264(preset=preset), MeanBitrate(400), threads=1)
     run_passes(source, wanted, Target("h264", ours))
     assert ours.read_bytes() == stock.read_bytes()
