@@ -26,6 +26,7 @@ from ssimrdo.compare.report import Viewer, images, make_viewer, write_html
 from ssimrdo.compare.report.charts import Style, linear_ticks, log_ticks, rd_chart, slice_chart
 from ssimrdo.compare.report.viewer import spread
 from ssimrdo.compare.results import (
+    ClassWarning,
     ComparisonReport,
     Curve,
     CurveDelta,
@@ -59,8 +60,10 @@ from ssimrdo.html.text import (
     percent,
 )
 from ssimrdo.metrics import QualityIndex, ssim
+from ssimrdo.metrics.tissue import Area, ErrorSummary
 from ssimrdo.record.result import WindowUsed
 from ssimrdo.record.summary import SliceSummary
+from ssimrdo.record.tissue import TissueSummary
 
 METRICS = ("ssim", "psnr")
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'"
@@ -172,6 +175,40 @@ def with_spread(report: ComparisonReport, metric: str, spread: SeriesSpread) -> 
     return replace(report, summary={**report.summary, "ssim": ours})
 
 
+def with_classes(report: ComparisonReport) -> ComparisonReport:
+    """Return a report in which ours loses at edges, on the first series although SSIM gains."""
+    found = {
+        "psnr_body": CurveDelta(-3.04, None, 0.12, 1.0),
+        "psnr_edge": CurveDelta(6.56, None, -0.31, 1.0),
+        "ssim_p5": CurveDelta(None, None, None, None, "the curves do not overlap"),
+    }
+    classes = {
+        name: replace(a_spread(2, 0.0), mean=one.rate_percent) for name, one in found.items()
+    }
+    first = report.series[0].name
+    warning = ClassWarning(first, "ssim", ("psnr_edge",), f"{first}: ours loses at edges (+6.6 %)")
+    report = replace(report, classes={"ssim": classes, "slow": {}}, warnings=(warning,))
+    errors = ErrorSummary(1000, 9.35, 0.13, 32.9, 197.2)
+    summary = SliceSummary(0.91, 0.88, True, 0.89, 2)
+    tissue = TissueSummary(
+        unit="HU",
+        span=1499,
+        errors={**dict.fromkeys(Area, errors), Area.LUNG: None},
+        ssim={Area.BODY: summary, Area.UNCLIPPED: summary},
+        noise_kept=0.7998,
+        clipped_share=0.4,
+    )
+    for index, series in enumerate(report.series):
+        curves = {
+            name: tuple(
+                replace(point, tissue=tissue, classes={"ssim_body": 0.91}) for point in curve
+            )
+            for name, curve in series.curves.items()
+        }
+        report = with_series(report, index, classes={"ssim": found}, curves=curves)
+    return report
+
+
 def a_viewer(
     name: str, slices: int = 5, rows: int = 64, columns: int = 96, seed: int = 0
 ) -> Viewer:
@@ -253,6 +290,35 @@ def test_one_series_has_no_interval_and_says_so(written: Written) -> None:
     assert "fewer than ten series" not in text
 
 
+def test_classes_have_tables_in_which_losses_are_marked(written: Written) -> None:
+    report = with_classes(a_report("chest", "head"))
+    page = written(report)
+    text = text_of(page)
+    assert "1 warning: an encoder gains in SSIM and loses in a class of tissue or slices" in text
+    assert "chest: ours loses at edges (+6.6 %)" in text
+    assert "At equal ours x264 slow PSNR in the body \u22123.0 % worst \u22122.5 % –" in text
+    assert "PSNR at edges +6.6 % ⚠ worst \u22122.5 % –" in text
+    assert 'title="lost although SSIM gains: chest"' in page
+    assert "Every series, ours" in text
+    assert "Every series, x264 slow" not in text
+    assert "chest \u22123.0 % +0.12 dB +6.6 % ⚠ \u22120.31 dB –" in text
+    # Where there is no warning of it, a loss is no mark.
+    assert "head \u22123.0 % +0.12 dB +6.6 % \u22120.31 dB –" in text
+    assert 'title="No value: the curves do not overlap."' in page
+    assert "Errors of all measured points of chest, in HU" in text
+    assert (
+        "Encoder Point Body Edges Small dense structures Flat soft tissue Noise kept SSIM, body "
+        "x264 medium 18 9.3 33; 197 9.3 33; 197 9.3 33; 197 9.3 33; 197 80 % 0.9100"
+    ) in text
+    assert 'title="bias +0.13, 1 000 samples"' in page.replace("\u202f", " ")
+
+
+def test_reports_without_classes_have_no_such_section(written: Written) -> None:
+    page = written(a_report("chest"))
+    assert "By tissue" not in page
+    assert 'class="warning"' not in page
+
+
 def test_missing_values_are_dashes_with_their_reason(written: Written) -> None:
     report = a_report("a", "b")
     undefined = CurveDelta(math.nan, None, None, 0.0, "the curves do not overlap")
@@ -323,7 +389,7 @@ def test_indices_that_are_not_known_any_more_are_shown(written: Written) -> None
 
 
 def test_nothing_is_loaded_and_everything_is_escaped(written: Written) -> None:
-    report = a_report(HOSTILE)
+    report = with_classes(a_report(HOSTILE))
     delta = replace(report.series[0].bd["ssim"]["ssim"], warnings=(HOSTILE,))
     report = replace(
         with_delta(report, 0, "ssim", delta),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_report import HOSTILE, METRICS, a_report, a_viewer
+from test_report import HOSTILE, METRICS, a_report, a_viewer, with_classes
 
 from ssimrdo.compare.report import write_html
 from ssimrdo.inspection import inspect_slice, write_inspection
@@ -56,7 +56,7 @@ def browser() -> Iterator[Chrome]:
 def report_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "report.html"
     names = ("chest", HOSTILE)
-    report = a_report(*names)
+    report = with_classes(a_report(*names))
     *others, ours = report.encoders
     ours = replace(ours, settings="a=very-long-" * 40)
     report = replace(report, encoders=(*others, ours))

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ssimrdo.compare.report import charts, tables
+from ssimrdo.compare.report import charts, tables, tissue
 from ssimrdo.compare.report.charts import Style
 from ssimrdo.compare.report.images import shown_viewers
 from ssimrdo.compare.report.viewer import Viewer
@@ -135,6 +135,10 @@ def _context(report: ComparisonReport) -> dict[str, Any]:
         "slice_count": sum(one.slices or 0 for one in good.values()),
         "headlines": headlines,
         "series_tables": [tables.series_table(report, encoder) for encoder in compared],
+        "warnings": [warning.text for warning in report.warnings],
+        "class_table": tissue.class_table(report, compared),
+        "class_series_tables": tissue.series_tables(report, compared),
+        "error_tables": _error_tables(good, styles),
         "shown_series": [ShownSeries(i, one.name) for i, one in good.items()],
         "metrics": metrics,
         "points": points,
@@ -151,6 +155,16 @@ def _context(report: ComparisonReport) -> dict[str, Any]:
         "timing_note": TIMING_NOTES.get(report.timing, ""),
         "geometry": charts,
     }
+
+
+def _error_tables(
+    series: Mapping[int, SeriesResult], styles: Mapping[str, Style]
+) -> list[tuple[int, tissue.Table]]:
+    return [
+        (index, table)
+        for index, one in series.items()
+        if (table := tissue.error_table(one, styles)) is not None
+    ]
 
 
 def _by_role(encoders: Iterable[EncoderFacts]) -> list[EncoderFacts]:

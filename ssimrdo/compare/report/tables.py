@@ -337,10 +337,11 @@ def _rate_cell(value: float | None, reason: str, notes: Notes) -> Cell:
     known = finite(value)
     if known is None:
         return Cell(MISSING, (notes.mark(reason),), reason)
-    return Cell(percent(known), tone=_tone(known))
+    return Cell(percent(known), tone=tone_of(known))
 
 
-def _tone(rate_percent: float) -> str:
+def tone_of(rate_percent: float) -> str:
+    """Return the hint of colour of a BD-rate: whether it is shown as less, as more, or as 0."""
     if abs(rate_percent) < 0.05:
         return ""
     return "less" if rate_percent < 0 else "more"
@@ -363,7 +364,7 @@ def _bd_cell(delta: CurveDelta, metric: str, notes: Notes) -> Cell:
         percent(rate),
         marks,
         "; ".join(warnings),
-        "" if rate is None else _tone(rate),
+        "" if rate is None else tone_of(rate),
         "" if gain == MISSING else f"{gain}\u202f{unit}" if unit else gain,
     )
 
