@@ -1,4 +1,4 @@
-"""Signs and exponents of weighted SSIM against closed forms."""
+"""Signs and exponents of weighted SSIM against closed forms, and the window they share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from ssimrdo import metrics
 from ssimrdo.frames import FrameFormat
-from ssimrdo.metrics import FramePair
+from ssimrdo.metrics import FramePair, kernels
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 ALPHA, BETA = 1.15, 0.95
@@ -53,3 +53,10 @@ def test_a_negative_term_keeps_its_sign_beside_another_exponent_and_a_shift():
 
 def test_the_exponents_are_those_of_the_index():
     assert (metrics.ALPHA, metrics.BETA) == (ALPHA, BETA)
+
+
+def test_the_taps_that_all_share_cannot_be_changed():
+    taps = kernels.gaussian_taps()
+    with pytest.raises(ValueError, match="read-only"):
+        taps[0] = 1
+    assert taps.sum() * 2 - taps[-1] == pytest.approx(1)
