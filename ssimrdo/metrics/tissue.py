@@ -72,10 +72,7 @@ ENOUGH_WINDOWS: Final = 256
 """Of an area in a slice, as many as a macroblock has samples, for its SSIM to be told: the mean of
 fewer says more about noise than about the slice."""
 
-_MEMBERS: Final = np.array(
-    [[bool(code & area.flag) for code in range(1 << len(_AREAS))] for area in _AREAS], np.int64
-)
-"""Which codes belong to an area."""
+_SSIM_FLAGS: Final = np.array([area.flag for area in SSIM_AREAS], np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,17 +334,12 @@ def tissue_errors(pair: FramePair, tissue: TissueMap) -> TissueErrors:
     x, y = np.ascontiguousarray(pair.source), np.ascontiguousarray(pair.shown)
     peak = pair.format.peak
     by_code = np.zeros((1 << len(_AREAS), 2 * peak + 1), np.int32)
-    tissue_kernels.count_errors(x, y, codes, by_code, peak)
-    maps = pair.ssim_components
-    sums = [tissue_kernels.sum_where(*maps, codes, np.uint8(area.flag)) for area in SSIM_AREAS]
+    counts = np.empty((len(_AREAS), 2 * peak + 1), np.int64)
+    clipped = tissue_kernels.count_errors(x, y, codes, by_code, counts, peak)
+    sums, windows = np.empty(len(SSIM_AREAS)), np.empty(len(SSIM_AREAS), np.int64)
+    tissue_kernels.sum_where(*pair.ssim_components, codes, _SSIM_FLAGS, sums, windows)
     noise = tissue_kernels.pooled_squares(x, y, codes, np.uint8(Area.FLAT.flag))
-    return TissueErrors(
-        _MEMBERS @ by_code,
-        np.array([total for total, _ in sums]),
-        np.array([windows for _, windows in sums]),
-        np.array(noise),
-        tissue_kernels.clipped_where(x, codes, np.uint8(Area.BODY.flag), peak),
-    )
+    return TissueErrors(counts, sums, windows, np.array(noise), clipped)
 
 
 def errors_by_tissue(pair: FramePair, *, scale: GreyScale | None = None) -> TissueErrors:

@@ -308,54 +308,53 @@ def assign_codes(
 
 
 @_compiled
-def count_errors(x: Plane, y: Plane, codes: Plane, counts: Plane, peak: int) -> None:
-    """Count the errors of every code.
+def count_errors(x: Plane, y: Plane, codes: Plane, by_code: Plane, counts: Plane, peak: int) -> int:
+    """Count the errors of every area, and the clipped samples of the first one.
 
     Parameters
     ----------
     x, y : array of shape (rows, columns), uint8 or uint16
         Source and decoded frame.
     codes : uint8 array of the same shape
-        What each sample is counted under.
-    counts : int32 array of shape (codes, 2 peak + 1)
-        Counts by code and by ``y - x + peak``, added to.
+        Has bit i set where a sample belongs to area i.
+    by_code : int32 array of shape (2 ** areas, 2 peak + 1)
+        Scratch space, all 0.
+    counts : int64 array of shape (areas, 2 peak + 1)
+        Filled with the number of samples by area and by ``y - x + peak``.
     peak : int
         Largest luma.
+
+    Returns
+    -------
+    int
+        How many samples of the first area are 0 or the peak in the source.
     """
+    clipped = 0
     for r in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            counts[codes[r, i], np.int64(y[r, i]) - np.int64(x[r, i]) + peak] += 1
-
-
-@_compiled
-def clipped_where(x: Plane, codes: Plane, flag: np.uint8, peak: int) -> int:
-    """Return the number of samples that are 0 or the peak, where a flag is set.
-
-    Parameters
-    ----------
-    x : array of shape (rows, columns), uint8 or uint16
-        Frame.
-    codes : uint8 array of the same shape
-        Codes of the samples.
-    flag : uint8
-        A power of two.
-    peak : int
-        Largest luma.
-    """
-    total = 0
-    for r in range(x.shape[0]):
-        samples, row = x[r], codes[r]
-        count = np.int32(0)
+        samples, shown, row = x[r], y[r], codes[r]
         for i in range(samples.size):
-            is_clipped = (samples[i] == 0) | (samples[i] == peak)
-            count += np.int32(is_clipped & ((row[i] & flag) != 0))
-        total += int(count)
-    return total
+            code = row[i]
+            # Most of the background belongs to nothing.
+            if code != 0:
+                sample = np.int64(samples[i])
+                by_code[code, np.int64(shown[i]) - sample + peak] += 1
+                clipped += code & ((sample == 0) | (sample == peak))
+    counts[:] = 0
+    for code in range(1, by_code.shape[0]):
+        found = by_code[code]
+        for area in range(counts.shape[0]):
+            if code >> area & 1:
+                total = counts[area]
+                for i in range(total.size):
+                    total[i] += found[i]
+    return clipped
 
 
 @_compiled
-def sum_where(first: Plane, second: Plane, codes: Plane, flag: np.uint8) -> tuple[float, int]:
-    """Return the sum of the product of two maps where a flag is set at the windows' centres.
+def sum_where(
+    first: Plane, second: Plane, codes: Plane, flags: Plane, sums: Plane, windows: Plane
+) -> None:
+    """Sum the product of two maps where flags are set at the windows' centres.
 
     Parameters
     ----------
@@ -363,28 +362,31 @@ def sum_where(first: Plane, second: Plane, codes: Plane, flag: np.uint8) -> tupl
         From :func:`ssimrdo.metrics.kernels.ssim_components`.
     codes : uint8 array of shape (rows, columns)
         Codes of the samples.
-    flag : uint8
-        A power of two.
-
-    Returns
-    -------
-    float, int
-        Sum, and number of windows.
+    flags : uint8 array of shape (2,)
+        Powers of two.
+    sums, windows : array of shape (2,), float64 and int64
+        Filled with the sum, and the number of windows, for each flag.
     """
-    total = 0.0
-    windows = 0
+    one_flag, other_flag = flags[0], flags[1]
+    sums[:] = 0
+    windows[:] = 0
     for r in range(first.shape[0]):
         one, other = first[r], second[r]
         row = codes[r + RADIUS, RADIUS : RADIUS + one.size]
-        part = np.float32(0)
-        count = np.int32(0)
+        part, part_of_other = np.float32(0), np.float32(0)
+        count, count_of_other = np.int32(0), np.int32(0)
         for i in range(one.size):
-            is_in = (row[i] & flag) != 0
-            part += one[i] * other[i] if is_in else np.float32(0)
+            product = one[i] * other[i]
+            is_in = (row[i] & one_flag) != 0
+            part += product if is_in else np.float32(0)
             count += np.int32(is_in)
-        total += float(part)
-        windows += int(count)
-    return total, windows
+            is_in_other = (row[i] & other_flag) != 0
+            part_of_other += product if is_in_other else np.float32(0)
+            count_of_other += np.int32(is_in_other)
+        sums[0] += part
+        sums[1] += part_of_other
+        windows[0] += count
+        windows[1] += count_of_other
 
 
 @_compiled
@@ -403,24 +405,24 @@ def pooled_squares(x: Plane, y: Plane, codes: Plane, flag: np.uint8) -> tuple[fl
     rows, columns = x.shape
     total_x = 0.0
     total_y = 0.0
-    sums = np.empty((5, columns), np.float64)
+    # Exact up to 10 bit: eight squares stay below 2 ** 24.
+    sums = np.empty((5, columns), np.float32)
     counts, first_x, first_y, second_x, second_y = sums[0], sums[1], sums[2], sums[3], sums[4]
     for top in range(0, rows, 8):
         sums[:] = 0
         for r in range(top, min(top + 8, rows)):
             codes_here, x_here, y_here = codes[r], x[r], y[r]
             for i in range(columns):
-                weight = 1.0 if codes_here[i] & flag else 0.0
-                a, b = weight * np.float64(x_here[i]), weight * np.float64(y_here[i])
+                weight = np.float32(1) if codes_here[i] & flag else np.float32(0)
+                a, b = weight * np.float32(x_here[i]), weight * np.float32(y_here[i])
                 counts[i] += weight
                 first_x[i] += a
                 first_y[i] += b
                 second_x[i] += a * a
                 second_y[i] += b * b
         for left in range(0, columns, 8):
-            right = min(left + 8, columns)
             count, sum_x, sum_y = 0.0, 0.0, 0.0
-            for i in range(left, right):
+            for i in range(left, min(left + 8, columns)):
                 count += counts[i]
                 sum_x += first_x[i]
                 sum_y += first_y[i]
