@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import CANARY, write_series
+from messages import others
 from numpy.typing import NDArray
 from PIL import Image
-from video_files import SOFT_TISSUE, Completed, ct_volume, run_command, windowed
+from tissue_masks import masks
+from video_files import SOFT_TISSUE, Completed, ct_volume, frames_of, plane, run_command, windowed
 
-from ssimrdo import FrameFormat, InputError, Volume, Window, objective, open_series
+from ssimrdo import FrameFormat, InputError, Volume, Window, encode, objective, open_series
 from ssimrdo.codecs.base import Steering
 from ssimrdo.codecs.x264.steering import quantizer_offsets
 from ssimrdo.inspection import (
@@ -24,6 +26,8 @@ from ssimrdo.inspection import (
     write_inspection,
 )
 from ssimrdo.inspection.figure import draw, figure_png
+from ssimrdo.inspection.tissue import COLOURS, error_map, error_rows, painted
+from ssimrdo.metrics.tissue import Area
 from ssimrdo.objective import Objective
 
 SOFT = Window(*SOFT_TISSUE)
@@ -212,8 +216,11 @@ def test_command_line(ssimrdo: Command, series: Path, tmp_path: Path) -> None:
     output.write_text("former")
     options = ("--slice", 2, "--window", "lung", "--rdo-strength", 0.3, "--json", "--overwrite")
     result = ssimrdo(series, "-o", output, *options)
-    assert (result.status, result.err) == (0, "")
+    assert (result.status, result.err) == (0, "ssimrdo: window -600/1500 HU, a preset\n")
     fields = json.loads(result.out)
+    assert (fields["window_source"], fields["tissue"]) == ("preset", None)
+    rows, columns = np.shape(inspect_slice(series, number=2, window="lung").luma)
+    assert 0.3 * rows * columns < fields["classes"]["body"] < rows * columns
     assert fields["slice"] == 2
     assert fields["window"] == {"center": -600, "width": 1500}
     assert fields["qp_offset"]["min"] < 0 < fields["qp_offset"]["max"]
@@ -271,3 +278,119 @@ def test_missing_libraries_say_what_to_install(
     with pytest.raises(InputError, match=re.escape('pip install "ssimrdo[report]"')):
         write_inspection(inspection, tmp_path / "maps.png")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def encoded(series: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("encoded") / "ct.mp4"
+    encode(series, path, window="-200/900", crf=32, preset="veryfast")
+    return path
+
+
+def test_errors_of_an_encode_are_those_of_the_slice(
+    series: Path, volume: NDArray[np.int16], encoded: Path
+) -> None:
+    """The window is that of the encode, which its sidecar tells."""
+    found = inspect_slice(series, number=4, encode=encoded)
+    assert (found.window, found.window_source) == (Window(-200, 900), "encode")
+    source = windowed(volume[3], (-200, 900))
+    shown = plane(frames_of(encoded)[3])[:49, :75].astype(int)
+    step = 899 / 255
+    errors = error_map(found)
+    assert errors is not None
+    np.testing.assert_allclose(errors, step * (shown - source), rtol=1e-6)
+    areas = masks(source, -650 + step * source, 255)
+    assert found.errors is not None
+    assert found.errors.unit == "HU"
+    for area in (Area.BODY, Area.EDGE, Area.DENSE):
+        told, inside = found.errors.errors[area], errors[areas[area.value]]
+        assert told is not None
+        assert told.samples == inside.size
+        assert told.rmse == pytest.approx(np.sqrt(np.mean(inside**2.0)))
+        (row,) = (row for row in error_rows(found) if row.area is area)
+        assert row.errors is not None
+        assert row.errors[0] == f"{told.rmse:.1f}"
+        assert row.share == f"{100 * inside.size / errors.size:.1f} %"
+    body = found.errors.ssim[Area.BODY]
+    assert body is not None
+    assert body.worst_number == 4
+
+
+def test_classes_are_painted_over_the_slice(series: Path) -> None:
+    found = inspect_slice(series, window=SOFT)
+    image = painted(found)
+    areas = masks(found.luma, windowed_hu(found.luma), 255)
+    dense, background = areas["dense"], ~np.any([*map(areas.get, NAMES)], axis=0)
+    assert dense.any()
+    assert background.any()
+    np.testing.assert_array_equal(
+        image[background], np.repeat(found.luma[background][:, None], 3, axis=1)
+    )
+    red, green, blue = (int(COLOURS[Area.DENSE][at : at + 2], 16) for at in (1, 3, 5))
+    expected = 0.4 * found.luma[dense][:, None] + 0.6 * np.array([red, green, blue])
+    np.testing.assert_allclose(image[dense], expected, atol=0.6)
+    assert found.errors is None
+    assert error_map(found) is None
+    assert all(row.errors is None for row in error_rows(found))
+
+
+NAMES = ("body", "edge", "dense", "flat", "lung")
+
+
+def windowed_hu(luma: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(-160 + 399 / 255 * luma)
+
+
+def test_pages_and_figures_show_classes_and_errors(
+    ssimrdo: Command, series: Path, encoded: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "maps.html"
+    result = ssimrdo(series, "-o", page, "--slice", 2, "--encode", encoded, "--json")
+    assert (result.status, result.err) == (0, "ssimrdo: window -200/900 HU, that of the encode\n")
+    fields = json.loads(result.out)
+    assert fields["window"] == {"center": -200, "width": 900}
+    tissue = fields["tissue"]
+    assert tissue["errors"]["body"]["samples"] == fields["classes"]["body"]
+    text = page.read_text(encoding="utf-8")
+    assert f"{tissue['errors']['edge']['rmse']:.1f}" in text
+    assert f"SSIM inside the body: {tissue['ssim']['body']['mean']:.4f}" in text
+    with_errors = draw(inspect_slice(series, number=2, encode=encoded))
+    without = draw(inspect_slice(series, number=2))
+    titles = [[axis.get_title(loc="left") for axis in one.axes] for one in (with_errors, without)]
+    assert titles[0][6:] == ["Classes of tissue", "Errors of the encode", "Errors in HU by class"]
+    assert titles[1][6:] == ["Classes of tissue", "What the colours mean", ""]
+
+
+def test_encodes_of_another_series_or_window_are_refused(
+    ssimrdo: Command, series: Path, encoded: Path, tmp_path: Path
+) -> None:
+    for slices, side, reason in (
+        (4, 75, "shows 4 slices, the series has 5"),
+        (5, 65, "is 66x50 in uint8, not as the slices of the series"),
+    ):
+        other = tmp_path / f"{slices}-{side}.mp4"
+        encode(Volume(ct_volume(slices, 49, side)), other, window="-200/900", preset="veryfast")
+        result = ssimrdo(series, "-o", tmp_path / "maps.png", "--encode", other)
+        assert result.status == 2
+        assert reason in others(result.err)
+    result = ssimrdo(series, "-o", tmp_path / "maps.png", "--encode", encoded, "--window", "lung")
+    assert result.status == 2
+    assert "--window: the encode was made with -200/900 HU at 8 bit" in result.err
+    (tmp_path / "no.mp4").write_text("no video")
+    for name in ("no.mp4", "missing.mp4"):
+        result = ssimrdo(series, "-o", tmp_path / "maps.png", "--encode", tmp_path / name)
+        assert result.status == 2
+        assert f"--encode: {tmp_path / name}: cannot be decoded" in others(result.err)
+        assert others(result.err).count("\n") == 1
+    assert not (tmp_path / "maps.png").exists()
+
+
+def test_without_a_sidecar_the_window_is_the_usual_one(
+    series: Path, encoded: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.mp4"
+    alone.write_bytes(encoded.read_bytes())
+    found = inspect_slice(series, encode=alone)
+    assert (found.window, found.window_source) == (Window(40, 80), "header")
+    found = inspect_slice(series, encode=alone, window="-200/900")
+    assert found.errors == inspect_slice(series, encode=encoded).errors

@@ -16,6 +16,7 @@ from ssimrdo.cli.options import (
     value_of,
     verbose_option,
 )
+from ssimrdo.cli.progress import tell_window
 from ssimrdo.cli.terminal import show
 
 
@@ -32,6 +33,12 @@ from ssimrdo.cli.terminal import show
 @click.option(
     "--slice", "number", type=int, metavar="N", help="Which slice, from 1. [default: the middle]"
 )
+@click.option(
+    "--encode",
+    type=click.Path(),
+    metavar="VIDEO",
+    help="An encode of the series: shows its errors in this slice, by tissue.",
+)
 @encode_option("window")
 @encode_option("bit_depth")
 @click.option("--rdo", metavar="NAME", help="Objective that the maps are of. [default: ssim]")
@@ -45,6 +52,7 @@ def inspect(
     series: str,
     output: str,
     number: int | None,
+    encode: str | None,
     window: str | None,
     bit_depth: str | None,
     rdo: str | None,
@@ -58,12 +66,13 @@ def inspect(
 
     σ² is the variance of a macroblock in squared luma units, θ the slope of the objective's
     distortion, such as 1/SSIM, over the mean squared error, λ_i/λ the ratio of Lagrange multipliers
-    and ΔQP the offset in QP steps.
+    and ΔQP the offset in QP steps. Below are the classes of tissue that errors are told of apart.
     """
     if not series:
         raise click.UsageError("SERIES is empty")
 
     from ssimrdo.inspection import check_output, inspect_slice, write_inspection
+    from ssimrdo.metrics.tissue import Area
 
     path = Path(output)
     check_output(path, overwrite=overwrite)
@@ -71,21 +80,31 @@ def inspect(
         series,
         number=number,
         window=value_of("window", window),
-        bit_depth=value_of("bit_depth", bit_depth),
+        bit_depth=None if bit_depth is None else value_of("bit_depth", bit_depth),
         rdo=value_of("rdo", rdo),
         rdo_strength=value_of("rdo_strength", rdo_strength),
         series_uid=series_uid,
         skip_bad=skip_bad,
+        encode=encode,
     )
     write_inspection(inspection, path, overwrite=overwrite)
-    offsets = inspection.maps.qp_offset
+    offsets, tissue = inspection.maps.qp_offset, inspection.tissue
+    assert tissue is not None, "it was asked for"
+    tell_window(
+        inspection.window,
+        inspection.window_source,
+        differing=len(inspection.header_windows) > 1,
+    )
     fields = {
         "output": output,
         "slice": inspection.number,
         "slices": inspection.slices,
         "window": {"center": inspection.window.center, "width": inspection.window.width},
+        "window_source": inspection.window_source,
         "rdo": inspection.objective,
         "qp_offset": {"min": float(offsets.min()), "max": float(offsets.max())},
+        "classes": {area.value: int(tissue.mask(area).sum()) for area in Area},
+        "tissue": inspection.errors and inspection.errors.as_dict(),
     }
     show(
         json.dumps(fields)

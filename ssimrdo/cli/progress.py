@@ -11,19 +11,24 @@ from ssimrdo.cli.terminal import tell
 from ssimrdo.observer import Event, Observer
 
 if TYPE_CHECKING:
+    from ssimrdo.dicom import Window
     from ssimrdo.record.result import WindowUsed
 
 
 def tell_window(
-    window: WindowUsed | None, source: str | None, *, differing: bool = False, name: str = ""
+    window: WindowUsed | Window | None,
+    source: str | None,
+    *,
+    differing: bool = False,
+    name: str = "",
 ) -> None:
     """Say which window was used and where it comes from, unless a warning has said so.
 
     Parameters
     ----------
-    window : WindowUsed, optional
+    window : WindowUsed or Window, optional
         The window; None where luma was given.
-    source : {"option", "preset", "header", "fallback"}, optional
+    source : {"option", "preset", "header", "fallback", "encode"}, optional
         Where it comes from.
     differing : bool
         Whether the header's differ between slices.
@@ -33,7 +38,8 @@ def tell_window(
     is_warned = source == "fallback" or (source == "header" and differing)
     if window is None or is_warned:
         return
-    origin = {"option": "as asked for", "preset": "a preset"}.get(f"{source}", "from the header")
+    origins = {"option": "as asked for", "preset": "a preset", "encode": "that of the encode"}
+    origin = origins.get(f"{source}", "from the header")
     prefix = f"{name}: " if name else ""
     tell(f"{prefix}window {window.center:g}/{window.width:g} HU, {origin}")
 

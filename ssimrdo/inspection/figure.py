@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ssimrdo.frames import MACROBLOCK
 from ssimrdo.inspection.inspect import Inspection
 from ssimrdo.inspection.maps import Quantity, quantities
+from ssimrdo.inspection.tissue import COLOURS, ErrorRow, error_map, error_rows, painted
+from ssimrdo.record.tissue import AREA_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 DPI: Final = 110
 
 PANEL_INCHES: Final = 3.6
+
+ERROR_HEADS: Final = ["RMSE", "bias", "99 %", "max"]
 
 
 def title(inspection: Inspection) -> str:
@@ -52,7 +56,10 @@ def draw(inspection: Inspection) -> Figure:
 
     rows, columns = inspection.format.shape
     panel = PANEL_INCHES * min(max(rows / columns, 0.6), 1.7)
-    width, height = 14.4, 2 * panel + 1.9
+    rows_of_panels = 2 if inspection.tissue is None else 3
+    # Below the second row are the labels of an axis.
+    between = 0.5 if rows_of_panels == 2 else 0.8
+    width, height = 14.4, rows_of_panels * panel + 1.4 + between * (rows_of_panels - 1)
     # A layout found by Matplotlib itself takes longer than all the drawing.
     figure = Figure(figsize=(width, height), facecolor="white")
     figure.suptitle(
@@ -64,7 +71,7 @@ def draw(inspection: Inspection) -> Figure:
         va="top",
     )
     axes = figure.subplots(
-        2,
+        rows_of_panels,
         3,
         gridspec_kw={
             "left": 0.15 / width,
@@ -72,7 +79,7 @@ def draw(inspection: Inspection) -> Figure:
             "top": 1 - 0.8 / height,
             "bottom": 0.6 / height,
             "wspace": 0.33,
-            "hspace": 0.5 / panel,
+            "hspace": between / panel,
         },
     )
     shown = [one for one in quantities(inspection.maps, inspection.strength) if one.drawn]
@@ -80,6 +87,14 @@ def draw(inspection: Inspection) -> Figure:
     for axis, quantity in zip((axes[0, 1], axes[0, 2], axes[1, 0], axes[1, 1]), shown, strict=True):
         _draw_map(figure, axis, quantity, inspection.luma)
     _draw_histogram(axes[1, 2], inspection.maps.qp_offset)
+    if inspection.tissue is not None:
+        _draw_classes(axes[2, 0], inspection)
+        is_measured = inspection.errors is not None
+        _draw_table(axes[2, 2 if is_measured else 1], error_rows(inspection))
+        if is_measured:
+            _draw_errors(figure, axes[2, 1], inspection)
+        else:
+            axes[2, 2].set_axis_off()
     return figure
 
 
@@ -128,6 +143,54 @@ def _draw_map(figure: Figure, axis: Axes, quantity: Quantity, luma: NDArray[Any]
     if bar.solids is not None:
         bar.solids.set_alpha(1)
     bar.set_label(f"{quantity.symbol} ({quantity.unit})")
+
+
+def _draw_classes(axis: Axes, inspection: Inspection) -> None:
+    axis.imshow(painted(inspection), interpolation="nearest")
+    axis.set_title("Classes of tissue", fontsize=11, loc="left")
+    axis.set_axis_off()
+
+
+def _draw_errors(figure: Figure, axis: Axes, inspection: Inspection) -> None:
+    errors = error_map(inspection)
+    assert errors is not None, "there is an encode"
+    assert inspection.errors is not None, "there is an encode"
+    axis.set_axis_off()
+    # A few large ones would leave no colour for the others.
+    reach = max(float(np.quantile(np.abs(errors), 0.999)), 1.0)
+    drawn = axis.imshow(errors, cmap="PuOr_r", vmin=-reach, vmax=reach, interpolation="nearest")
+    axis.set_title("Errors of the encode", fontsize=11, loc="left")
+    beside = axis.inset_axes((1.02, 0, 0.045, 1))
+    bar = figure.colorbar(drawn, cax=beside, extend="both")
+    bar.set_label(f"decoded \u2212 source ({inspection.errors.unit})")
+
+
+def _draw_table(axis: Axes, rows: tuple[ErrorRow, ...]) -> None:
+    """Write what the colours mean, and the figures of each class."""
+    axis.set_axis_off()
+    is_measured = any(row.errors for row in rows)
+    title = f"Errors in {rows[0].unit} by class" if is_measured else "What the colours mean"
+    axis.set_title(title, fontsize=11, loc="left")
+    heads = ["share", *(ERROR_HEADS if is_measured else [])]
+    lines = [("", None, heads)] + [
+        (AREA_NAMES[row.area], COLOURS.get(row.area), [row.share, *_figures(row, is_measured)])
+        for row in rows
+    ]
+    for line, (name, colour, figures) in enumerate(lines):
+        y = 0.94 - 0.085 * line
+        if colour is not None:
+            box = {"facecolor": colour, "edgecolor": "none", "boxstyle": "square,pad=0.25"}
+            axis.text(0.02, y, "  ", transform=axis.transAxes, fontsize=7, bbox=box)
+        axis.text(0.09, y, name, transform=axis.transAxes, fontsize=10)
+        for column, text in enumerate(figures):
+            x = 0.66 + 0.135 * column
+            axis.text(x, y, text, transform=axis.transAxes, fontsize=10, ha="right")
+
+
+def _figures(row: ErrorRow, is_measured: bool) -> list[str]:
+    if not is_measured:
+        return []
+    return row.errors or ["\u2013"] * len(ERROR_HEADS)
 
 
 def _limits(quantity: Quantity) -> tuple[float, float]:

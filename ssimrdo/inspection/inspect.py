@@ -1,8 +1,9 @@
-"""One slice as it would be encoded, with its maps."""
+"""One slice as it would be encoded, with its maps, its tissues, and what an encode makes of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_source
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
+from ssimrdo.inspection.encoded import grey_used, shown_slice
 from ssimrdo.inspection.maps import SliceMaps, slice_maps
+from ssimrdo.metrics import FramePair
+from ssimrdo.metrics.tissue import SSIM_AREAS, GreyScale, TissueMap, tissue_errors, tissue_map
+from ssimrdo.record.tissue import TissueSummary, grey_scale
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,18 @@ class Inspection:
         The objective's quantities.
     inputs : tuple of Path
         Files of the series, which no output may replace.
+    tissue : TissueMap, optional
+        What its samples belong to.
+    scale : GreyScale, optional
+        What luma means in HU, where it is linear in HU.
+    shown : ndarray of the same shape, optional
+        The slice as an encode shows it.
+    errors : TissueSummary, optional
+        Errors of that by tissue.
+    window_source : str, optional
+        Where the window comes from: as in results, or ``encode``.
+    header_windows : mapping of Window to int
+        How many slices of the series come with each window.
     """
 
     number: int
@@ -55,6 +72,12 @@ class Inspection:
     strength: float
     maps: SliceMaps
     inputs: tuple[Path, ...] = ()
+    tissue: TissueMap | None = None
+    scale: GreyScale | None = None
+    shown: NDArray[Any] | None = None
+    errors: TissueSummary | None = None
+    window_source: str | None = None
+    header_windows: Mapping[Window, int] = field(default_factory=dict)
 
 
 def inspect_slice(
@@ -62,11 +85,12 @@ def inspect_slice(
     *,
     number: int | None = None,
     window: Window | str | None = None,
-    bit_depth: int = BIT_DEPTH,
+    bit_depth: int | None = None,
     rdo: str = objective.SSIM.name,
     rdo_strength: float = STRENGTH,
     series_uid: str | None = None,
     skip_bad: bool = False,
+    encode: Path | str | None = None,
 ) -> Inspection:
     """Load one slice as it would be encoded, and compute its maps.
 
@@ -78,9 +102,9 @@ def inspect_slice(
     number : int, optional
         Which slice, from 1; the middle one by default.
     window : Window or str, optional
-        The header's own when None.
-    bit_depth : int
-        8 or 10.
+        That of the encode, or else the header's own, when None.
+    bit_depth : int, optional
+        8 or 10; that of the encode, or else 8, when None.
     rdo : str
         Name of an objective.
     rdo_strength : float
@@ -89,16 +113,32 @@ def inspect_slice(
         Series Instance UID, where the folder holds several CT series.
     skip_bad : bool
         Leave out files whose header cannot be used instead of refusing the series.
+    encode : Path or str, optional
+        A video file of the series whose errors are wanted. What it was made with stands in the
+        sidecar beside it, if there is one.
 
     Raises
     ------
     InputError
-        If the series or an option cannot be used.
+        If the series, the encode or an option cannot be used.
     """
+    video = None if encode is None else Path(encode)
+    used = None if video is None else grey_used(video)
+    if bit_depth is None:
+        bit_depth = BIT_DEPTH if used is None else used.bit_depth
     # Checked where encodes have them checked.
     settings = EncodeSettings.of(
         window=window, bit_depth=bit_depth, rdo=rdo, rdo_strength=rdo_strength
     )
+    is_told = settings.window is None and used is not None
+    if used is not None and is_told:
+        settings = replace(settings, window=used.window)
+    elif used is not None and (settings.window, bit_depth) != (used.window, used.bit_depth):
+        raise InputError(
+            f"the encode was made with {used.window} at {used.bit_depth} bit",
+            field="window",
+            remedy="leave out {window} and {bit_depth}",
+        )
     if settings.objective is None:
         raise InputError(
             "there is nothing to show of no objective",
@@ -111,18 +151,36 @@ def inspect_slice(
     chosen = _chosen(number, opened.frames.count)
     luma = _luma(series, opened, chosen, settings)
     assert opened.window is not None, "series and volumes have one"
-    maps = slice_maps(luma, opened.frames.format, settings.objective, strength=rdo_strength)
-    return Inspection(
+    form = opened.frames.format
+    maps = slice_maps(luma, form, settings.objective, strength=rdo_strength)
+    scale = grey_scale(opened.window, form.peak, inverted=opened.inverted)
+    found = Inspection(
         chosen,
         opened.frames.count,
         luma,
-        opened.frames.format,
+        form,
         opened.window,
         settings.objective.name,
         rdo_strength,
         maps,
-        opened.paths,
+        opened.paths if video is None else (*opened.paths, video),
+        tissue_map(luma, data_range=form.peak, scale=scale),
+        scale,
+        window_source="encode" if is_told else opened.window_source,
+        header_windows=opened.header_windows,
     )
+    return found if video is None else _with_errors(found, video)
+
+
+def _with_errors(inspection: Inspection, video: Path) -> Inspection:
+    """Return an inspection with the errors of an encode."""
+    form, tissue = inspection.format, inspection.tissue
+    assert tissue is not None, "there is one"
+    shown = shown_slice(video, inspection.number, inspection.slices, form)
+    errors = tissue_errors(FramePair(inspection.luma, shown, form), tissue)
+    others = [None] * (inspection.number - 1)
+    ssim = {area: [*others, errors.ssim(area)] for area in SSIM_AREAS}
+    return replace(inspection, shown=shown, errors=TissueSummary.of(errors, ssim, inspection.scale))
 
 
 def _opened(series: SeriesLike, window: Window | None, settings: EncodeSettings) -> OpenedSource:

@@ -9,9 +9,13 @@ import numpy as np
 
 from ssimrdo.html.images import as_8_bit, png_uri
 from ssimrdo.html.page import render_template
+from ssimrdo.html.text import MISSING, number
 from ssimrdo.inspection.figure import about, figure_png, title
 from ssimrdo.inspection.inspect import Inspection
 from ssimrdo.inspection.maps import Quantity, quantities
+from ssimrdo.inspection.tissue import COLOURS, ErrorRow, error_rows
+from ssimrdo.metrics.tissue import Area
+from ssimrdo.record.tissue import AREA_NAMES, TissueSummary
 
 SHARES = (0, 0.05, 0.5, 0.95, 1)
 """Quantiles of the page's table."""
@@ -28,6 +32,8 @@ def page(inspection: Inspection) -> str:
         about=about(inspection),
         figure="data:image/png;base64," + base64.b64encode(figure_png(inspection)).decode(),
         quantities=[_row(quantity) for quantity in shown],
+        classes=[] if inspection.tissue is None else map(_class_row, error_rows(inspection)),
+        errors=None if inspection.errors is None else _errors(inspection.errors),
         slice_image=png_uri(as_8_bit(inspection.luma, inspection.format)),
         rows=rows,
         columns=columns,
@@ -51,6 +57,24 @@ def _row(quantity: Quantity) -> dict[str, Any]:
         "unit": quantity.unit,
         "meaning": quantity.meaning,
         "numbers": [_three_digits(value) for value in values],
+    }
+
+
+def _class_row(row: ErrorRow) -> dict[str, Any]:
+    return {
+        "name": AREA_NAMES[row.area],
+        "colour": COLOURS.get(row.area),
+        "share": row.share,
+        "errors": row.errors or [MISSING] * 4,
+    }
+
+
+def _errors(tissue: TissueSummary) -> dict[str, str]:
+    body, kept = tissue.ssim[Area.BODY], tissue.noise_kept
+    return {
+        "unit": tissue.unit,
+        "ssim": number(None if body is None else body.mean, 4),
+        "noise_kept": MISSING if kept is None else f"{number(100 * kept)}\u202f%",
     }
 
 
