@@ -53,6 +53,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args, overload
 
@@ -308,10 +309,19 @@ def rate_difference(anchor: RateQuality, test: RateQuality) -> float:
             return math.nan
         low = max(anchor_quality.min(), test_quality.min())
         high = min(anchor_quality.max(), test_quality.max())
-        nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
+        nodes, weights = _quadrature()
         at = low + (high - low) * (nodes + 1) / 2
         mean = np.dot(weights, _rates(test, at) - _rates(anchor, at)) / 2
     return float(mean) if math.isfinite(mean) else math.nan
+
+
+@cache
+def _quadrature() -> tuple[FloatArray, FloatArray]:
+    """Return nodes and weights of Gauss and Legendre between -1 and 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
+    nodes.setflags(write=False)
+    weights.setflags(write=False)
+    return nodes, weights
 
 
 def _rates(curve: RateQuality, qualities: FloatArray) -> FloatArray:
