@@ -22,6 +22,12 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def shortened(text: object, most: int = 200) -> str:
+    """Return printable text of no more characters than may be; the last one tells of more."""
+    shown = printable(str(text)[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
 def table_cell(value: Any) -> Any:
     """Return what stands for a value in a table that a spreadsheet may open.
 

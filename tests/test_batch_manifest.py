@@ -248,3 +248,121 @@ def test_batch_of_a_manifest(tmp_path):
 def test_text_that_is_no_manifest(tmp_path, name, text, message):
     with pytest.raises(InputError, match=f"{name}: {message}"):
         read(tmp_path / name, text)
+
+
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("j.jsonl", f'{{"series": "a", "crf": {"9" * 5000}}}', "line 1: has a number of too many"),
+        ("j.jsonl", f'{{"series": "a", "crf": {HUGE}}}', "column crf: 9999"),
+        ("j.jsonl", f'{{"series": "a", "threads": {HUGE}}}', "column threads: 9999"),
+        ("j.jsonl", f'{{"series": "a", "bit_depth": {"9" * 300}}}', "column bit_depth: "),
+        ("j.jsonl", '{"series": "a", "fps": 1e999}', "column fps: inf is no number"),
+        ("j.jsonl", '{"series": "a", "crf": NaN}', "column crf: nan is no number"),
+        ("j.jsonl", '{"series": "\\ud800"}', "column series: '?' is no name that a file"),
+        ("j.jsonl", '{"series": "a\\u0000"}', "column series: 'a\\x00' is no text"),
+        ("j.jsonl", '{"series": ["a"]}', "column series: is no text"),
+        ("j.jsonl", '{"series": "' + "a" * 5000 + '"}', "column series: 'aaaa"),
+        ("j.jsonl", '{"series": "a", "series_uid": "MUELLER"}', "'MUELLER' is no UID"),
+        ("j.jsonl", '{"series": "a", "series_uid": {"a": 1}}', "column series_uid: is no text"),
+        ("j.jsonl", '{"series": "a", "skip_bad": ["no"]}', "column skip_bad: it is neither"),
+        ("j.jsonl", '{"series": "a", "output": "\\ud83dx.mp4"}', "cannot be printed"),
+        ("j.jsonl", '{"series": "a", "output": "\\u001b[2Jx.mp4"}', "cannot be printed"),
+        ("j.jsonl", '{"series": "a", "output": "a\\u202ex.mp4"}', "cannot be printed"),
+        ("j.jsonl", '{"series": "a", "output": "' + "x" * 9999 + '"}', "xx… does not end in .mp4"),
+        ("j.jsonl", '{"series": "a", "window": "' + "x" * 9999 + '"}', "column window: "),
+        ("j.jsonl", '{"series": "a", "measure": [["x"]]}', "column measure: is nested too deeply"),
+        ("j.jsonl", '{"series": "a", "x264_params": {"a": {}}}', "column x264_params: is nested"),
+        ("j.jsonl", "[" * 200_000 + "]" * 200_000, "line 1: is nested too deeply"),
+        ("j.jsonl", '{"\\ud800": 1}', "unknown column '?'"),
+        ("j.csv", "series\na\0b\n", "column series: 'a\\x00b' is no text"),
+        ("j.csv", "series,series_uid\na,1.2x\n", "line 2, column series_uid: '1.2x' is no UID"),
+        ("j.csv", f"series,crf\na,{HUGE}\n", "line 2, column crf: '9999"),
+        ("j.csv", "series\n" + "x" * 200_000 + "\n", "line 2: field larger than field limit"),
+        ("j.csv", "\x1b]0;x\x07\n", "unknown column '?]0;x?'"),
+        ("j.yaml", "- series: a\n  crf: 2001-13-45\n", "line 1, column crf: '2001-13-45' is no"),
+        ("j.yaml", "- series: a\n  crf: 2001-01-01\n", "line 1, column crf: '2001-01-01' is no"),
+        ("j.yaml", "- series: !!binary eA==\n", "line 1: has the tag !!binary"),
+        (
+            "j.yaml",
+            "- series: a\n  fps: !!python/tuple [1]\n",
+            "line 2: has the tag !!python/tuple",
+        ),
+        ("j.yaml", "- series: a\n  fps: !eval x\n", "line 2: has the tag !eval, which"),
+        ("j.yaml", "- series: a\n  fps: !!int abc\n", "line 1, column fps: 'abc' is no"),
+        ("j.yaml", "- series: a\n  fps: !!timestamp x\n", "line 1, column fps: 'x' is no"),
+        ("j.yaml", "- &a\n  <<: *a\n", "line 1: merges itself"),
+        ("j.yaml", "- series: a\n  <<: [1]\n", "line 2: only mappings can be merged"),
+        ("j.yaml", "- series: a\n  series: b\n", "line 2: gives column series twice"),
+        ("j.yaml", "- series: a\n  ? [x]\n  : 1\n", "line 2: is nested too deeply"),
+        ("j.yaml", "- series: a\n  ~: 1\n", "line 2: names no column"),
+        ("j.yaml", "- series: a\n\x07", "line 2: is no YAML: it has characters"),
+        ("j.yaml", '- series: "\\ud800"\n', "line 1, column series: '?' is no name"),
+        ("j.yaml", "- series: *x\n", "line 1: is no YAML: found undefined alias"),
+        ("j.yaml", "- a: 1\n---\n- b: 2\n", "line 2: is no YAML: but found another document"),
+        ("j.yaml", "- " * 200_000, "is nested too deeply"),
+        ("j.yaml", "{" * 200_000, "is nested too deeply"),
+    ],
+)
+def test_odd_values_are_told_in_one_short_line_with_their_place(tmp_path, name, text, said):
+    (tmp_path / name).write_bytes(text.encode())
+    with pytest.raises(InputError) as caught:
+        read_manifest(tmp_path / name, EncodeSettings(), suffix=".mp4", skip_bad=False)
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert said in message
+    assert message.isprintable()
+    assert len(message) < 450 + 200 * ("use some of" in message)
+
+
+def laughing(depth):
+    """YAML whose aliases stand for 9 ** depth values."""
+    lines = ["- &a0 {series: a, crf: 20}"]
+    for level in range(1, depth):
+        merged = ", ".join([f"*a{level - 1}"] * 9)
+        lines.append(f"- &a{level} {{<<: [{merged}], fps: {level}}}")
+    return "\n".join(lines)
+
+
+def test_merges_of_merges_take_no_longer_than_there_are(tmp_path):
+    entries = read(tmp_path / "j.yaml", laughing(40))
+    assert [entry.settings.fps for entry in entries[1:]] == list(range(1, 40))
+
+
+def test_values_of_yaml_are_those_of_csv(tmp_path):
+    text = """
+- &base {crf: 20, window: lung, skip_bad: on}
+- series: 2001-01-01
+  <<: *base
+  crf: 1e1
+  output: ~
+  threads: "2"
+  measure: [ms_ssim]
+  x264_params: {ref: 2}
+"""
+    with pytest.raises(InputError, match="line 2, column series: is missing"):
+        read(tmp_path / "j.yaml", text)
+    text = text.replace("{crf: 20,", "{series: x, crf: 20,")
+    _, entry = read(tmp_path / "j.yaml", text)
+    assert (entry.series, entry.output) == (str(tmp_path / "2001-01-01"), None)
+    assert entry.skip_bad
+    assert entry.settings == EncodeSettings.of(
+        crf=10, window="lung", threads=2, measure="ms_ssim", x264_params="ref=2"
+    )
+
+
+def test_many_columns_take_no_longer_than_there_are(tmp_path):
+    names = ", ".join(f'"c{number}": 1' for number in range(200_000))
+    with pytest.raises(InputError, match="line 1: unknown column 'c0'"):
+        read(tmp_path / "j.jsonl", f"{{{names}}}")
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_lines_end_where_the_format_says(tmp_path, odd):
+    rows = json.dumps({"series": f"a{odd}b"}, ensure_ascii=False) + '\n{"series": "c"}\n'
+    for name, text in (("j.jsonl", rows), ("j.csv", f"series\n'a{odd}b'\nc\n")):
+        if name == "j.jsonl" and odd in "\x0b\x1c":
+            continue
+        assert len(read(tmp_path / name, text)) == 2

@@ -5,20 +5,25 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import RawIOBase
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 from ssimrdo import metrics
+from ssimrdo.batch.names import check_output
 from ssimrdo.files import whole_files
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.record.result import EncodeResult
 from ssimrdo.text import table_cell
+
+logger = logging.getLogger(__name__)
 
 JOURNAL_NAME: Final = "results.jsonl"
 TABLE_NAME: Final = "results.csv"
@@ -125,9 +130,15 @@ class BatchRecord:
 
     @classmethod
     def of_sidecar(cls, output: str, series: str, sidecar: Mapping[str, Any]) -> BatchRecord:
-        """Return the record of an output from its sidecar, of whatever schema."""
+        """Return the record of an output from its sidecar, of whatever schema.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError, AttributeError
+            If the sidecar is none of a batch, or has values that no encode gives.
+        """
         window, made = sidecar["window"] or {}, sidecar["batch"]
-        return cls(
+        record = cls(
             output=output,
             series=series,
             status="encoded",
@@ -147,18 +158,70 @@ class BatchRecord:
             options=made["options"],
             inputs=made["inputs"],
         )
+        record.check()
+        return record
 
     @classmethod
     def from_line(cls, line: bytes | str) -> BatchRecord:
-        """Return the record of a line of the journal; unknown fields are dropped."""
-        known = json.loads(line)
+        """Return the record of a line of the journal; unknown fields are dropped.
+
+        Raises
+        ------
+        ValueError
+            If it is none; the message says why.
+        """
+        try:
+            known = json.loads(line)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        except ValueError:
+            raise ValueError("it is no JSON") from None
+        if not isinstance(known, dict):
+            raise ValueError("it is no JSON object")
         fields = {name: known[name] for name in _FIELDS if name in known}
+        if missing := {"output", "series", "status"} - fields.keys():
+            raise ValueError(f"it has no {min(missing)}")
         quality = {
             name: value
             for name, value in known.items()
             if name.endswith(_SUMMARIES) and value is not None
         }
-        return cls(**fields, quality=quality)
+        record = cls(**fields, quality=quality)
+        record.check()
+        return record
+
+    def check(self) -> None:
+        """Check that all fields are what an encode or a failure gives.
+
+        Raises
+        ------
+        ValueError
+            If one is not; the message names it.
+        """
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if not (isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable()):
+                raise ValueError(f"{name} is no printable text")
+        check_output(self.output)
+        if self.status not in ("encoded", "failed"):
+            raise ValueError("status is unknown")
+        for name in (*_COUNTS, *_NUMBERS):
+            value = getattr(self, name)
+            kind = int if name in _COUNTS else int | float
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not abs(value) < _HUGE:
+                raise ValueError(f"{name} is no {'whole ' if name in _COUNTS else ''}number")
+            if value < 0 and name not in _SIGNED:
+                raise ValueError(f"{name} is below 0")
+        if self.bit_depth is not None and not 8 <= self.bit_depth <= 16:
+            raise ValueError("bit_depth is unknown")
+        for name, value in self.quality.items():
+            if not (
+                _QUALITY.fullmatch(name) and type(value) in (int, float) and abs(value) < _HUGE
+            ):
+                raise ValueError("a quality is no number")
+        datetime.fromisoformat(self.finished)
 
     def as_line(self) -> bytes:
         """Return the record as one line of JSON."""
@@ -180,6 +243,18 @@ class BatchRecord:
                 row["worst_slice_number"] = None if value is None else value + 1
         return row
 
+
+_TEXTS: Final = ("output", "series", "reason", "worker", "finished", "options", "inputs")
+_COUNTS: Final = (
+    *("slices", "width", "height", "bit_depth", "input_bytes", "output_bytes"),
+    *("worst_slice", "threads"),
+)
+_NUMBERS: Final = ("window_center", "window_width", "kbps", "seconds")
+_SIGNED: Final = ("window_center",)
+_HUGE: Final = 2**63
+_MAX_TEXT: Final = 20_000
+_QUALITY: Final = re.compile("[a-z][a-z0-9_]{0,80}_(mean|min|max)")
+_MAX_LINE_BYTES: Final = 1 << 20
 
 _FIELDS: Final = tuple(one.name for one in dataclasses.fields(BatchRecord) if one.name != "quality")
 
@@ -262,26 +337,51 @@ class Journal:
             return None
         with self._path.open("rb") as stream:
             stream.seek(self._places[output])
-            return BatchRecord.from_line(stream.readline())
+            # Somebody may have changed it meanwhile.
+            with suppress(ValueError):
+                return BatchRecord.from_line(stream.readline(_MAX_LINE_BYTES))
+        return None
 
     def records(self) -> Iterator[BatchRecord]:
         """Yield the last record of every output, by output."""
         with self._path.open("rb") as stream:
             for output in sorted(self._places):
                 stream.seek(self._places[output])
-                yield BatchRecord.from_line(stream.readline())
+                with suppress(ValueError):
+                    yield BatchRecord.from_line(stream.readline(_MAX_LINE_BYTES))
 
     def _read_places(self) -> None:
         self._end = 0
         if not self._path.exists():
             return
+        problems = 0
+        first = ""
         with self._path.open("rb") as stream:
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                with suppress(ValueError, TypeError):
+            for number, (line, size) in enumerate(_whole_lines(stream), start=1):
+                try:
                     self._places[BatchRecord.from_line(line).output] = self._end
-                self._end += len(line)
+                except ValueError as error:
+                    first = first or f"line {number} cannot be used: {error}"
+                    problems += 1
+                self._end += size
+        if problems:
+            more = f", and {problems - 1} more lines cannot" if problems > 1 else ""
+            logger.warning("%s: %s%s; what they tell is left out", self._path.name, first, more)
+
+
+def _whole_lines(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield each line that has ended, empty if it is too long for a record, and its size."""
+    while line := stream.readline(_MAX_LINE_BYTES):
+        size = len(line)
+        if not line.endswith(b"\n"):
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(_MAX_LINE_BYTES)
+                size += len(rest)
+            if not rest:
+                return
+            line = b""
+        yield line, size
 
 
 def write_table(journal: Journal, path: Path) -> None:

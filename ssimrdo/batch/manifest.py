@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
-from ssimrdo.batch.store import place_below
+from ssimrdo.batch.names import check_output
+from ssimrdo.batch.store import is_url, place_below
+from ssimrdo.batch.yaml_rows import BadRowError, yaml_rows
 from ssimrdo.encoding.options import OPTIONS, read_text
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError, name_options
 from ssimrdo.extras import require
-from ssimrdo.text import printable
+from ssimrdo.text import printable, shortened
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ def read_manifest(
         )
     base = root if root is not None else str(path.parent)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        # Line ends inside of values stay what they are.
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8") from None
     except OSError as error:
@@ -94,15 +101,11 @@ def read_manifest(
     ]
 
 
-class _BadValueError(Exception):
-    """A value of a column cannot be used; the message says why."""
-
-
 _Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def _csv_rows(path: Path, text: str) -> _Rows:
-    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(lines, [])]
         for name in header:
@@ -123,28 +126,32 @@ def _csv_rows(path: Path, text: str) -> _Rows:
 
 
 def _json_rows(path: Path, text: str) -> _Rows:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: JSON takes more than these for characters like others.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line, object_pairs_hook=_unique)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}: line {number}: is no JSON: {error.msg}") from None
-        except _BadValueError as error:
+        except BadRowError as error:
             raise InputError(f"{path}: line {number}: {error}") from None
         except RecursionError:
             raise InputError(f"{path}: line {number}: is nested too deeply") from None
+        except ValueError:
+            # Python's own, of numbers that take too long to read.
+            raise InputError(f"{path}: line {number}: has a number of too many digits") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}: line {number}: is no JSON object")
         yield number, row
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise _BadValueError(f"gives column {twice[0]} twice")
-    return dict(pairs)
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise BadRowError(f"gives column {shortened(twice, 60)} twice")
+    return row
 
 
 def _yaml_rows(path: Path, text: str) -> _Rows:
@@ -152,24 +159,18 @@ def _yaml_rows(path: Path, text: str) -> _Rows:
     import yaml
 
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        items = [] if root is None else root.value
-        if root is not None and not isinstance(root, yaml.SequenceNode):
-            raise InputError(f"{path}: line 1: is no list of series")
-        for item in items:
-            line = item.start_mark.line + 1
-            # Built alone, an item still tells where it stands.
-            row = yaml.safe_load(yaml.serialize(item))
-            if not isinstance(row, dict):
-                raise InputError(f"{path}: line {line}: is no mapping of columns to values")
-            yield line, row
+        yield from yaml_rows(text)
+    except BadRowError as error:
+        raise InputError(f"{path}: {error}") from None
     except RecursionError:
         raise InputError(f"{path}: is nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be read"
-        raise InputError(f"{path}: {where}is no YAML: {problem}") from None
+        line = (
+            mark.line + 1 if mark else 1 + text.count("\n", 0, getattr(error, "position", 0) or 0)
+        )
+        problem = getattr(error, "problem", None) or "it has characters that YAML does not allow"
+        raise InputError(f"{path}: line {line}: is no YAML: {shortened(problem)}") from None
 
 
 def _entry(
@@ -191,8 +192,10 @@ def _entry(
             try:
                 own[name] = _OWN_COLUMNS[name](value)
             except ValueError as error:
-                raise InputError(f"{place}, column {name}: {error}") from None
+                raise InputError(f"{place}, column {name}: {shortened(error)}") from None
             continue
+        if not _is_plain(value):
+            raise InputError(f"{place}, column {name}: is nested too deeply")
         field = _FIELD_OF[name]
         if field in options:
             raise InputError(f"{place}, column {name}: is the same as {called[field]}")
@@ -201,7 +204,9 @@ def _entry(
         raise InputError(f"{place}, column series: is missing")
     output = own.get("output")
     if output is not None and PurePosixPath(output).suffix != suffix:
-        raise InputError(f"{place}, column output: {output} does not end in {suffix}")
+        raise InputError(
+            f"{place}, column output: {shortened(output, 60)} does not end in {suffix}"
+        )
     return Entry(
         series=place_below(base, own["series"]),
         base=base,
@@ -225,7 +230,7 @@ def _settings(
 
         where = "" if error.field is None else f", column {column(error.field)}"
         remedy = error.remedy and name_options(error.remedy, column)
-        raise InputError(f"{place}{where}: {error.reason}", remedy=remedy) from None
+        raise InputError(f"{place}{where}: {shortened(error.reason)}", remedy=remedy) from None
 
 
 def _check_column(place: str, name: Any) -> None:
@@ -236,27 +241,66 @@ def _check_column(place: str, name: Any) -> None:
         )
 
 
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value is a scalar, or a list or mapping of scalars."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return not (isinstance(value, list) and any(isinstance(one, dict | list) for one in value))
+
+
+def _series(value: Any) -> str:
+    text = _text(value)
+    if not is_url(text):
+        try:
+            length = len(os.fsencode(text))
+        except UnicodeEncodeError:
+            raise ValueError(f"{_shown(text)} is no name that a file can have") from None
+        if length > _MAX_PATH_BYTES:
+            raise ValueError(f"{_shown(text)} is too long for a path")
+    return text
+
+
 def _output(value: Any) -> str:
-    path = PurePosixPath(read_text(value))
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise ValueError(f"{value!r} is no path below the output folder")
-    return str(path)
+    return check_output(_text(value))
 
 
 def _uid(value: Any) -> str:
-    return read_text(value if isinstance(value, str) else str(value))
+    text = str(value) if isinstance(value, int | float) else _text(value)
+    if not _UID.fullmatch(text):
+        raise ValueError(f"{_shown(text)} is no UID")
+    return text
 
 
 def _flag(value: Any) -> bool:
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    try:
-        return known[str(value).lower()]
-    except KeyError:
-        raise ValueError(f"{value!r} is neither true nor false") from None
+    known = {
+        **dict.fromkeys(("true", "yes", "on", "1"), True),
+        **dict.fromkeys(("false", "no", "off", "0"), False),
+    }
+    text = "" if isinstance(value, dict | list) else str(value).lower()
+    if text not in known:
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return known[text]
 
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise ValueError("is no text")
+    return read_text(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "it"
+    return repr(shortened(value, 60)) if isinstance(value, str) else shortened(value, 60)
+
+
+_MAX_PATH_BYTES: Final = 4095
+"""Of a path on Linux."""
+
+_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 _OWN_COLUMNS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
-    {"series": read_text, "output": _output, "series_uid": _uid, "skip_bad": _flag}
+    {"series": _series, "output": _output, "series_uid": _uid, "skip_bad": _flag}
 )
 
 _COLUMN_OF: Final = MappingProxyType({option.name: option.external for option in OPTIONS})

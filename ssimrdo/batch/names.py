@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from ssimrdo.errors import InputError
-from ssimrdo.text import printable
+from ssimrdo.text import printable, shortened
 
 FIELDS: Final = (
     "relative_path",
@@ -63,6 +63,22 @@ def check_template(template: str) -> None:
         raise InputError(
             f"{template[:60]!r} gives no file name below the output folder", field="name_template"
         )
+
+
+def check_output(name: str) -> str:
+    """Return the name of an output as a path below the output folder, POSIX style.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or is not printable.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ValueError(f"{shortened(name, 60)!r} is no path below the output folder")
+    if not name.isprintable():
+        raise ValueError(f"{shortened(name, 60)!r} has characters that cannot be printed")
+    return str(path)
 
 
 def tells_path(template: str | None) -> bool:

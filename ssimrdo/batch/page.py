@@ -139,7 +139,9 @@ def _context(journal: Journal, out: Store) -> dict[str, Any]:
         "unlisted": totals["failed"] - len(failures),
         "failures": failures,
         "slowest": _least(
-            journal, SLOWEST, lambda record: None if record.seconds is None else -record.seconds
+            journal,
+            SLOWEST,
+            lambda record: -record.seconds if record.seconds and record.slices else None,
         ),
         "index": index,
         "worst": list(_worst_slices(journal, out, index)),
@@ -261,7 +263,9 @@ def _thumbnail(out: Store, record: BatchRecord, index: int) -> str | None:
     import numpy as np
     from PIL import Image
 
-    container = SUFFIXES[Path(record.output).suffix]
+    container = SUFFIXES.get(Path(record.output).suffix)
+    if container is None:
+        return None
     try:
         with out.local(record.output) as video:
             frames = decoded_luma(video, container=container, threads=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, Store, local_files
 from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.record.sidecar import MODEL
+from ssimrdo.record.sidecar import MODEL, sidecar_path
+
+logger = logging.getLogger(__name__)
 
 KEY: Final = "batch"
 """What the sidecar has beyond that of a single encode stands under this key."""
@@ -100,12 +104,22 @@ def note(options: str, stamp: Stamp, content: Digests) -> dict[str, Any]:
 def read_sidecar(out: Store, output: str) -> dict[str, Any] | None:
     """Return the sidecar of a finished output; None if it is missing, torn or not of a batch."""
     text, size = out.finished(output)
+    if not text:
+        return None
     try:
         sidecar = json.loads(text)
-        finished = sidecar["bytes"] == size and isinstance(sidecar[KEY]["options"], str)
-    except (ValueError, TypeError, KeyError):
+        BatchRecord.of_sidecar(output, "", sidecar)
+        made = sidecar[KEY]
+        are_texts = all(isinstance(made[name], str) for name in ("options", "inputs", "content"))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        are_texts = False
+    if not are_texts:
+        logger.warning(
+            "%s: is no sidecar of a batch, or damaged: its series is encoded again",
+            sidecar_path(Path(output)),
+        )
         return None
-    return sidecar if finished else None
+    return sidecar if sidecar["bytes"] == size else None
 
 
 def change_since(

@@ -27,6 +27,9 @@ T = TypeVar("T")
 KEY_NAME: Final = ".ssimrdo-batch.key"
 """File below the output folder; whoever has it and a series can tell the outputs of the series."""
 
+MAX_SIDECAR_BYTES: Final = 1 << 26
+"""What is larger is no sidecar; one of 100,000 slices takes half of this."""
+
 _KEY: Final = re.compile(rb"[0-9a-f]{64}\n?")
 
 Files = tuple[str, ...] | None
@@ -191,6 +194,8 @@ class LocalStore:
         path = self.folder / output
         try:
             size = path.stat().st_size
+            if sidecar_path(path).stat().st_size > MAX_SIDECAR_BYTES:
+                return "", None
             return sidecar_path(path).read_text(encoding="utf-8"), size
         except (OSError, UnicodeDecodeError):
             return "", None
@@ -326,7 +331,10 @@ class FsspecStore:
         """See :meth:`Store.finished`."""
         filesystem, root = self._opened
         try:
-            text = filesystem.cat_file(f"{root}/{sidecar_path(Path(output))}").decode()
+            sidecar = f"{root}/{sidecar_path(Path(output))}"
+            if int(filesystem.info(sidecar)["size"]) > MAX_SIDECAR_BYTES:
+                return "", None
+            text = filesystem.cat_file(sidecar).decode()
             return text, int(filesystem.info(f"{root}/{output}")["size"])
         except (OSError, UnicodeDecodeError):
             return "", None

@@ -167,7 +167,7 @@ def load(folder: Path, key: str) -> Measurement | None:
         measurement = Measurement.from_json(record)
         _record_path(folder, key).touch()
         return measurement
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
