@@ -137,12 +137,12 @@ def test_line_that_changes_behind_our_back_is_left_out(tmp_path):
 
 
 SIDECARS = [
-    lambda made: b"[" * 200_000,
-    lambda made: b'{"bytes":' + b"9" * 5000 + b"}",
-    lambda made: b"\xff\xfe",
-    lambda made: b"null",
-    lambda made: b"[1]",
-    lambda made: b'"x"',
+    lambda _: b"[" * 200_000,
+    lambda _: b'{"bytes":' + b"9" * 5000 + b"}",
+    lambda _: b"\xff\xfe",
+    lambda _: b"null",
+    lambda _: b"[1]",
+    lambda _: b'"x"',
     lambda made: json.dumps({**made, "batch": None}).encode(),
     lambda made: json.dumps({**made, "batch": ["options"]}).encode(),
     lambda made: json.dumps({**made, "batch": {**made["batch"], "options": 5}}).encode(),
@@ -156,7 +156,7 @@ SIDECARS = [
     lambda made: json.dumps({**made, "window": "40/400"}).encode(),
     lambda made: json.dumps({**made, "bit_depth": [8]}).encode(),
     lambda made: json.dumps({key: made[key] for key in made if key != "kbps"}).encode(),
-    lambda made: b" " * (1 << 27),
+    lambda _: b" " * (1 << 27),
 ]
 
 
