@@ -83,10 +83,12 @@ def test_of_a_comparison(series, tmp_path, capfd):
     )
     report = json.loads((tmp_path / "report/report.json").read_text())
     for record in (json.loads(done.out), report):
-        by_name = ("curves", "bd", "speed", "summary", "versions")
+        by_name = ("curves", "bd", "classes", "speed", "summary", "versions")
         assert keys_of(record, *by_name) <= known
         for curve in values_of(record["series"], "curves"):
-            assert keys_of(curve, "quality", "per_slice") <= known
+            assert keys_of(curve, "quality", "per_slice", "tissue") <= known
+        for classes in (*values_of(record["series"], "classes"), *record["classes"].values()):
+            assert keys_of(classes) <= known
         for deltas in values_of(record["series"], "bd"):
             assert keys_of(list(deltas.values())) <= known
         for one in record["summary"].values():

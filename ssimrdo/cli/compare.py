@@ -73,7 +73,7 @@ class _NamingOption(click.Option):
     required=True,
     type=click.Path(),
     metavar="REPORT_FOLDER",
-    help="Folder for report.json, rd_points.csv and report.html.",
+    help="Folder for report.json, rd_points.csv, bd_rates.csv and report.html.",
 )
 @click.option(
     "--mode",
