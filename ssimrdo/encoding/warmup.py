@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +42,18 @@ def load_kernels(
     luma = np.zeros(small.shape, small.dtype)
     # A small kernel first: it tells whether the larger ones are in the cache.
     kernel = kernels.clipped_shares
-    misses = sum(kernel.stats.cache_misses.values())
+    misses = _misses(kernel)
     quantizer_offsets(luma, Steering(np.ones(small.grid, np.float32), Role.KEY))
-    if sum(kernel.stats.cache_misses.values()) > misses:
+    if _misses(kernel) > misses:
         logger.warning("compiling the SSIM kernels; this takes some seconds and happens once")
     if objective is not None:
         objective.lagrange_ratio(luma, small)
     pair = FramePair(luma, luma, small)
     metrics.measure(pair, indices)
     errors_by_tissue(pair)
+
+
+def _misses(kernel: Any) -> int:
+    # With NUMBA_DISABLE_JIT it is a function like others.
+    stats = getattr(kernel, "stats", None)
+    return sum(stats.cache_misses.values()) if stats else 0

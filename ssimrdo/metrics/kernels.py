@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ssimrdo.frames import MACROBLOCK as BLOCK
+from ssimrdo.metrics.caching import compiled
 
 RADIUS = 5
 """Radius of the 11x11 window in samples."""
@@ -29,18 +30,13 @@ Plane = NDArray[Any]
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function with Numba, with its cache wherever that can be written."""
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"contract", "nsz", "reassoc"},
-        "boundscheck": False,
-    }
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        # Neither the package's folder nor the user's cache folder is writable.
-        return njit(**options)(function)
+    return compiled(
+        function,
+        nogil=True,
+        error_model="numpy",
+        fastmath={"contract", "nsz", "reassoc"},
+        boundscheck=False,
+    )
 
 
 @cache

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 from numpy.typing import NDArray
+
+from ssimrdo.metrics.caching import compiled
 
 Image = NDArray[np.float32]
 
@@ -138,8 +139,8 @@ def _project(image: Image, views: int, bins: int, step: float) -> Image:
     return out
 
 
-_backproject_fast = numba.njit(cache=True, fastmath=True, nogil=True)(_backproject)
-_project_fast = numba.njit(cache=True, nogil=True)(_project)
+_backproject_fast = compiled(_backproject, fastmath=True, nogil=True)
+_project_fast = compiled(_project, nogil=True)
 
 
 def _coarse(hu: Image) -> tuple[Image, int]:

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+from ssimrdo.metrics.caching import compiled
 
 _MURRAY = 1 / 3
 
@@ -153,4 +154,4 @@ def _paint_tubes(
                     image[row, column] += np.float32(cover * (hu - image[row, column]))
 
 
-paint_tubes = numba.njit(cache=True, nogil=True)(_paint_tubes)
+paint_tubes = compiled(_paint_tubes, nogil=True)
