@@ -175,6 +175,26 @@ def test_worst_slice_counts_from_1_for_people(root, out):
     assert np.abs(shown - np.asarray(whole, float)).max() <= 1
 
 
+def test_warnings_have_a_column_and_a_mark(root, out):
+    write_tree(root, "a", "b")
+    (out.parent / "jobs.csv").write_text("series,crf,window\na,51,\nb,1,0/4000\n")
+    run(root, out, manifest=out.parent / "jobs.csv", executor=InProcess())
+    found = {row["output"]: row["warnings"] for row in rows(out)}
+    codes = [one["code"] for one in sidecar(out)["warnings"]]
+    assert "low_ssim_in_body" in codes
+    assert found == {"a.mp4": " ".join(codes), "b.mp4": ""}
+    (out / "results.jsonl").unlink()
+    # Once more from the sidecars.
+    run(root, out, manifest=out.parent / "jobs.csv", executor=InProcess())
+    assert {row["output"]: row["warnings"] for row in rows(out)} == found
+    page = (out / "report.html").read_text()
+    assert "<b>1</b><span>with warnings</span>" in page
+    section = page.partition('id="warnings"')[2].partition("</section>")[0]
+    assert "SSIM inside the body below 0.9 in the worst slice" in section
+    assert "b.mp4" not in section
+    assert page.count('class="mark"') == 3
+
+
 def test_threads_are_recorded(root, out):
     run(root, out, BatchSettings(encode=EncodeSettings(threads=2)), executor=InProcess())
     assert rows(out)[0]["threads"] == "2"

@@ -83,6 +83,8 @@ class BatchRecord:
         When the record was made, ISO 8601.
     options, inputs : str
         Digests of the options and of the input, by which a later run knows what changed.
+    warnings : str
+        Codes of what to be warned of, with spaces between.
     """
 
     output: str
@@ -106,6 +108,7 @@ class BatchRecord:
     finished: str = field(default_factory=_now)
     options: str = ""
     inputs: str = ""
+    warnings: str = ""
 
     @classmethod
     def of_result(cls, output: str, series: str, result: EncodeResult, **more: Any) -> BatchRecord:
@@ -125,6 +128,7 @@ class BatchRecord:
             kbps=result.kbps,
             quality=_quality({name: one.as_dict() for name, one in result.quality.items()}),
             worst_slice=result.worst_slice,
+            warnings=" ".join(warning.code for warning in result.warnings),
             **more,
         )
 
@@ -157,6 +161,7 @@ class BatchRecord:
             seconds=sidecar["seconds"]["total"],
             options=made["options"],
             inputs=made["inputs"],
+            warnings=" ".join(warning["code"] for warning in sidecar.get("warnings", ())),
         )
         record.check()
         return record
@@ -244,7 +249,16 @@ class BatchRecord:
         return row
 
 
-_TEXTS: Final = ("output", "series", "reason", "worker", "finished", "options", "inputs")
+_TEXTS: Final = (
+    "output",
+    "series",
+    "reason",
+    "worker",
+    "finished",
+    "options",
+    "inputs",
+    "warnings",
+)
 _COUNTS: Final = (
     *("slices", "width", "height", "bit_depth", "input_bytes", "output_bytes"),
     *("worst_slice", "threads"),

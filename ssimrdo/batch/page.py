@@ -20,13 +20,14 @@ from ssimrdo.html.images import png_uri
 from ssimrdo.html.page import style_sheet, template_environment
 from ssimrdo.html.text import decimals, metric_axis, number
 from ssimrdo.metrics import QualityIndex
+from ssimrdo.record.tissue import WARNING_TITLES
 from ssimrdo.video.decode import decoded_luma
 from ssimrdo.video.mux import SUFFIXES
 
 SLOWEST: Final = 10
 WORST: Final = 12
 MOST_FAILURES: Final = 500
-"""Failures that are listed; the results have all."""
+"""Failures, and series with warnings, that are listed; the results have all."""
 
 BINS: Final = 24
 THUMBNAIL_SIDE: Final = 192
@@ -68,12 +69,16 @@ class Histogram:
 
 @dataclass(frozen=True)
 class WorstSlice:
-    """The worst slice of a series: its number from 1, its quality, its picture as a data URI."""
+    """The worst slice of a series: its number from 1, its quality, its picture as a data URI.
+
+    ``warnings`` are the series', as in its record.
+    """
 
     output: str
     number: int
     quality: float
     image: str | None
+    warnings: str = ""
 
 
 def write_report(journal: Journal, path: Path, out: Store) -> None:
@@ -95,7 +100,12 @@ def write_report(journal: Journal, path: Path, out: Store) -> None:
 def render(journal: Journal, out: Store) -> str:
     """Return the page; see :func:`write_report`."""
     environment = template_environment("ssimrdo.batch")
-    environment.filters |= {"number": number, "size": size_text, "duration": duration_text}
+    environment.filters |= {
+        "number": number,
+        "size": size_text,
+        "duration": duration_text,
+        "warning": warning_text,
+    }
     own = resources.files("ssimrdo.batch") / "templates" / "batch.css"
     return environment.get_template("batch.html.j2").render(
         css=style_sheet() + own.read_text(encoding="utf-8"),
@@ -125,6 +135,11 @@ def duration_text(seconds: float) -> str:
     return f"{hours:.1f}\u202fh" if hours < 48 else f"{hours / 24:.1f}\u202fdays"
 
 
+def warning_text(codes: str) -> str:
+    """Return what the codes of a record's warnings mean."""
+    return "; ".join(WARNING_TITLES.get(code, code) for code in codes.split())
+
+
 def main_index() -> QualityIndex:
     """Return the index that worst slices are of: the first that every encode measures."""
     return next(index for index in map(metrics.get, metrics.names()) if index.everyday)
@@ -133,11 +148,14 @@ def main_index() -> QualityIndex:
 def _context(journal: Journal, out: Store) -> dict[str, Any]:
     index = main_index()
     failures = list(islice(_failures(journal), MOST_FAILURES))
+    warned = list(islice(_warned(journal), MOST_FAILURES))
     totals = _totals(journal)
     return {
         "totals": totals,
         "unlisted": totals["failed"] - len(failures),
         "failures": failures,
+        "warned": warned,
+        "unlisted_warned": totals["warned"] - len(warned),
         "slowest": _least(
             journal,
             SLOWEST,
@@ -150,10 +168,14 @@ def _context(journal: Journal, out: Store) -> dict[str, Any]:
 
 
 def _totals(journal: Journal) -> dict[str, Any]:
-    totals = {"encoded": 0, "failed": 0, "slices": 0, "input": 0, "output": 0, "seconds": 0.0}
+    totals: dict[str, Any] = dict.fromkeys(
+        ("encoded", "failed", "warned", "slices", "input", "output"), 0
+    )
+    totals["seconds"] = 0.0
     first = last = ""
     for record in journal.records():
         totals[record.status] += 1
+        totals["warned"] += bool(record.warnings)
         totals["slices"] += record.slices or 0
         totals["input"] += record.input_bytes or 0
         totals["output"] += record.output_bytes or 0
@@ -176,6 +198,10 @@ def _failures(journal: Journal) -> Iterable[BatchRecord]:
     return (record for record in journal.records() if record.status == "failed")
 
 
+def _warned(journal: Journal) -> Iterable[BatchRecord]:
+    return (record for record in journal.records() if record.warnings)
+
+
 def _least(
     journal: Journal, count: int, key: Callable[[BatchRecord], float | None]
 ) -> list[BatchRecord]:
@@ -194,7 +220,13 @@ def _worst_slices(journal: Journal, out: Store, index: QualityIndex) -> Iterable
     for record in _least(journal, WORST, badness):
         assert record.worst_slice is not None, "those without are left out"
         image = _thumbnail(out, record, record.worst_slice)
-        yield WorstSlice(record.output, record.worst_slice + 1, record.quality[column], image)
+        yield WorstSlice(
+            record.output,
+            record.worst_slice + 1,
+            record.quality[column],
+            image,
+            record.warnings,
+        )
 
 
 def _histograms(journal: Journal) -> list[Histogram]:

@@ -378,7 +378,8 @@ def _outcome(record: BatchRecord) -> str:
         return printable(f"{record.output}: failed: {record.reason}")
     index = main_index()
     quality = f"{index.title} {record.quality[mean_column(index)]:.{index.decimals}f}"
-    return printable(f"{record.output}: {record.slices} slices, {quality}")
+    warned = f", warnings: {', '.join(record.warnings.split())}" if record.warnings else ""
+    return printable(f"{record.output}: {record.slices} slices, {quality}{warned}")
 
 
 @contextmanager

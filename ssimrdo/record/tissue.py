@@ -196,6 +196,16 @@ class QualityWarning:
     text: str
 
 
+WARNING_TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "window_clips_body": "the window clips more than half of the body",
+        "low_ssim_in_body": f"SSIM inside the body below {LEAST_SSIM:g} in the worst slice",
+        "large_error": "an error inside the body above a quarter of the window's width",
+    }
+)
+"""What warnings mean, by code."""
+
+
 def quality_warnings(
     tissue: TissueSummary, window: Window | None = None
 ) -> tuple[QualityWarning, ...]:
