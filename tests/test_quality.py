@@ -24,7 +24,7 @@ from ssimrdo.dicom import load_hu, open_series
 from ssimrdo.dicom.grey import apply_window, common_window, linear_ends
 from ssimrdo.dicom.luma import choose_window, shares, window_source
 from ssimrdo.encoding.search import Goal
-from ssimrdo.metrics.tissue import Area, ErrorSummary
+from ssimrdo.metrics.tissue import Area, ErrorSummary, errors_by_tissue
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import TissueSummary, grey_scale, quality_warnings
 
@@ -163,6 +163,42 @@ def test_errors_are_of_the_pass_that_is_kept(settings, volume, tmp_path):
     steps = [-160 + 399 / 255 * x for x in sources]
     errors, _ = errors_of(sources, shown_of(output), steps, 255, 399 / 255)
     check_errors(result.as_dict()["tissue"], errors, 399)
+
+
+@pytest.mark.parametrize("settings", [{"bitrate_kbps": 400}, {"min_ssim": 0.9}, {"crf": 30}])
+def test_slices_are_looked_at_once(settings, volume, tmp_path, monkeypatch):
+    """Neither first passes nor trials of a search are measured by tissue."""
+    seen = []
+
+    def counted(pair, **options):
+        seen.append(pair.source)
+        return errors_by_tissue(pair, **options)
+
+    monkeypatch.setattr("ssimrdo.encoding.encode.errors_by_tissue", counted)
+    encode(Volume(volume), tmp_path / "out.mp4", window="40/400", preset="veryfast", **settings)
+    assert len(seen) == len(volume)
+
+
+IS_MISSING = "SSIMRDO_CT_DATA" not in os.environ
+
+
+@pytest.mark.skipif(IS_MISSING, reason="SSIMRDO_CT_DATA is not set")
+@pytest.mark.parametrize("name", ["chest-pe", "head-bone", "head-tilt"])
+@pytest.mark.parametrize("window", [(40.0, 400.0), LUNG_WINDOW, (40.0, 80.0), (400.0, 1800.0)])
+def test_errors_of_real_slices(name, window, tmp_path):
+    series, _ = open_series(Path(os.environ["SSIMRDO_CT_DATA"], name))
+    volume = np.stack([load_hu(header) for header in series.slices[2::12]])
+    output = tmp_path / "out.mp4"
+    center, width = window
+    result = encode(
+        Volume(volume), output, window=f"{center:g}/{width:g}", crf=28, preset="veryfast"
+    )
+    step = (width - 1) / 255
+    sources = [windowed(hu, window) for hu in volume]
+    meanings = [center - 0.5 - (width - 1) / 2 + step * x for x in sources]
+    errors, _ = errors_of(sources, shown_of(output), meanings, 255, step)
+    assert errors["body"].size > 0.05 * volume.size
+    check_errors(result.as_dict()["tissue"], errors, width - 1)
 
 
 def test_noise_kept_falls_with_the_rate(volume, tmp_path):
@@ -305,7 +341,7 @@ def test_windows_that_most_slices_have_stay():
     assert common_window({NARROW: 20, WIDE: 10}) == NARROW
 
 
-@pytest.mark.skipif("SSIMRDO_CT_DATA" not in os.environ, reason="SSIMRDO_CT_DATA is not set")
+@pytest.mark.skipif(IS_MISSING, reason="SSIMRDO_CT_DATA is not set")
 def test_no_single_file_of_a_real_series_decides_about_its_window():
     files = sorted(Path(os.environ["SSIMRDO_CT_DATA"], "head-tilt").iterdir())
     names = [path.name for path in files]
