@@ -7,6 +7,7 @@ as ``use {overwrite} or another name``. Whoever shows the error says what an opt
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -18,6 +19,13 @@ _OPTION = re.compile(r"\{(\w+)\}")
 def name_options(text: str, called: Callable[[str], str]) -> str:
     """Return a text whose options in braces are called as a function says."""
     return _OPTION.sub(lambda match: called(match[1]), text)
+
+
+def cause_of(error: OSError) -> str:
+    """Return what the system says of an error, without the path; never nothing."""
+    if error.strerror:
+        return str(error.strerror)
+    return os.strerror(error.errno) if error.errno else f"it failed ({type(error).__name__})"
 
 
 class SsimrdoError(Exception):

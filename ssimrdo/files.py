@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from ssimrdo.errors import InputError
+from ssimrdo.errors import InputError, cause_of
 
 ANOTHER_NAME = "use {overwrite} or another name"
 
@@ -24,6 +24,8 @@ PARTIAL = re.compile(r"\..{1,40}\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 SCRATCH = re.compile("ssimrdo-scratch-[0-9a-f]{16}")
 """Names of temporary folders."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 ABANDONED_S = 60.0
 """Age from which on a file or folder that nobody holds is one of a process that was killed."""
@@ -45,7 +47,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         if os.path.lexists(path) and not overwrite:
             raise _exists(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be written: {cause_of(error)}") from error
 
 
 def check_folder_free(folder: Path, *, overwrite: bool) -> None:
@@ -104,7 +106,7 @@ def whole_files(*paths: Path, overwrite: bool) -> Iterator[tuple[Path, ...]]:
         if error.filename is None or Path(error.filename) in temporaries:
             named = dict(zip(map(str, temporaries), map(str, paths), strict=True))
             shown = named.get(str(error.filename), str(paths[0]))
-            raise OSError(error.errno, error.strerror, shown) from error
+            raise OSError(error.errno, cause_of(error), shown) from error
         raise
     finally:
         for temporary in temporaries:
@@ -141,6 +143,10 @@ def whole_folder(folder: Path, *, overwrite: bool, replace: bool = False) -> Ite
             for path in sorted(staged.iterdir()):
                 _flush(path)
             _put(staged, folder, overwrite=overwrite, replace=replace)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, cause_of(error), str(folder)) from error
+        raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -183,6 +189,11 @@ def scratch_folder() -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         with _held(folder):
             yield folder
+    except OSError as error:
+        # Streams do not say what they could not write to.
+        if error.filename is None and error.errno in _NO_ROOM:
+            raise OSError(error.errno, cause_of(error), str(folder.parent)) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -241,7 +252,7 @@ def _create(temporary: Path, folder: Path) -> None:
     try:
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise InputError(f"{folder}: cannot write to this folder: {error.strerror}") from error
+        raise InputError(f"{folder}: cannot write to this folder: {cause_of(error)}") from error
 
 
 def _flush(path: Path) -> None:

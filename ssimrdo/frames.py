@@ -89,10 +89,12 @@ class FrameFormat:
         Raises
         ------
         ValueError
-            If its shape or dtype is another.
+            If its shape or dtype is another, or it has luma above the peak.
         """
         if luma.shape != self.shape or luma.dtype != self.dtype:
             raise ValueError(f"a frame is {luma.shape} {luma.dtype}, not {self.shape} {self.dtype}")
+        if np.iinfo(self.dtype).max > self.peak and luma.max() > self.peak:
+            raise ValueError(f"a frame has luma of {luma.max()}, above {self.peak}")
 
 
 def block_grid(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -298,7 +298,11 @@ def test_a_format_tells_all_of_the_frames(tmp_path):
         ([np.zeros((16, 16))], {}, r"frame 1: a frame is \(16, 16\) float64, not"),
         ([np.zeros((16, 16), np.uint8), np.zeros((16, 18), np.uint8)], {}, "frame 2: a frame is"),
         ([np.zeros((16, 16), np.uint8), "frame"], {}, "frame 2"),
-        ([np.full((16, 16), 1024, np.uint16)], {"bit_depth": 10}, "frame 1 has luma above 1023"),
+        (
+            [np.full((16, 16), 1024, np.uint16)],
+            {"bit_depth": 10},
+            "frame 1: a frame has luma of 1024, above 1023",
+        ),
         ([np.zeros((16, 16), np.uint8)], {"frame_format": FrameFormat(16, 18)}, "frame 1"),
         ([np.zeros((8, 16), np.uint8)], {}, "slices of 16x8 cannot be encoded"),
     ],

@@ -16,7 +16,7 @@ from ssimrdo.batch import lock, state
 from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, store_of
 from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.errors import SsimrdoError
+from ssimrdo.errors import SsimrdoError, cause_of
 from ssimrdo.executors import unexpected
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import printable
@@ -115,7 +115,7 @@ def run_job(job: BatchJob) -> BatchRecord:
         reason = without_places(str(error), job)
     except OSError as error:
         where = without_places(f"{os.fsdecode(error.filename)}: ", job) if error.filename else ""
-        reason = f"{where}{error.strerror or type(error).__name__}"
+        reason = f"{where}{cause_of(error)}"
     except MemoryError:
         reason = "out of memory"
     except Exception as error:

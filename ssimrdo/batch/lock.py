@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ssimrdo.errors import InputError
+from ssimrdo.errors import InputError, cause_of
 
 BATCH_LOCK: Final = ".ssimrdo-batch.lock"
 """Held by the process that runs the batch."""
@@ -43,7 +43,7 @@ def exclusive(folder: Path | None, *, stragglers_s: float = STRAGGLERS_S) -> Ite
         return
     handle = _open(folder / BATCH_LOCK)
     try:
-        if not _try(handle, fcntl.LOCK_EX):
+        if not _try(handle, fcntl.LOCK_EX, folder):
             raise InputError(
                 f"{folder}: another batch is running here", remedy="wait for it or stop it"
             )
@@ -59,7 +59,7 @@ def is_held(folder: Path | None) -> bool:
         return False
     handle = _open(folder / BATCH_LOCK)
     try:
-        return not _try(handle, fcntl.LOCK_SH)
+        return not _try(handle, fcntl.LOCK_SH, folder)
     finally:
         os.close(handle)
 
@@ -82,7 +82,7 @@ def _wait_for_stragglers(folder: Path, seconds: float) -> None:
     handle = _open(folder / JOBS_LOCK)
     deadline = time.monotonic() + seconds
     try:
-        while not _try(handle, fcntl.LOCK_EX):
+        while not _try(handle, fcntl.LOCK_EX, folder):
             if time.monotonic() > deadline:
                 raise InputError(
                     f"{folder}: jobs of an earlier batch are still running",
@@ -97,9 +97,11 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
-def _try(handle: int, kind: int) -> bool:
+def _try(handle: int, kind: int, folder: Path) -> bool:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be locked: {cause_of(error)}") from error
     return True

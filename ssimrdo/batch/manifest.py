@@ -19,7 +19,7 @@ from ssimrdo.batch.store import is_url, place_below
 from ssimrdo.batch.yaml_rows import BadRowError, yaml_rows
 from ssimrdo.encoding.options import OPTIONS, read_text
 from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.errors import InputError, name_options
+from ssimrdo.errors import InputError, cause_of, name_options
 from ssimrdo.extras import require
 from ssimrdo.text import printable, shortened
 
@@ -92,7 +92,7 @@ def read_manifest(
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {cause_of(error)}") from error
     rows = list(reader(path, text))
     if not rows:
         raise InputError(f"{path}: names no series")

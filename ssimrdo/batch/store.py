@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 
 from ssimrdo.dicom.read.find import read_file, walk
 from ssimrdo.dicom.read.header import SkippedFile
-from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.errors import InputError, SsimrdoError, cause_of
 from ssimrdo.extras import require
 from ssimrdo.files import PARTIAL, scratch_folder, write_whole
 from ssimrdo.record.sidecar import sidecar_path
@@ -214,7 +214,7 @@ class LocalStore:
                 write_whole(path, _new_key(), overwrite=False)
             return _checked_key(path.read_bytes(), str(path))
         except OSError as error:
-            raise InputError(f"{path}: cannot be read or made: {error.strerror}") from error
+            raise InputError(f"{path}: cannot be read or made: {cause_of(error)}") from error
 
     @contextmanager
     def own_files(self, names: Collection[str]) -> Iterator[Path]:
@@ -223,7 +223,7 @@ class LocalStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.folder}: cannot be made: {error.strerror}") from error
+            raise InputError(f"{self.folder}: cannot be made: {cause_of(error)}") from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise InputError(f"{self.folder}: cannot write to this folder")
         yield self.folder

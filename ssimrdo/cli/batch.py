@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED: Final = 3
 EXIT_INTERRUPTED: Final = 130
+
+TWICE_S: Final = 0.1
+UNWIND_S: Final = 2.0
 
 GUESSED_SLICES_PER_S: Final = MappingProxyType({"default": 30.0, "high": 25.0, "max": 19.0})
 """Of one job with one thread at 512x512, by effort, until a batch has measured its own."""
@@ -292,13 +296,21 @@ def _status(folder: str, as_json: bool) -> int:
 
 @contextmanager
 def _stop_at_ctrl_c() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; the second interrupts."""
+    """Yield an event that the first Ctrl-C sets; the second interrupts, and no more after that."""
     stop = threading.Event()
+    quiet_until = -math.inf
 
     def request(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal quiet_until
         del signal_number, frame
+        now = time.monotonic()
+        if now < quiet_until:
+            return
         if stop.is_set():
+            quiet_until = now + UNWIND_S
             raise KeyboardInterrupt
+        # One that comes twice at a time is one.
+        quiet_until = now + TWICE_S
         stop.set()
 
     previous = signal.signal(signal.SIGINT, request)

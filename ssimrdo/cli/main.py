@@ -6,23 +6,28 @@ import io
 import logging
 import signal
 import sys
+import time
+import traceback
 import warnings
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from ssimrdo import __version__
 from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.terminal import MessageHandler, tell, write_to_stderr
-from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.errors import InputError, SsimrdoError, cause_of
 
 COMMANDS = ("batch", "compare", "encode", "inspect", "phantom")
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+PATIENCE_S = 2.0
+"""How long a signal leaves alone what an earlier one has begun."""
 
 
 class LazyGroup(click.Group):
@@ -42,6 +47,13 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click would take an EOFError for an interruption."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            return _fail_unexpectedly(error)
+
 
 @click.group(
     cls=LazyGroup,
@@ -59,8 +71,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+    _unwind_at_signals()
     _send_messages_to_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may hold bytes that no encoding takes.
@@ -87,10 +98,22 @@ def _run() -> int:
         return EXIT_FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", EXIT_FAILED)
+        return _fail(f"{where}{cause_of(error)}", EXIT_FAILED)
     except MemoryError:
         return _fail("out of memory", EXIT_FAILED)
+    except Exception as error:
+        return _fail_unexpectedly(error)
     return status if isinstance(status, int) else 0
+
+
+def _fail_unexpectedly(error: BaseException) -> int:
+    """Say what nobody foresaw without its message, which may quote what stands in the header."""
+    from ssimrdo.executors import unexpected
+
+    if logging.getLogger("ssimrdo").isEnabledFor(logging.INFO):
+        for line in traceback.format_exception(error):
+            write_to_stderr(line)
+    return _fail(unexpected(error), EXIT_FAILED)
 
 
 def _fail(message: str, status: int) -> int:
@@ -98,10 +121,28 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind on SIGTERM and SIGHUP, so that temporary files go away."""
-    del frame
-    sys.exit(128 + signal_number)
+def _unwind_at_signals() -> None:
+    """Unwind on SIGINT, SIGTERM and SIGHUP, so that temporary files go away.
+
+    That is not disturbed by more of them, unless it takes too long.
+    """
+    begun = -PATIENCE_S
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        nonlocal begun
+        del frame
+        now = time.monotonic()
+        if now - begun < PATIENCE_S:
+            return
+        begun = now
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Shells ignore some of them for what runs in the background.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, unwind)
 
 
 def _send_messages_to_stderr() -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import click
 
+from ssimrdo.errors import cause_of
 from ssimrdo.text import printable, printable_lines
 
 
@@ -26,7 +27,7 @@ def show(text: str) -> None:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        raise OSError(error.errno, error.strerror, "stdout") from error
+        raise OSError(error.errno, cause_of(error), "stdout") from error
 
 
 def tell(message: str) -> None:

@@ -12,14 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.roles import Role
 from ssimrdo.errors import InputError
-from ssimrdo.frames import FrameFormat
+from ssimrdo.frames import MACROBLOCK, FrameFormat
+
+FFMPEG_SAMPLES: Final = 1 << 28
+FFMPEG_MARGIN: Final = 128
+"""FFmpeg takes pictures with (columns + margin) (rows + margin) below that many samples."""
 
 Mode: TypeAlias = Literal["crf", "qp", "bitrate"]
 """Kinds of rate control: constant quality, constant quantizer, mean bit rate."""
@@ -406,6 +410,12 @@ def check_format(codec: Codec, shown: FrameFormat, what: str) -> None:
         raise InputError(
             f"{what}: slices of {shown.columns}x{shown.rows} cannot be encoded with {codec.name}: "
             f"sides are {low} to {high}"
+        )
+    coded = shown.padded(MACROBLOCK)
+    if (coded.columns + FFMPEG_MARGIN) * (coded.rows + FFMPEG_MARGIN) >= FFMPEG_SAMPLES:
+        raise InputError(
+            f"{what}: slices of {shown.columns}x{shown.rows} are too large for FFmpeg, which muxes "
+            f"and decodes fewer than {FFMPEG_SAMPLES >> 20} million samples"
         )
     if shown.bit_depth not in codec.depths:
         raise InputError(

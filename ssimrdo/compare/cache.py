@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ssimrdo.compare.measure import Qualities
-from ssimrdo.errors import InputError
+from ssimrdo.errors import InputError, cause_of
 from ssimrdo.files import temporary_for, write_whole
 from ssimrdo.record.tissue import TissueSummary
 
@@ -141,7 +141,7 @@ def make_folder(folder: Path) -> Path:
             folder.chmod(_PRIVATE)
     except OSError as error:
         raise InputError(
-            f"{folder}: no cache can be kept here: {error.strerror}", remedy=_REMEDY
+            f"{folder}: no cache can be kept here: {cause_of(error)}", remedy=_REMEDY
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: cannot write to this cache", remedy=_REMEDY)

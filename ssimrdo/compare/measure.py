@@ -9,12 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import av
 from numpy.typing import NDArray
 
 from ssimrdo import metrics
 from ssimrdo.compare.clip import Clip
-from ssimrdo.errors import EncoderError, InputError, VerificationError
+from ssimrdo.errors import EncoderError, InputError, VerificationError, cause_of
 from ssimrdo.machine import cores
 from ssimrdo.metrics import FramePair, QualityIndex
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area, TissueErrors, TissueMap, tissue_errors
@@ -85,8 +84,8 @@ def measure(
                 pending.append(pool.submit(_measure, pair, indices, tissue))
                 if len(pending) > PENDING_PER_WORKER * workers:
                     found.take(pending.popleft().result())
-        except av.error.FFmpegError as error:
-            raise EncoderError(f"the encode does not decode: {error.strerror or error}") from error
+        except OSError as error:
+            raise EncoderError(f"the encode does not decode: {cause_of(error)}") from error
         for future in pending:
             found.take(future.result())
     if found.slices != len(clip.samples):

@@ -23,6 +23,7 @@ from ssimrdo.errors import (
     InputError,
     SeveralSeriesError,
     SsimrdoError,
+    cause_of,
 )
 from ssimrdo.executors import as_finished, explain
 from ssimrdo.files import scratch_folder
@@ -198,7 +199,7 @@ def run_series(task: SeriesTask) -> SeriesReply:
     except SsimrdoError as error:
         reason = without_paths(error, task.path, task.name)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = cause_of(error)
     except Exception as error:
         # Its message may quote what stands in the DICOM header.
         reason = f"unexpected {type(error).__name__}; please report it"

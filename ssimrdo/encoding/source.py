@@ -162,6 +162,8 @@ def _opened_series(
     used = choose_window(own, wanted.window, name=wanted.name, counts=counts)
     notes = SourceNotes()
     odd: set[str] = set()
+    # Every passage has to have the same slices.
+    readable: dict[str, bool] = {}
 
     def warn_once(header: SliceHeader) -> None:
         if header.name not in odd:
@@ -172,6 +174,9 @@ def _opened_series(
         notes.used, notes.bad = [], {}
 
         def note_bad(header: SliceHeader, error: BadSliceError) -> None:
+            if readable.setdefault(header.name, False):
+                cause = f"{error.cause}; it could be read before"
+                raise BadSliceError(printable(header.path), cause) from error
             notes.bad[header.name] = error.cause
 
         for index, luma in luma_frames(
@@ -181,6 +186,11 @@ def _opened_series(
             on_bad=note_bad if wanted.skip_bad else None,
             on_odd=warn_once,
         ):
+            header = series.slices[index]
+            if not readable.setdefault(header.name, True):
+                raise BadSliceError(
+                    printable(header.path), "can be read now, but could not be before"
+                )
             notes.used.append(index)
             yield luma
             if len(notes.used) == wanted.limit:
@@ -278,8 +288,6 @@ def open_frames(
                 expected.check(luma)
             except (ValueError, AttributeError) as error:
                 raise InputError(f"frame {number}: {error}", field="frames") from error
-            if expected.bit_depth > 8 and luma.max() > expected.peak:
-                raise InputError(f"frame {number} has luma above {expected.peak}", field="frames")
             yield luma
 
     count = len(frames) if isinstance(frames, Sized) else 0

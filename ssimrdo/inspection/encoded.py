@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Window
-from ssimrdo.errors import InputError
+from ssimrdo.errors import InputError, cause_of
 from ssimrdo.frames import FrameFormat
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.video.decode import decoded_luma
@@ -39,7 +38,7 @@ def grey_used(encode: Path) -> GreyUsed | None:
         grey = json.loads(sidecar_path(encode).read_text(encoding="utf-8"))["grey"]
         window = Window(grey["center"], grey["width"], grey["function"])
         return GreyUsed(window, int(grey["bit_depth"]))
-    except (OSError, ValueError, TypeError, KeyError, InputError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, InputError):
         return None
 
 
@@ -68,9 +67,10 @@ def shown_slice(encode: Path, number: int, slices: int, shown: FrameFormat) -> N
             count += 1
             if count == number:
                 found = luma
-    except (av.error.FFmpegError, OSError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or "it has no video"
-        raise InputError(f"{encode}: cannot be decoded: {reason}", field="encode") from error
+    except OSError as error:
+        raise InputError(
+            f"{encode}: cannot be decoded: {cause_of(error)}", field="encode"
+        ) from error
     if found is None or (slices and count != slices):
         raise InputError(
             f"{encode}: shows {count} slices, the series has {slices or 'more'}",

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DSfloat
 
-from ssimrdo.errors import InputError
+from ssimrdo.errors import InputError, cause_of
 from ssimrdo.files import whole_folder
 from ssimrdo.observer import Event, Observer
 from ssimrdo.phantom.slices import phantom_slice_hu, reconstruction_circle
@@ -290,7 +290,7 @@ def write_phantom(
                 observer.check()
                 observer.tell(Event(index + 1, settings.slices))
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = cause_of(error)
         raise InputError(f"{folder}: cannot write the phantom here: {reason}") from error
     return PhantomResult(
         Path(folder),

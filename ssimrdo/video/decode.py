@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from ssimrdo.errors import EncoderError
+from ssimrdo.video.errors import ffmpeg_errors_of
 
 
 def decoded_luma(
@@ -36,9 +40,11 @@ def decoded_luma(
     Raises
     ------
     OSError
-        If the file cannot be read.
+        If the file cannot be read or decoded, or holds no video.
     """
-    with av.open(str(path), format=container) as source:
+    with ffmpeg_errors_of(path), av.open(str(path), format=container) as source:
+        if not source.streams.video:
+            raise OSError(errno.EINVAL, "it has no video", str(path))
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
@@ -66,9 +72,18 @@ class PacketDecoder:
         self._decoder: av.VideoCodecContext | None = None
 
     def decode(self, data: bytes, pts: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Take a packet; yield the frames that come out, each with its presentation time."""
+        """Take a packet; yield the frames that come out, each with its presentation time.
+
+        Raises
+        ------
+        EncoderError
+            If it cannot be decoded.
+        """
         if self._decoder is None:
-            self._decoder = self._open(self._headers + data)
+            try:
+                self._decoder = self._open(self._headers + data)
+            except (av.error.FFmpegError, IndexError) as error:
+                raise _undecodable(error) from error
             data = self._headers + data
         # Decoders look beyond the end: a packet made by size has the zeros there that FFmpeg wants.
         packet = av.Packet(len(data))
@@ -93,9 +108,18 @@ class PacketDecoder:
 
     def _frames(self, packet: av.Packet[Any] | None) -> Iterator[tuple[int, NDArray[Any]]]:
         assert self._decoder is not None
-        for frame in self._decoder.decode(packet):
+        try:
+            decoded = self._decoder.decode(packet)
+        except av.error.FFmpegError as error:
+            raise _undecodable(error) from error
+        for frame in decoded:
             assert frame.pts is not None, "packets have one"
             yield frame.pts, luma_plane(frame, self._bit_depth)
+
+
+def _undecodable(error: Exception) -> EncoderError:
+    reason = getattr(error, "strerror", None) or "it is no video"
+    return EncoderError(f"the stream cannot be decoded: FFmpeg: {reason}")
 
 
 def luma_plane(frame: av.VideoFrame, bit_depth: int | None = None) -> NDArray[Any]:

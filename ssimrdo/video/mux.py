@@ -14,6 +14,7 @@ from av.container import OutputContainer
 
 from ssimrdo.codecs.base import Codec, Packet
 from ssimrdo.errors import InputError
+from ssimrdo.video.errors import ffmpeg_errors_of
 from ssimrdo.video.nal import settings_units
 
 SUFFIXES: Final = {
@@ -75,7 +76,10 @@ def packet_writer(
             yield lambda packet: _write_raw(stream, packet)
         return
     options = {"movflags": "+faststart"} if container == "mp4" else {}
-    with av.open(str(path), "w", format=container, options=options) as output:
+    with (
+        ffmpeg_errors_of(path),
+        av.open(str(path), "w", format=container, options=options) as output,
+    ):
         yield _packet_muxer(output, syntax, headers, fps)
 
 

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 MAX_SIDE = int(lib.SSIMRDO_MAX_SIDE)
 """Of a frame, in luma samples."""
 
+PEAK_10_BIT = 1023
+
 _LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 _OPTIONS = re.compile(rb"options: ([\x20-\x7e]+)")
 _VERSION = re.compile(rb"x264 - core \d+ r(\d+ [0-9a-f]+M?)")
@@ -160,7 +162,7 @@ class Encoder:
         if status == lib.SSIMRDO_OUT_OF_MEMORY:
             raise MemoryError("x264 encoder")
         if status in (lib.SSIMRDO_OPEN_FAILED, lib.SSIMRDO_BAD_PROFILE):
-            reason = _errors(messages) or "no reason given"
+            reason = _errors(messages) or f"it does not say why (status {status})"
             raise EncoderError(f"x264 cannot open an encoder: {reason}")
         raise InputError(_refusal(status, parameters, bad_option[0]))
 
@@ -206,7 +208,7 @@ class Encoder:
         Raises
         ------
         ValueError
-            If an array has another shape or dtype.
+            If an array has another shape or dtype, or luma is above 1023 at 10 bit.
         EncoderError
             If x264 fails or the encoder is closed.
         """
@@ -214,6 +216,9 @@ class Encoder:
             raise ValueError(
                 f"luma is {luma.shape} {luma.dtype}, the encoder takes {self._shape} {self._dtype}"
             )
+        if luma.dtype == np.uint16 and luma.max() > PEAK_10_BIT:
+            # x264 would end the process.
+            raise ValueError(f"luma is up to {luma.max()}, above {PEAK_10_BIT}")
         luma_buffer = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(luma))
         if offsets is None:
             return self._encode(

@@ -22,7 +22,7 @@ from ssimrdo.dicom.read.header import (
     read_header,
 )
 from ssimrdo.dicom.read.load import load_hu
-from ssimrdo.errors import BadSliceError, InputError
+from ssimrdo.errors import BadSliceError, InputError, cause_of
 from ssimrdo.text import printable
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _clash(first: SliceHeader, other: SliceHeader) -> str | None:
         if filecmp.cmp(first.path, other.path, shallow=False):
             return None
     except OSError as error:
-        return f"cannot be read ({error.strerror or 'no reason given'})"
+        return f"cannot be read ({cause_of(error)})"
     if any(getattr(first, name) != getattr(other, name) for name in _OF_THE_SLICE):
         return CLASH
     try:
@@ -198,7 +198,7 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], bool]]:
     except NotADirectoryError:
         raise InputError(f"{printable(root)}: neither a file nor a folder; check it") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "invalid path"
+        reason = cause_of(error) if isinstance(error, OSError) else "invalid path"
         raise InputError(f"{printable(root)}: cannot be read ({reason}); check it") from None
     errors: list[OSError] = []
     for parent, folders, files in os.walk(root, onerror=errors.append):
@@ -226,7 +226,7 @@ def read_file(
     except FileNotFoundError:
         return BadFile(name, "broken link") if claims_dicom else SkippedFile(name, "broken link")
     except OSError as error:
-        return BadFile(name, f"cannot be read ({error.strerror or 'no reason given'})")
+        return BadFile(name, f"cannot be read ({cause_of(error)})")
     if claims_dicom and found == SkippedFile(name, NOT_DICOM):
         empty = path.stat().st_size == 0
         return BadFile(name, "the file is empty" if empty else f"{NOT_DICOM}, despite its name")

@@ -11,7 +11,7 @@ from pydicom.uid import UID, AllTransferSyntaxes, JPEGLSTransferSyntaxes, RLELos
 
 from ssimrdo.dicom.read.elements import DamagedError
 from ssimrdo.dicom.read.pixels import read_cells
-from ssimrdo.errors import BadSliceError
+from ssimrdo.errors import BadSliceError, cause_of
 from ssimrdo.text import printable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def load_hu(header: SliceHeader) -> NDArray[np.float32]:
             printable(header.path), f"the pixel data cannot be decoded ({error})"
         ) from None
     except OSError as error:
-        reason = f"cannot be read: {error.strerror or 'no reason given'}"
+        reason = f"cannot be read: {cause_of(error)}"
         raise BadSliceError(printable(header.path), reason) from None
     values = _stored_values(cells, header)
     hu = values.astype(np.float32)
