@@ -12,18 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.roles import Role
 from ssimrdo.errors import InputError
-from ssimrdo.frames import MACROBLOCK, FrameFormat
-
-FFMPEG_SAMPLES: Final = 1 << 28
-FFMPEG_MARGIN: Final = 128
-"""FFmpeg takes pictures with (columns + margin) (rows + margin) below that many samples."""
+from ssimrdo.frames import FrameFormat
 
 Mode: TypeAlias = Literal["crf", "qp", "bitrate"]
 """Kinds of rate control: constant quality, constant quantizer, mean bit rate."""
@@ -388,6 +384,14 @@ def is_codec(thing: object) -> bool:
     )
 
 
+FFMPEG_SAMPLES = 1 << 28
+FFMPEG_MARGIN = 128
+"""FFmpeg takes pictures with (columns + margin) (rows + margin) below that many samples."""
+
+LARGEST_BLOCK = 16
+"""Codecs may code whole blocks of this side, of which the rest is cropped."""
+
+
 def check_format(codec: Codec, shown: FrameFormat, what: str) -> None:
     """Check that a codec takes frames of a format.
 
@@ -411,7 +415,7 @@ def check_format(codec: Codec, shown: FrameFormat, what: str) -> None:
             f"{what}: slices of {shown.columns}x{shown.rows} cannot be encoded with {codec.name}: "
             f"sides are {low} to {high}"
         )
-    coded = shown.padded(MACROBLOCK)
+    coded = shown.padded(LARGEST_BLOCK)
     if (coded.columns + FFMPEG_MARGIN) * (coded.rows + FFMPEG_MARGIN) >= FFMPEG_SAMPLES:
         raise InputError(
             f"{what}: slices of {shown.columns}x{shown.rows} are too large for FFmpeg, which muxes "
