@@ -26,7 +26,7 @@ from ssimrdo.compare.classes import (
     rates_by_class,
 )
 from ssimrdo.compare.output import bd_rates_csv, rd_points_csv
-from ssimrdo.compare.results import CurveDelta, SeriesResult
+from ssimrdo.compare.results import CurveDelta, RatePoint, SeriesResult
 from ssimrdo.dicom import load_hu, open_series
 from ssimrdo.metrics.tissue import Area
 
@@ -271,6 +271,31 @@ def test_warnings_are_logged_and_stand_in_the_report(folders, caplog):
     assert told == [warning.text for warning in report.warnings]
     assert [one.encoder for one in report.warnings] == ["x264-ssim"]
     assert "psnr_edge" in report.warnings[0].classes
+
+
+def test_what_a_delta_rests_on_is_told_with_it():
+    """Curves that hardly overlap, and ones that do not at all."""
+
+    def curve(offset):
+        return tuple(
+            RatePoint(
+                one, 100 * 2**one, 1, 1.0, {}, {}, classes={"psnr_edge": 30 + 3 * one + offset}
+            )
+            for one in range(4)
+        )
+
+    assert class_deltas(curve(0), curve(0))["psnr_edge"].warnings == ()
+    (warning, *_) = class_deltas(curve(0), curve(7))["psnr_edge"].warnings
+    assert "of the range of the curves" in warning
+    apart = class_deltas(curve(0), curve(20))["psnr_edge"]
+    assert apart.rate_percent is None
+    assert "overlap" in apart.reason
+
+
+def test_classes_of_ssim_have_no_unit():
+    units = {one.name: (one.unit, one.decimals) for one in CLASSES}
+    assert {units[name] for name in ("ssim_body", "ssim_worst", "ssim_p5")} == {("", 4)}
+    assert {units[f"psnr_{area}"] for area in AREAS} == {("dB", 2)}
 
 
 def test_reports_of_before_have_no_classes(comparison):

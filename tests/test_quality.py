@@ -26,7 +26,12 @@ from ssimrdo.dicom.luma import choose_window, shares, window_source
 from ssimrdo.encoding.search import Goal
 from ssimrdo.metrics.tissue import Area, ErrorSummary, errors_by_tissue
 from ssimrdo.record.summary import SliceSummary
-from ssimrdo.record.tissue import TissueSummary, grey_scale, quality_warnings
+from ssimrdo.record.tissue import (
+    WARNING_TITLES,
+    TissueSummary,
+    grey_scale,
+    quality_warnings,
+)
 
 LUNG_WINDOW = (-600.0, 1500.0)
 
@@ -273,7 +278,7 @@ def test_warnings_are_logged_recorded_and_few(volume, tmp_path, caplog):
     result = encode(Volume(volume), tmp_path / "a.mp4", window="80/20", crf=45, preset="veryfast")
     record = json.loads((tmp_path / "a.json").read_text())
     codes = [warning["code"] for warning in record["warnings"]]
-    assert codes == ["window_clips_body", "low_ssim_in_body", "large_error"]
+    assert codes == ["window_clips_body", "low_ssim_in_body", "large_error"] == [*WARNING_TITLES]
     texts = [warning["text"] for warning in record["warnings"]]
     told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert told[-3:] == texts == [one.text for one in result.warnings]
