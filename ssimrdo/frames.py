@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 MACROBLOCK: Final = 16
 """Side of a macroblock in luma samples: the grid that the model works on."""
 
+CLOCK_FPS: Final = Fraction(25)
+"""Frames per second that every encoder is told. Rate control weighs frames by how long they are
+shown, but slices have no duration; the rate that the user wants is only written into the file."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameFormat:
@@ -38,7 +42,7 @@ class FrameFormat:
     rows: int
     columns: int
     bit_depth: int = 8
-    fps: Fraction = Fraction(25)
+    fps: Fraction = CLOCK_FPS
     aspect: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:

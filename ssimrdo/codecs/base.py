@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.codecs.roles import Role
 from ssimrdo.errors import InputError
-from ssimrdo.frames import FrameFormat
+from ssimrdo.frames import CLOCK_FPS, FrameFormat
 
 Mode: TypeAlias = Literal["crf", "qp", "bitrate"]
 """Kinds of rate control: constant quality, constant quantizer, mean bit rate."""
@@ -61,6 +62,21 @@ def rate_control(mode: Mode, point: float) -> RateControl:
     if mode == "qp":
         return ConstantQuantizer(int(point))
     return ConstantQuality(point) if mode == "crf" else MeanBitrate(point)
+
+
+def on_clock(rate: RateControl, fps: Fraction) -> RateControl:
+    """Return the rate control that gives a slice on the encoders' clock the bits it has at ``fps``.
+
+    Parameters
+    ----------
+    rate : RateControl
+        At ``fps``.
+    fps : Fraction
+        Slices per second in the file.
+    """
+    if not isinstance(rate, MeanBitrate) or fps == CLOCK_FPS:
+        return rate
+    return MeanBitrate(max(1.0, rate.kbps * float(CLOCK_FPS / fps)))
 
 
 def point_of(rate: RateControl) -> float:
@@ -191,7 +207,7 @@ class StreamSettings:
     Parameters
     ----------
     format : FrameFormat
-        Of the frames that it gets, with sides that the codec takes.
+        Of the frames that it gets, on the clock and with sides that the codec takes.
     rate : RateControl
         Rate control.
     steered : bool

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,17 +21,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo import metrics
-from ssimrdo.codecs.base import Codec, Packet, RateControl, Session, Steering, StreamSettings
+from ssimrdo.codecs.base import (
+    Codec,
+    Packet,
+    RateControl,
+    Session,
+    Steering,
+    StreamSettings,
+    on_clock,
+)
 from ssimrdo.encoding.ahead import ahead
 from ssimrdo.errors import EncoderError
 from ssimrdo.files import scratch_folder
-from ssimrdo.frames import FrameFormat, FrameSource
+from ssimrdo.frames import CLOCK_FPS, FrameFormat, FrameSource
 from ssimrdo.metrics import FramePair, QualityIndex
 from ssimrdo.metrics.tissue import SliceTissue, TissueErrors
 from ssimrdo.objective import Objective
 from ssimrdo.video.decode import PacketDecoder
 from ssimrdo.video.mux import WritePacket, packet_writer
 from ssimrdo.video.nal import settings_units
+from ssimrdo.video.timing import rate_writer
 
 MAX_PENDING: Final = 8
 """Slices that may wait to be measured; it bounds the memory they hold."""
@@ -218,8 +228,8 @@ def stream_settings(
 ) -> StreamSettings:
     """Return what a session is opened with for frames of a format."""
     return StreamSettings(
-        format=shown.padded(SIDE_MULTIPLE),
-        rate=settings.rate,
+        format=replace(shown.padded(SIDE_MULTIPLE), fps=CLOCK_FPS),
+        rate=on_clock(settings.rate, shown.fps),
         steered=settings.objective is not None,
         raw=container == settings.codec.syntax,
         threads=settings.threads,
@@ -246,18 +256,23 @@ def _run_pass(
     advance: Callable[[], None],
 ) -> PassOutcome:
     codec = settings.codec
+    state_rate = rate_writer(codec.syntax, source.format.fps)
     # Measuring lets go of the interpreter lock, so it runs beside reading and encoding.
     with (
         ThreadPoolExecutor(max_workers=1) as measurer,
         codec.open(stream) as session,
         closing(ahead(_frames(source, settings, stream.format, clock))) as frames,
-        _writer(target, codec, session, stream) as write,
+        _writer(target, codec, state_rate(session.headers), source.format.fps) as write,
     ):
+        # Muxers are given parameter sets beforehand; elsewhere they come with keyframes.
+        in_band = stream.raw or not session.headers
         measuring = _Measuring(source.format, settings, session, measurer, clock)
         types: dict[int, tuple[str, int]] = {}
         for packet in _packets(session, frames, measuring, clock, advance):
             if packet.pts in types or not 0 <= packet.pts < measuring.expected:
                 raise EncoderError(f"{codec.name} gave a packet that is of no slice")
+            if in_band and packet.keyframe:
+                packet = replace(packet, data=state_rate(packet.data))
             types[packet.pts] = packet.frame_type, len(packet.data)
             with clock.measure("encode"):
                 write(packet)
@@ -278,9 +293,7 @@ def _run_pass(
 
 
 @contextmanager
-def _writer(
-    target: Target, codec: Codec, session: Session, stream: StreamSettings
-) -> Iterator[WritePacket]:
+def _writer(target: Target, codec: Codec, headers: bytes, fps: Fraction) -> Iterator[WritePacket]:
     if target.path is None:
         yield _drop
         return
@@ -288,8 +301,8 @@ def _writer(
         target.path,
         target.container,
         syntax=codec.syntax,
-        headers=session.headers,
-        fps=stream.format.fps,
+        headers=headers,
+        fps=fps,
     ) as write:
         yield write
 
