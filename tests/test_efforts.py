@@ -17,30 +17,30 @@ from ssimrdo.frames import FrameFormat
 
 # As x264 records the search of I- and P-frames.
 RECORDED = {
-    "fast": {"me=umh", "me_range=16", "subme=7", "analyse=0x3:0x113", "trellis=2"},
-    "default": {"me=umh", "me_range=16", "subme=10", "analyse=0x3:0x133", "trellis=2"},
-    "high": {"me=esa", "me_range=8", "subme=10", "analyse=0x3:0x133", "trellis=2"},
-    "max": {"me=esa", "me_range=16", "subme=10", "analyse=0x3:0x133", "trellis=2"},
+    "fast": {"ref=3", "me=umh", "me_range=16", "subme=7", "analyse=0x3:0x113"},
+    "default": {"ref=5", "me=esa", "me_range=8", "subme=10", "analyse=0x3:0x133"},
+    "high": {"ref=5", "me=esa", "me_range=8", "subme=10", "analyse=0x3:0x133"},
+    "max": {"ref=5", "me=esa", "me_range=16", "subme=10", "analyse=0x3:0x133"},
 }
 RECORDED_IN_ALL = {
-    *("ref=3", "chroma_me=0", "deblock=1:-1:-1", "mbtree=1", "qcomp=0.50", "psy=0", "aq=1:0.00"),
+    *("chroma_me=0", "deblock=1:0:0", "mbtree=1", "qcomp=0.60", "psy=0", "aq=1:0.00", "trellis=2"),
     *("bframes=3", "b_pyramid=2", "b_adapt=0", "scenecut=0", "open_gop=0", "keyint=250"),
     *("weightp=2", "weightb=1", "8x8dct=1", "mixed_ref=1", "rc_lookahead=40", "cabac=1"),
 }
 
 OWN = {
-    "fast": "me=umh:trellis=2",
-    "default": "me=umh:trellis=2:subme=10:partitions=all",
-    "high": "me=esa:merange=8:trellis=2:subme=10:partitions=all",
-    "max": "me=esa:merange=16:trellis=2:subme=10:partitions=all",
+    "fast": "me=umh",
+    "default": "ref=5:me=esa:merange=8:subme=10:partitions=all",
+    "high": "ref=5:me=esa:merange=8:subme=10:partitions=all",
+    "max": "ref=5:me=esa:merange=16:subme=10:partitions=all",
 }
-REFERENCED = {"fast": "ref=1:me=hex:trellis=1", "default": "ref=1", "high": "ref=1", "max": "ref=1"}
-DISPOSABLE = {
-    "fast": "ref=1:me=hex:trellis=0",
-    "default": "ref=1:me=hex:subme=7:trellis=0",
+REFERENCED = {
+    "fast": "ref=1:me=hex:trellis=1",
+    "default": "ref=1:subme=9:trellis=1",
     "high": "ref=1",
     "max": "ref=1",
 }
+DISPOSABLE = {**REFERENCED, "high": "ref=1:subme=9:trellis=1"}
 PATTERN = ("IDR", "B", "BREF", "B", "P", "B", "BREF", "B", "P")
 CRF_23 = ConstantQuality(23)
 FORMAT = FrameFormat(256, 256)
@@ -67,8 +67,8 @@ def pairs(text):
 def driven_by_hand(effort, frames, roles):
     """Return packets of x264 with the documented settings for every frame."""
     options = (
-        *pairs("b-adapt=0:bframes=3:b-pyramid=normal:scenecut=0:chroma-me=0:qcomp=0.5"),
-        ("deblock", "-1:-1"),
+        *pairs("b-adapt=0:bframes=3:b-pyramid=normal:scenecut=0:chroma-me=0"),
+        *pairs("dct-decimate=0:trellis=2"),
         *pairs(OWN[effort]),
         *pairs("threads=1:fps=25/1:fullrange=on:crf=23:psy=0:aq-mode=1:aq-strength=0.00001"),
     )

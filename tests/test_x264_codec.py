@@ -136,7 +136,7 @@ def test_types_are_left_to_x264_where_the_user_asks_for_them(param):
     # x264 decides on types by itself again.
     unset = {"b-adapt", "bframes", "b-pyramid", "scenecut"} - {param[0].replace("_", "-")}
     assert not unset & given.keys()
-    assert given["deblock"] == "-1:-1"
+    assert given["dct-decimate"] == "0"
 
 
 def test_presets_leave_types_to_x264():

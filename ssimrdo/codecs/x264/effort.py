@@ -4,7 +4,7 @@ CT is not video: a slice moves little, but its noise makes motion search miss th
 half of the slices are referred to by none. Search therefore goes by frame type. Groups of pictures
 have a fixed pattern, ``P b R b P``, which x264's own decision arrives at on CT as well; P- and
 I-frames, on which all others rest, get the rung's full search, the B-frames that are referred to
-(R) and the others (b) as much of it as the rung's time allows.
+(R) and the others (b) as much of it as the rung's time allows. Deblocking and MB-tree stay x264's.
 """
 
 from __future__ import annotations
@@ -52,48 +52,31 @@ _CT: Final[Options] = (
     ("scenecut", "0"),
     # There is no chroma to search in.
     ("chroma-me", "0"),
-    # The stock filter smooths noise away that SSIM asks for.
-    ("deblock", "-1:-1"),
-    ("qcomp", "0.5"),
+    # Single small coefficients are flat tissue.
+    ("dct-decimate", "0"),
+    ("trellis", "2"),
 )
 
 _THOROUGH: Final[Options] = (
     *_CT,
-    ("trellis", "2"),
+    ("ref", "5"),
     ("subme", "10"),
     ("partitions", "all"),
+    ("me", "esa"),
 )
 
 _SINGLE: Final = ("ref", "1")
+_QUICK: Final[Options] = (_SINGLE, ("me", "hex"), ("trellis", "1"))
+_LIGHT: Final[Options] = (_SINGLE, ("subme", "9"), ("trellis", "1"))
 
 # Once a variant has taken x264 out of exhaustive search or narrowed its range, x264 does not go
-# back, so rungs with it search alike in all frames.
+# back, so rungs with it search for motion alike in all frames.
 EFFORTS: Final = MappingProxyType(
     {
-        "fast": Effort(
-            "medium",
-            (*_CT, ("trellis", "2"), ("me", "umh")),
-            referenced=(_SINGLE, ("me", "hex"), ("trellis", "1")),
-            disposable=(_SINGLE, ("me", "hex"), ("trellis", "0")),
-        ),
-        "default": Effort(
-            "medium",
-            (*_THOROUGH, ("me", "umh")),
-            referenced=(_SINGLE,),
-            disposable=(_SINGLE, ("me", "hex"), ("subme", "7"), ("trellis", "0")),
-        ),
-        "high": Effort(
-            "medium",
-            (*_THOROUGH, ("me", "esa"), ("merange", "8")),
-            referenced=(_SINGLE,),
-            disposable=(_SINGLE,),
-        ),
-        "max": Effort(
-            "medium",
-            (*_THOROUGH, ("me", "esa"), ("merange", "16")),
-            referenced=(_SINGLE,),
-            disposable=(_SINGLE,),
-        ),
+        "fast": Effort("medium", (*_CT, ("me", "umh")), _QUICK, _QUICK),
+        "default": Effort("medium", (*_THOROUGH, ("merange", "8")), _LIGHT, _LIGHT),
+        "high": Effort("medium", (*_THOROUGH, ("merange", "8")), (_SINGLE,), _LIGHT),
+        "max": Effort("medium", (*_THOROUGH, ("merange", "16")), (_SINGLE,), (_SINGLE,)),
     }
 )
 """Rungs by name, fastest first; docs/method.md has the measurements behind them."""
