@@ -28,7 +28,7 @@ from ssimrdo.cli.options import (
 from ssimrdo.cli.progress import tell_window
 from ssimrdo.cli.terminal import show
 from ssimrdo.codecs.x264.choices import PRESET
-from ssimrdo.encoding.options import MAX_THREADS
+from ssimrdo.encoding.options import MAX_THREADS, RDO
 from ssimrdo.machine import cores
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import printable
@@ -110,11 +110,11 @@ class _NamingOption(click.Option):
     "tests",
     cls=_NamingOption,
     multiple=True,
-    default=("ssim",),
+    default=(RDO,),
     show_default=True,
     metavar="RDO[,NAME=VALUE]",
     help="Variant of ssimrdo: off or an objective ({objectives}), alone or such as "
-    "ssim,effort=max or ssim,preset=slow or ssim,strength=0.3; repeatable.",
+    "balanced,effort=max or ssim,preset=slow or edge,strength=0.3; repeatable.",
 )
 @click.option(
     "--metric",

@@ -30,6 +30,7 @@ from ssimrdo.codecs.x265 import X265
 from ssimrdo.compare.points import own_points
 from ssimrdo.compare.results import EncoderRole
 from ssimrdo.compare.settings import Candidate, CompareSettings, Named
+from ssimrdo.encoding.options import RDO, read_flag
 from ssimrdo.encoding.passes import PassSettings, stream_settings
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import EncoderError, InputError
@@ -266,9 +267,9 @@ def _anchor(name: str, preset: str) -> Codec:
 def _test(text: str, preset: str) -> tuple[Codec, Objective | None, str]:
     """Return codec, objective and label of ``ssim``, ``off`` or such as ``ssim,effort=max``.
 
-    ``effort``, ``preset`` and ``strength`` mean what they do in an encode, and any parameter of
-    x264 may follow. An objective's name alone is an encode's default, and ``off`` takes the
-    comparison's preset.
+    ``effort``, ``preset``, ``strength`` and ``even`` mean what they do in an encode, and any
+    parameter of x264 may follow. An objective's name alone is an encode's default, and ``off``
+    takes the comparison's preset.
     """
     rdo, *parts = text.split(",")
     pairs = [part.partition("=") for part in parts]
@@ -291,6 +292,11 @@ def _test(text: str, preset: str) -> tuple[Codec, Objective | None, str]:
         if objective is None:
             raise InputError(f"{text!r}: {OFF} has no strength", field="tests")
         options["rdo_strength"] = _number(values.pop("strength"), text)
+    if "even" in values:
+        try:
+            options["even"] = read_flag(values.pop("even"))
+        except ValueError as error:
+            raise InputError(f"{text!r}: even: {error}", field="tests") from None
     if objective is None and not options:
         options["preset"] = preset
     options["x264_params"] = tuple(values.items())
@@ -310,9 +316,11 @@ def _number(text: str, test: str) -> float:
 
 def _test_label(codec: X264, rdo: str) -> str:
     search = f"preset={codec.preset}" if codec.preset else f"effort={codec.effort}"
-    words = ["ssimrdo", *([] if rdo == objectives.SSIM.name else [rdo]), search]
+    words = ["ssimrdo", *([] if rdo == RDO else [rdo]), search]
     if codec.strength != STRENGTH:
         words.append(f"strength {codec.strength:g}")
+    if not codec.even:
+        words.append("uneven")
     return " ".join([*words, *(f"{name}={value}" for name, value in codec.params)])
 
 

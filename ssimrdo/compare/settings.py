@@ -14,7 +14,7 @@ from ssimrdo.codecs.base import Codec, Mode, is_codec, rate_control
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.dicom import Window
-from ssimrdo.encoding.options import BIT_DEPTH, FPS
+from ssimrdo.encoding.options import BIT_DEPTH, FPS, RDO
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
 from ssimrdo.metrics import QualityIndex
@@ -93,7 +93,7 @@ class CompareSettings:
     points: tuple[float, ...] = ()
     preset: str = PRESET
     anchors: tuple[Named, ...] = ("x264",)
-    tests: tuple[Named, ...] = ("ssim",)
+    tests: tuple[Named, ...] = (RDO,)
     metrics: tuple[str, ...] = field(default_factory=metrics.names)
     window: Window | None = None
     fps: Fraction = Fraction(FPS)

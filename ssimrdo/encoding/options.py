@@ -24,6 +24,9 @@ FLOOR: Final = ("ssim", 0.95)
 OVER: Final = ("worst", "mean", "p5")
 """Over slices: the worst one, the mean, what 95 % of the slices keep; the first by default."""
 
+RDO: Final = "balanced"
+"""Name of an objective of :mod:`ssimrdo.objective`."""
+
 FPS: Final = "25"
 BIT_DEPTH: Final = 8
 MAX_THREADS: Final = 128
@@ -113,6 +116,17 @@ def read_whole_number(given: Any) -> int:
     if not number.is_integer():
         raise ValueError(f"{_shown(given)} is no whole number")
     return int(number)
+
+
+def read_flag(given: Any) -> bool:
+    """Return a truth value, from a text such as ``yes`` or ``no`` too."""
+    if isinstance(given, bool):
+        return given
+    text = "" if isinstance(given, dict | list) else str(given).lower()
+    for value, texts in ((True, ("yes", "true", "on", "1")), (False, ("no", "false", "off", "0"))):
+        if text in texts:
+            return value
+    raise ValueError(f"{_shown(given)} is neither yes nor no")
 
 
 def read_text(given: Any) -> str:
@@ -272,8 +286,8 @@ OPTIONS: Final = (
         "rdo",
         read_text,
         "NAME|off",
-        "What bits are spent for: ssim, or off for plain x264.",
-        "ssim",
+        "What bits are spent for: balanced (SSIM and HU), ssim, edge, body, or off for plain x264.",
+        RDO,
     ),
     Option(
         "rdo_strength",
@@ -281,6 +295,13 @@ OPTIONS: Final = (
         "S",
         "Share of the theoretical QP offset, 0 to 4.",
         f"{STRENGTH:g}",
+    ),
+    Option(
+        "even",
+        read_flag,
+        "yes|no",
+        "Even quality from slice to slice in an effort, for under one percent of rate.",
+        "yes",
     ),
     Option(
         "window",

@@ -30,6 +30,7 @@ from ssimrdo.encoding.options import (
     MAX_THREADS,
     OVER,
     RATES,
+    RDO,
 )
 from ssimrdo.errors import InputError
 from ssimrdo.objective import OFF, Objective
@@ -174,7 +175,7 @@ class EncodeSettings:
                     f"{name[:40]!r} is no option", remedy=f"use some of {', '.join(BY_NAME)}"
                 )
         values = {name: BY_NAME[name].value(value) for name, value in given.items()}
-        rdo = values.pop("rdo", OFF if codec is not None and not codec.steerable else "ssim")
+        rdo = values.pop("rdo", OFF if codec is not None and not codec.steerable else RDO)
         rate = _rate(values)
         if codec is None:
             codec = X264.from_options(values, steered=rdo != OFF)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssimrdo import objective
 from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.dicom import Series, Window, open_series
-from ssimrdo.encoding.options import BIT_DEPTH
+from ssimrdo.encoding.options import BIT_DEPTH, RDO
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_source
 from ssimrdo.errors import InputError
@@ -86,7 +86,7 @@ def inspect_slice(
     number: int | None = None,
     window: Window | str | None = None,
     bit_depth: int | None = None,
-    rdo: str = objective.SSIM.name,
+    rdo: str = RDO,
     rdo_strength: float = STRENGTH,
     series_uid: str | None = None,
     skip_bad: bool = False,

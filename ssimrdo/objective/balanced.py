@@ -92,8 +92,12 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return balanced_theta(structural, weight, reference_theta(data_range=peak))
 
 
+CRF_MATCH: Final = 1.38
+"""See :data:`ssimrdo.objective.ssim_mse.CRF_MATCH`."""
+
+
 def _reference(frame_format: FrameFormat) -> float:
-    return reference_theta(data_range=frame_format.peak)
+    return CRF_MATCH * reference_theta(data_range=frame_format.peak)
 
 
 BALANCED = register(Objective("balanced", "SSIM and squared error alike", _sensitivity, _reference))

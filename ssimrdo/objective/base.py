@@ -36,7 +36,9 @@ class Objective:
         Returns θ of every macroblock of a luma frame and its format: positive float32 of the shape
         ``format.grid``, in units of the distortion per squared luma unit.
     reference : callable
-        Returns θ_ref of a format: the θ of a macroblock whose λ stays the encoder's own.
+        Returns θ_ref of a format: the θ of a macroblock whose λ stays the encoder's own. It sets
+        how good a CRF is; that of the package's objectives is such that a CRF gives about the mean
+        SSIM that x264's medium preset gives at it (``scripts/fit_crf``).
     """
 
     name: str

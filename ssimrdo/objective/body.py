@@ -17,6 +17,7 @@ from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
 from ssimrdo.metrics import tissue_kernels
 from ssimrdo.objective.balanced import BALANCED
 from ssimrdo.objective.base import Objective, register
+from ssimrdo.objective.ssim_mse import reference_theta
 
 OUTSIDE: Final = 1 / 64
 """Share of its sensitivity that a macroblock without body keeps: about 12 QP at s = 0.7."""
@@ -93,4 +94,12 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return BALANCED.sensitivity(luma, frame_format) * np.maximum(shares, np.float32(OUTSIDE))
 
 
-BODY = register(Objective("body", "Balanced, in the body alone", _sensitivity, BALANCED.reference))
+CRF_MATCH: Final = 1.03
+"""See :data:`ssimrdo.objective.ssim_mse.CRF_MATCH`; here the slice counts as a whole as well."""
+
+
+def _reference(frame_format: FrameFormat) -> float:
+    return CRF_MATCH * reference_theta(data_range=frame_format.peak)
+
+
+BODY = register(Objective("body", "Balanced, in the body alone", _sensitivity, _reference))

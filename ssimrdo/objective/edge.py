@@ -140,8 +140,12 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return theta(statistics.mean, statistics.variance, samples, data_range=peak)
 
 
+CRF_MATCH: Final = 1.41
+"""See :data:`ssimrdo.objective.ssim_mse.CRF_MATCH`."""
+
+
 def _reference(frame_format: FrameFormat) -> float:
-    return reference_theta(data_range=frame_format.peak)
+    return CRF_MATCH * reference_theta(data_range=frame_format.peak)
 
 
 EDGE = register(

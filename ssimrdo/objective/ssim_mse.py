@@ -19,7 +19,7 @@ References
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,11 +103,12 @@ def theta(
 
 
 def reference_theta(*, data_range: float = 255) -> float:
-    """Return θ of the texture whose QP stays as it is: σ² = 2 C2, about 11 grey levels rms.
+    """Return θ of a texture with σ² = 2 C2, about 11 grey levels rms.
 
-    One reference for all slices gives an error the same price in each of them, as the sum over a
+    Its QP stays about as it is; objectives take a multiple of it, see :data:`CRF_MATCH`. One
+    reference for all slices gives an error the same price in each of them, as the sum over a
     series asks for; one taken from each slice, such as the mean of ln θ, would move with the share
-    of empty background. This one keeps the bit rate near that of stock x264 at the same CRF.
+    of empty background.
     """
     _, c2 = stabilizers(data_range)
     return BETA / (5 * c2)
@@ -119,8 +120,12 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return theta(statistics.mean, statistics.variance, samples, data_range=frame_format.peak)
 
 
+CRF_MATCH: Final = 1.11
+"""θ_ref over :func:`reference_theta` at which a CRF means what it means in x264's medium preset."""
+
+
 def _reference(frame_format: FrameFormat) -> float:
-    return reference_theta(data_range=frame_format.peak)
+    return CRF_MATCH * reference_theta(data_range=frame_format.peak)
 
 
 SSIM = register(Objective("ssim", "SSIM by the SSIM-MSE relation", _sensitivity, _reference))

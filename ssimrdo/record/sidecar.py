@@ -20,7 +20,7 @@ from ssimrdo.text import printable
 SCHEMA: Final = 2
 """Of the sidecar; those without a number are of schema 1."""
 
-MODEL: Final = 1
+MODEL: Final = 2
 """Grows when the same input and options give other bytes: with the objective, how codecs are
 steered, or their efforts."""
 

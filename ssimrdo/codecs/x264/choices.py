@@ -25,7 +25,7 @@ PRESETS: Final = (
 EFFORT: Final = "default"
 """One of :data:`ssimrdo.codecs.x264.effort.EFFORTS`."""
 
-STRENGTH: Final = 0.7
+STRENGTH: Final = 0.72
 """Share s of the theoretical quantizer offset that pays: distortion saturates and propagates."""
 
 MAX_STRENGTH: Final = 4.0

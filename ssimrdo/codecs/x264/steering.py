@@ -86,8 +86,19 @@ def reference_offset(
     return np.asarray(3 * strength * REFERENCE_CREDIT[role] * weight, np.float32)
 
 
+EVENNESS: Final = MappingProxyType(
+    {Role.KEY: 0.0, Role.FORWARD: 0.5, Role.REFERENCE: 0.0, Role.DISPOSABLE: -0.5}
+)
+"""QP steps by which frames of each role are brought nearer to each other's quality."""
+
+
 def quantizer_offsets(
-    luma: NDArray[Any], steering: Steering, *, strength: float = STRENGTH, data_range: int = 255
+    luma: NDArray[Any],
+    steering: Steering,
+    *,
+    strength: float = STRENGTH,
+    even: bool = True,
+    data_range: int = 255,
 ) -> NDArray[np.float32] | None:
     """Return the quantizer offset of every macroblock of a luma frame.
 
@@ -99,6 +110,8 @@ def quantizer_offsets(
         What is asked for.
     strength : float
         See :func:`qp_offset`.
+    even : bool
+        Whether frames of different roles are brought nearer to each other's quality.
     data_range : int
         L, the largest luma.
 
@@ -114,4 +127,7 @@ def quantizer_offsets(
         offsets = offsets + reference_offset(
             luma, steering.role, strength=strength, data_range=data_range
         )
-    return offsets + np.float32(steering.shift) if steering.shift else offsets
+    shift = steering.shift
+    if steering.role is not None and even:
+        shift += EVENNESS[steering.role]
+    return offsets + np.float32(shift) if shift else offsets
