@@ -92,6 +92,7 @@ def roles(*params):
 def test_keyframes_come_as_the_user_asks():
     four = [Role.KEY, Role.DISPOSABLE, Role.REFERENCE, Role.FORWARD] * 2 + [Role.KEY]
     assert roles(("keyint", "4")) == four
+    assert roles(("keyint", "1")) == [Role.KEY] * 9
     assert roles(("keyint", "infinite")) == roles()
     assert roles(("keyint", "4"), ("keyint", "infinite")) == roles()
 
@@ -191,7 +192,7 @@ def test_an_alias_is_the_parameter_itself():
 )
 def test_what_something_else_sets_is_refused(owner, names):
     for name in names.split():
-        for spelled in (name, name.replace("-", "_"), f"no-{name}"):
+        for spelled in (name, name.replace("-", "_"), f"no-{name}", f"no{name}"):
             with pytest.raises(InputError) as caught:
                 X264(params=(("bframes", "1"), (spelled, "1")))
             assert caught.value.field == "x264_params"
