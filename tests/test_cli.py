@@ -138,6 +138,7 @@ def test_text_for_people(ssimrdo, series, tmp_path):
         (["--rdo-strength", "1.5", "--bit-depth", "10"], {"rdo_strength": 1.5, "bit_depth": 10}),
         (["--threads", "1", "--x264-params", "bframes=1:no-cabac"], {"threads": 1}),
         (["--fps", "12.5", "--window", "-40/350.5"], {"fps": "25/2"}),
+        (["--rdo", "ssim", "--even", "no"], {"rdo": "ssim", "even": False}),
     ],
 )
 def test_options_arrive_in_the_settings(ssimrdo, series, tmp_path, options, settings):

@@ -79,7 +79,7 @@ def encode(
     output : Path or str
         File to write; its suffix tells the container.
     settings : EncodeSettings, optional
-        How to encode; CRF 23 with SSIM-based rate-distortion optimisation by default.
+        How to encode; CRF 23 for the balanced objective by default.
     files : collection of str, optional
         Look at these files only, named relative to ``series``.
     series_uid : str, optional

@@ -85,6 +85,10 @@ Rate: TypeAlias = RateControl | Floor
 """What decides about the size of an encode."""
 
 
+def _default_objective() -> Objective:
+    return objective.get(RDO)
+
+
 def _default_rate() -> Rate:
     return ConstantQuality(CRF)
 
@@ -120,7 +124,7 @@ class EncodeSettings:
     """
 
     rate: Rate = field(default_factory=_default_rate)
-    objective: Objective | None = objective.SSIM
+    objective: Objective | None = field(default_factory=_default_objective)
     codec: Codec = field(default_factory=X264)
     window: Window | None = None
     bit_depth: int = BIT_DEPTH
