@@ -31,7 +31,7 @@ def test_twice_theta_is_minus_three_qp_at_full_strength():
 def test_strength_scales_offsets():
     ratio = np.float32([0.25, 1, 8])
     np.testing.assert_allclose(qp_offset(ratio, strength=0.5), [-3, 0, 4.5])
-    np.testing.assert_allclose(qp_offset(ratio), np.float32([-4.2, 0, 6.3]), rtol=1e-6)
+    np.testing.assert_allclose(qp_offset(ratio), np.float32([-4.32, 0, 6.48]), rtol=1e-6)
     assert not qp_offset(ratio, strength=0).any()
 
 
@@ -86,16 +86,20 @@ def test_clipped_macroblocks_get_credit_by_role(bit_depth, shape):
         expected = 3 * 0.4 * credit * weight
         offset = reference_offset(luma, role, **options)
         np.testing.assert_allclose(offset, expected, atol=1e-6)
-        np.testing.assert_allclose(
-            quantizer_offsets(luma, Steering(ratio, role), **options), plain + expected, atol=1e-5
-        )
+        steering = Steering(ratio, role)
+        uneven = quantizer_offsets(luma, steering, even=False, **options)
+        np.testing.assert_allclose(uneven, plain + expected, atol=1e-5)
+        # Half a step closer to each other: frames that others rest on, and those that none needs.
+        step = {Role.FORWARD: 0.5, Role.DISPOSABLE: -0.5}.get(role, 0)
+        even = quantizer_offsets(luma, steering, **options)
+        np.testing.assert_allclose(even, uneven + step, atol=1e-5)
 
 
 def test_credit_is_for_black_and_white_of_the_depth():
     luma = np.full((16, 48), 100, np.uint8)
     luma[:8, :16] = 0
     luma[:8, 16:32] = 255
-    expected = np.array([[-1.05, -1.05, 0]])
+    expected = np.array([[-1.08, -1.08, 0]])
     ten_bit = luma.astype(np.uint16)
     ten_bit[luma == 255] = 1023
     for found in (
@@ -107,6 +111,6 @@ def test_credit_is_for_black_and_white_of_the_depth():
     ratio = np.ones((1, 3), np.float32)
     for role in (None, Role.FORWARD):
         steering = Steering(ratio, role, shift=0.5)
-        found = quantizer_offsets(luma, steering)
+        found = quantizer_offsets(luma, steering, even=False)
         np.testing.assert_allclose(found, 0.5 + (role is not None) * expected, rtol=1e-6)
         assert found.dtype == np.float32
