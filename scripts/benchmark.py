@@ -20,6 +20,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from benchmark_aims import AIMS, aims_table
+from benchmark_clips import (
+    ROOT,
+    VARIABLE,
+    chosen_series,
+    compare_windowed,
+    windowed_series,
+)
 from benchmark_tables import (
     MODE_NAMES,
     Target,
@@ -44,11 +52,8 @@ from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import check_folder_free, whole_folder, write_whole
 from ssimrdo.machine import cores
 
-ROOT = Path(__file__).resolve().parents[1]
-PHANTOM = ROOT / "data" / "phantom"
 README = ROOT / "README.md"
 METHOD = ROOT / "docs" / "method.md"
-VARIABLE = "SSIMRDO_CT_DATA"
 
 MODES: Sequence[Mode] = ("crf", "qp")
 ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
@@ -100,33 +105,18 @@ TARGETS = (
     Target("crf", "ssim,effort=max", ("svtav1",), 0, 1),
     Target("crf", "ssim", ("x264-ssim", *SLOW_X264), -8),
 )
+AIMS_ANCHORS = ("x264-ssim", "x264", "svtav1:6", "svtav1:4")
 EXIT_SOME_FAILED = 3
 
-
-def real_series() -> list[Path]:
-    """Return the folders of $SSIMRDO_CT_DATA, none if it is not set."""
-    data = os.environ.get(VARIABLE)
-    if not data:
-        return []
-    try:
-        folders = sorted(path for path in Path(data).iterdir() if path.is_dir())
-    except OSError as error:
-        raise InputError(f"{VARIABLE}={data}: cannot be read: {error.strerror}") from error
-    if not folders:
-        raise InputError(f"{VARIABLE}={data}: holds no folder with a CT series")
-    return folders
-
-
-def chosen_series(names: list[str]) -> list[Path]:
-    """Return the series of these names; for none, all but the phantom."""
-    real = real_series()
-    if not names and not real:
-        raise InputError(f"{VARIABLE} is not set: let it name a folder with CT series in folders")
-    known = {path.name: path for path in (*real, PHANTOM)}
-    for name in names:
-        if name not in known:
-            raise InputError(f"--series {name!r} is unknown: use one of {', '.join(known)}")
-    return [known[name] for name in dict.fromkeys(names)] if names else real
+# What each table of docs/method.md is made from, the first run first.
+TABLE_RUNS = {
+    "aims": (),
+    "targets": ("crf", "qp"),
+    "efforts": ("crf",),
+    "strengths": ("strength",),
+    "switches": ("switches",),
+    "leave-one-out": ("strength",),
+}
 
 
 def run(
@@ -235,12 +225,25 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("-o", "--output", type=Path, metavar="FOLDER", help="write reports to FOLDER/crf and /qp")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write reports to FOLDER/crf, /qp; none of the aims",
+    )
     add("--update", action="store_true", help="put the tables into README.md or docs/method.md")
     add(
         "--method",
         action="store_true",
-        help="the tables of docs/method.md instead: targets, efforts and leave-one-series-out",
+        help="the tables of docs/method.md instead: aims by tissue, on the phantom too and in two "
+        "windows each, targets, efforts and leave-one-series-out",
+    )
+    add(
+        "--table",
+        action="append",
+        choices=TABLE_RUNS,
+        help="with --method: only this table; repeatable",
     )
     add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
     add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
@@ -267,7 +270,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--no-cache", action="store_true", help="encode and time everything anew")
     add("--overwrite", action="store_true", help="replace existing reports")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.table and not options.method:
+        parser.error("--table goes with --method")
+    return options
 
 
 def benchmark(options: argparse.Namespace) -> int:
@@ -300,6 +306,48 @@ def exit_status(reports: Iterable[ComparisonReport]) -> int:
 
 def method(options: argparse.Namespace) -> int:
     """Print the tables of docs/method.md; 3 if a series had to be left out."""
+    tables = list(dict.fromkeys(options.table or TABLE_RUNS))
+    blocks, reports = {}, []
+    if "aims" in tables:
+        block, report = aims(options)
+        blocks["aims"] = block
+        reports.append(report)
+    if tables != ["aims"]:
+        more, others = method_blocks(options, [name for name in tables if name != "aims"])
+        blocks |= more
+        reports += others
+    print("\n\n".join(blocks.values()))
+    if options.update:
+        update(METHOD, blocks)
+    return exit_status(reports)
+
+
+def aims(options: argparse.Namespace) -> tuple[str, ComparisonReport]:
+    """Return the text of the aims by tissue, and the report it is made from."""
+    settings = CompareSettings(
+        anchors=AIMS_ANCHORS,
+        tests=tuple(aim.test for aim in AIMS),
+        slices=options.slices,
+        jobs=options.jobs,
+    )
+    clips = windowed_series(chosen_series(options.series, phantom=True))
+    report = compare_windowed(
+        clips, settings, lambda folders, one: run(folders, one, options, None)
+    )
+    notes = wrapped(
+        "BD-rate against each of the encoders in the second column, mean over these clips; behind "
+        "the mean is how many define it, where not all do, since not every clip has every tissue. "
+        "“Largest” is the largest figure of any index or class, these and all others of a report, "
+        "on any one clip. Time is a multiple of the other encoder's. "
+        f"{TIMING_NOTES.get(report.timing, '')}"
+    )
+    return f"{wrapped(about(report))}\n\n{notes}\n\n{aims_table(report)}", report
+
+
+def method_blocks(
+    options: argparse.Namespace, tables: Sequence[str]
+) -> tuple[dict[str, str], list[ComparisonReport]]:
+    """Return the texts of tables made from real series in their own windows, and the reports."""
     series = chosen_series(options.series)
     common = CompareSettings(slices=options.slices, jobs=options.jobs)
     untimed = replace(common, anchors=("x264-ssim",), jobs=cores())
@@ -310,25 +358,30 @@ def method(options: argparse.Namespace) -> int:
         "strength": replace(untimed, tests=STRENGTHS),
         "switches": replace(untimed, tests=SWITCHES, slices=options.slices or SWITCHES_SLICES),
     }
-    folders = report_folders(options, list(settings))
-    reports = {name: run(series, one, options, folders[name]) for name, one in settings.items()}
+    needed = [name for name in settings if any(name in TABLE_RUNS[table] for table in tables)]
+    folders = report_folders(options, needed)
+    reports = {name: run(series, settings[name], options, folders[name]) for name in needed}
     others = ("x264", "svtav1", *SLOW_X264, TESTS[0], *EFFORTS)
-    crf, qp, strength, switches = (reports[name] for name in settings)
-    sources_and_tables = {
-        "targets": ((crf, qp), target_table([crf, qp], TARGETS)),
-        "efforts": ((crf,), pair_table(crf, others, "x264-ssim")),
-        "strengths": ((strength,), pair_table(strength, STRENGTHS, "x264-ssim", timed=False)),
-        "switches": ((switches,), pair_table(switches, SWITCHES, "x264-ssim", timed=False)),
-        "leave-one-out": ((strength,), leave_one_out_table(strength, STRENGTHS, "x264-ssim")),
-    }
-    blocks = {
-        name: f"{wrapped(about(*sources))}\n\n{table}"
-        for name, (sources, table) in sources_and_tables.items()
-    }
-    print("\n\n".join(blocks.values()))
-    if options.update:
-        update(METHOD, blocks)
-    return exit_status(reports.values())
+
+    def table_of(name: str, sources: Sequence[ComparisonReport]) -> str:
+        report = sources[0]
+        match name:
+            case "targets":
+                return target_table(sources, TARGETS)
+            case "efforts":
+                return pair_table(report, others, "x264-ssim")
+            case "strengths":
+                return pair_table(report, STRENGTHS, "x264-ssim", timed=False)
+            case "switches":
+                return pair_table(report, SWITCHES, "x264-ssim", timed=False)
+            case _:
+                return leave_one_out_table(report, STRENGTHS, "x264-ssim")
+
+    blocks = {}
+    for name in tables:
+        sources = [reports[one] for one in TABLE_RUNS[name]]
+        blocks[name] = f"{wrapped(about(*sources))}\n\n{table_of(name, sources)}"
+    return blocks, list(reports.values())
 
 
 def main() -> int:

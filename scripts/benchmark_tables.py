@@ -83,7 +83,7 @@ def target_table(reports: Sequence[ComparisonReport], targets: Sequence[Target])
         pair = pairs[anchor]
         weighted = compare_pair(report, target.test, anchor, metric="weighted_ssim")
         psnr = compare_pair(report, target.test, anchor, metric="psnr")
-        labels = _labels(report)
+        labels = labels_of(report)
         rows.append(
             (
                 str(number),
@@ -99,14 +99,14 @@ def target_table(reports: Sequence[ComparisonReport], targets: Sequence[Target])
             )
         )
     heads = ["#", "ours", "against", "aim", "SSIM", "weighted SSIM", "PSNR", "worst slice"]
-    return _table([*heads, "aim", "time"], rows)
+    return table([*heads, "aim", "time"], rows)
 
 
 def pair_table(
     report: ComparisonReport, tests: Sequence[str], anchor: str, *, timed: bool = True
 ) -> str:
     """Return encoders of one report against another one of it, by series, and their times."""
-    labels = _labels(report)
+    labels = labels_of(report)
     pairs = {test: compare_pair(report, test, anchor) for test in tests}
     names = list(pairs[tests[0]].rates)
     rows = [
@@ -118,16 +118,16 @@ def pair_table(
         )
         for test, pair in pairs.items()
     ]
-    return _table(["encoder", *names, "mean", *(["time"] if timed else [])], rows)
+    return table(["encoder", *names, "mean", *(["time"] if timed else [])], rows)
 
 
 def leave_one_out_table(report: ComparisonReport, tests: Sequence[str], anchor: str) -> str:
     """Return which test is best on all series but one, and what it gives on that one."""
-    labels = _labels(report)
+    labels = labels_of(report)
     chosen = leave_one_out(report, tests, anchor)
     rows = [(name, labels[test], percent(rate)) for name, (test, rate) in chosen.items()]
     mean = percent(fmean(rate for _, rate in chosen.values()))
-    return _table(["left out", "best on the others", "BD-rate"], [*rows, ("mean", "", mean)])
+    return table(["left out", "best on the others", "BD-rate"], [*rows, ("mean", "", mean)])
 
 
 def bd_table(reports: Iterable[ComparisonReport], encoders: Sequence[str] | None = None) -> str:
@@ -150,7 +150,7 @@ def bd_table(reports: Iterable[ComparisonReport], encoders: Sequence[str] | None
         *map(metric_name, OTHER_METRICS),
         "encode time",
     ]
-    return _table(heads, [row for report in reports for row in _rows(report, encoders)])
+    return table(heads, [row for report in reports for row in _rows(report, encoders)])
 
 
 def paper_table(reports: Sequence[ComparisonReport]) -> str:
@@ -164,7 +164,7 @@ def paper_table(reports: Sequence[ComparisonReport]) -> str:
         ssims.append(("mean SSIM", mode, f"≥ {PAPER.mean_ssim:g}", ", ".join(points)))
         kbps = _kbps(summary.kbps.mean)
         differences.append(("bit rate at equal SSIM", mode, _kbps(PAPER.kbps), kbps))
-    return _table(
+    return table(
         ["figure", "paper", "ssimrdo"],
         [
             (f"{what}, {MODE_NAMES[mode]}", paper, ours)
@@ -225,7 +225,8 @@ def _rows(report: ComparisonReport, shown: Sequence[str] | None) -> Iterable[Seq
         )
 
 
-def _labels(report: ComparisonReport) -> dict[str, str]:
+def labels_of(report: ComparisonReport) -> dict[str, str]:
+    """Return the label of every encoder, by name."""
     return {encoder.name: encoder.label for encoder in report.encoders}
 
 
@@ -238,6 +239,7 @@ def _kbps(value: float | None) -> str:
     return text if text == MISSING else f"{text}\u202fkbit/s"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

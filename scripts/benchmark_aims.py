@@ -1,0 +1,135 @@
+"""What is aimed at by tissue, beside what was measured in each class of quality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import MappingProxyType
+from typing import Final
+
+from benchmark_pairs import compare_pair
+from benchmark_tables import labels_of, table
+
+from ssimrdo.compare.classes import AREAS, BY_NAME, WORST_SLICE, rates_by_class
+from ssimrdo.compare.results import ComparisonReport
+from ssimrdo.encoding.options import RDO
+from ssimrdo.html.text import MISSING, metric_name, percent
+from ssimrdo.metrics.tissue import Area
+
+COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ssim": "SSIM",
+        "weighted_ssim": "weighted",
+        "psnr": "PSNR",
+        AREAS[Area.EDGE].name: "edge",
+        AREAS[Area.DENSE].name: "small",
+        AREAS[Area.FLAT].name: "flat",
+        WORST_SLICE.name: "worst slice",
+    }
+)
+"""Headings by index or class."""
+
+NO_LOSS: Final = 0.0
+"""What no class on any clip is to exceed, percent."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What one encoder is measured against, and what it has to need at most.
+
+    Parameters
+    ----------
+    test : str
+        Name of ours.
+    anchors : tuple of str
+        Names of the others, the one that the aim holds for first.
+    rates_percent : tuple of float
+        Largest BD-rate in each of :data:`COLUMNS`; empty where nothing is aimed at.
+    time : float, optional
+        Largest encoding time as a multiple of the first anchor's.
+    """
+
+    test: str
+    anchors: tuple[str, ...]
+    rates_percent: tuple[float, ...] = ()
+    time: float | None = None
+
+
+_X264: Final = ("x264-ssim", "x264")
+_ALL: Final = (*_X264, "svtav1:6", "svtav1:4")
+
+AIMS: Final = (
+    Aim(RDO, _X264, (-10, -10, -8, -9, -8, -5, -8), 1.6),
+    Aim(f"{RDO},effort=max", _ALL, (-14, -14, -12, -13, -12, -9, -12), 2.6),
+    Aim("ssim", _X264),
+    Aim("ssim,effort=max", _ALL),
+)
+"""Of the default objective, and beside it what the paper's objective gives."""
+
+
+def aims_table(report: ComparisonReport, aims: Sequence[Aim] = AIMS) -> str:
+    """Return what was aimed at beside what was measured, as a table in Markdown.
+
+    Parameters
+    ----------
+    report : ComparisonReport
+        With all encoders that the aims name.
+    aims : sequence of Aim
+        In the order of rows.
+    """
+    heads = ["", "against", *COLUMNS.values(), "largest", "time"]
+    return table(heads, [row for aim in aims for row in _rows(report, aim)])
+
+
+def _rows(report: ComparisonReport, aim: Aim) -> Iterator[Sequence[str]]:
+    labels = labels_of(report)
+    for anchor in aim.anchors:
+        rates = rates_by_class(report, anchor)[aim.test]
+        time = compare_pair(report, aim.test, anchor).time
+        clips = len(report.compared)
+        measured = (_mean_text(rates.get(key, {}), clips) for key in COLUMNS)
+        yield (
+            labels[aim.test],
+            labels[anchor],
+            *measured,
+            largest_text(rates),
+            f"{time:.2f}\u202f×",
+        )
+        if aim.rates_percent and anchor == aim.anchors[0]:
+            yield (
+                "aim",
+                labels[anchor],
+                *(f"≤ {percent(rate)}" for rate in aim.rates_percent),
+                f"≤ {percent(NO_LOSS)}",
+                f"≤ {aim.time:g}\u202f×" if aim.time else "",
+            )
+
+
+def largest_text(rates: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Return the largest BD-rate of any class on any clip, and where that is.
+
+    Parameters
+    ----------
+    rates : mapping of str to mapping of str to float or None
+        In percent, by index or class, and by clip.
+    """
+    known = [
+        (rate, key, clip)
+        for key, by_clip in rates.items()
+        for clip, rate in by_clip.items()
+        if rate is not None
+    ]
+    if not known:
+        return MISSING
+    rate, key, clip = max(known)
+    title = BY_NAME[key].title if key in BY_NAME else metric_name(key)
+    return f"{percent(rate)} ({title}, {clip})"
+
+
+def _mean_text(by_clip: Mapping[str, float | None], clips: int) -> str:
+    known = [rate for rate in by_clip.values() if rate is not None]
+    if not known:
+        return MISSING
+    text = percent(fmean(known))
+    return text if len(known) == clips else f"{text} ({len(known)} of {clips})"
