@@ -9,8 +9,10 @@ import tempfile
 from pathlib import Path
 
 from ssimrdo import EncodeResult, EncodeSettings, InputError, SsimrdoError, encode
+from ssimrdo.metrics.tissue import Area
 
-HEADINGS = ("encoder", "frames", "kbps", "mean SSIM", "worst slice", "file")
+AREAS = {"edges": Area.EDGE, "small dense": Area.DENSE, "flat": Area.FLAT}
+HEADINGS = ("encoder", "kB", "mean SSIM", "worst slice", *AREAS, "file")
 RATE_TOLERANCE = 0.005
 RATE_TRIES = 4
 
@@ -34,7 +36,6 @@ def encode_all(series: Path, folder: Path) -> list[tuple[str, EncodeResult]]:
 
     stock = run("stock x264", "stock.mp4", EncodeSettings.of(rdo="off"))
     same_crf = run("ssimrdo, same CRF", "ssimrdo-same-crf.mp4", EncodeSettings())
-    # At one CRF both rate and quality differ; at one rate only quality does.
     same_rate = run_at_rate("ssimrdo, same bit rate", "ssimrdo-same-rate.mp4", stock.kbps)
     return [
         ("stock x264", stock),
@@ -48,22 +49,39 @@ def table(encodes: list[tuple[str, EncodeResult]]) -> str:
     rows = [HEADINGS] + [
         (
             label,
-            str(result.frames),
-            f"{result.kbps:.1f}",
-            f"{result.ssim.mean:.5f}",
-            f"{result.ssim.worst:.5f}",
+            f"{result.bytes / 1000:.0f}",
+            f"{result.ssim.mean:.4f}",
+            f"{result.ssim.worst:.4f}",
+            *(_rmse(result, area) for area in AREAS.values()),
             Path(result.output).name,
         )
         for label, result in encodes
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # Text to the left, numbers to the right.
-    sides = "<>>>><"
+    sides = "<" + ">" * (len(HEADINGS) - 2) + "<"
     return "\n".join(
         "  ".join(
             f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
         ).rstrip()
         for row in rows
+    )
+
+
+def _rmse(result: EncodeResult, area: Area) -> str:
+    errors = result.tissue.errors[area] if result.tissue else None
+    return "-" if errors is None else f"{errors.rmse:.1f}"
+
+
+def headline(stock: EncodeResult, same_crf: EncodeResult) -> str:
+    """Return in a sentence what one CRF gives with both encoders."""
+    saved = 1 - same_crf.bytes / stock.bytes
+    size = f"{abs(saved):.1%} {'smaller' if saved >= 0 else 'larger'}"
+    gained = same_crf.ssim.mean - stock.ssim.mean
+    unit = same_crf.tissue.unit if same_crf.tissue else "HU"
+    return (
+        f"Same CRF: mean SSIM {stock.ssim.mean:.4f} → {same_crf.ssim.mean:.4f} ({gained:+.4f}), "
+        f"{size}. Edges, small dense structures and flat tissue: error in {unit} (RMSE)."
     )
 
 
@@ -86,6 +104,8 @@ def main() -> int:
     finally:
         if not finished:
             shutil.rmtree(folder)
+    print(headline(encodes[0][1], encodes[1][1]))
+    print()
     print(table(encodes))
     print(f"\nFiles, each with its settings and results as JSON, are in {folder}")
     return 0
