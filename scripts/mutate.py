@@ -74,6 +74,11 @@ PARTS: Final = {
         ("objective/base.py", "objective/ssim_mse.py", "objective/statistics.py"),
         ("test_objective.py", "test_steering.py", "test_claims.py"),
     ),
+    "objectives": Part(
+        ("objective/balanced.py", "objective/body.py", "objective/edge.py"),
+        ("test_objectives.py", "test_objective.py"),
+    ),
+    "tissue": Part(("metrics/tissue.py",), ("test_tissue.py", "test_quality.py")),
     "metrics": Part(
         (
             *("metrics/components.py", "metrics/error.py", "metrics/multiscale.py"),
