@@ -64,19 +64,24 @@ class ClipCurves:
 
     Parameters
     ----------
-    series : str
-        What the clip is of; several windows of one series have one name.
+    name : str
+        Of the series, and its window behind a space.
     stock_ssim, our_ssim : tuple of float
         Mean SSIM over slices.
     stock_bytes, our_bytes : tuple of int
         Sizes.
     """
 
-    series: str
+    name: str
     stock_ssim: tuple[float, ...]
     our_ssim: tuple[float, ...]
     stock_bytes: tuple[int, ...]
     our_bytes: tuple[int, ...]
+
+    @property
+    def series(self) -> str:
+        """What the clip is of; several windows of one series have one name."""
+        return folder_name(self.name)
 
     @cached_property
     def _our_curve(self) -> PchipInterpolator:
@@ -162,7 +167,7 @@ def curves_of(report: ComparisonReport, test: str) -> list[ClipCurves]:
         stock, ours = one.curves[STOCK], one.curves[test]
         clips.append(
             ClipCurves(
-                folder_name(one.name),
+                one.name,
                 stock_ssim=tuple(point.quality["ssim"].mean for point in stock),
                 our_ssim=tuple(point.quality["ssim"].mean for point in ours),
                 stock_bytes=tuple(point.bytes for point in stock),
@@ -185,9 +190,9 @@ def row(rdo: str, effort: str, clips: Sequence[ClipCurves], strength: float) -> 
         f"{in_use:.3f}",
         suggested,
         signed(shift, 2),
-        *_ssim_texts(all_differences(clips)),
-        *_ssim_texts(all_differences(clips, shift)),
-        *_ssim_texts(left_out_differences(clips)),
+        *ssim_texts(clips, all_differences(clips)),
+        *ssim_texts(clips, all_differences(clips, shift)),
+        *ssim_texts(clips, left_out_differences(clips)),
         " / ".join(percent(value) for value in size_percent(clips)),
     )
 
@@ -214,13 +219,22 @@ def match_in_use(rdo: str) -> float:
     return objectives.get(rdo).reference(frames) / reference_theta(data_range=frames.peak)
 
 
-def _ssim_texts(differences: Figures | None) -> tuple[str, str]:
-    """Return the mean at each CRF, and the one farthest from 0 on any clip at any CRF."""
+def ssim_texts(clips: Sequence[ClipCurves], differences: Figures | None) -> tuple[str, str]:
+    """Return the mean at each CRF, and the difference farthest from 0 with its clip and CRF.
+
+    Parameters
+    ----------
+    clips : sequence of ClipCurves
+        What was compared.
+    differences : ndarray of shape (clips, fitted CRFs), or None
+        Of mean SSIM.
+    """
     if differences is None:
         return MISSING, MISSING
-    largest = differences.flat[np.abs(differences).argmax()]
+    clip, crf = divmod(int(np.abs(differences).argmax()), differences.shape[1])
     means = " / ".join(signed(value, 4) for value in differences.mean(axis=0))
-    return means, signed(largest, 4)
+    largest = signed(differences[clip, crf], 4)
+    return means, f"{largest} ({clips[clip].name} at {FITTED_CRFS[crf]:g})"
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from fit_crf import (
     match_in_use,
     reference_factor,
     size_percent,
+    ssim_texts,
 )
 
 from ssimrdo import objective
@@ -21,12 +22,12 @@ from ssimrdo.codecs.x264.steering import qp_offset
 SLOPE = 0.003
 
 
-def clip(series: str, shift: float, size: float = 1.0) -> ClipCurves:
+def clip(name: str, shift: float, size: float = 1.0) -> ClipCurves:
     """SSIM falls on a line; ours at CRF + shift is x264's at CRF, in a share of its bytes."""
     stock = tuple(1 - SLOPE * (crf - 10) for crf in CRFS)
     ours = tuple(1 - SLOPE * (crf - shift - 10) for crf in CRFS)
     sizes = (80_000, 40_000, 20_000, 10_000)
-    return ClipCurves(series, stock, ours, sizes, tuple(int(size * one) for one in sizes))
+    return ClipCurves(name, stock, ours, sizes, tuple(int(size * one) for one in sizes))
 
 
 @pytest.mark.parametrize("shift", [-2.0, 0.0, 1.5])
@@ -57,7 +58,12 @@ def test_the_factor_moves_every_quantizer_by_the_shift(strength: float) -> None:
 
 
 def test_a_series_takes_no_part_in_the_shift_it_is_judged_by() -> None:
-    clips = [clip("chest", 1), clip("chest", 2), clip("head", -1), clip("phantom", 0)]
+    clips = [
+        clip("chest 40/400", 1),
+        clip("chest -600/1500", 2),
+        clip("head 40/80", -1),
+        clip("phantom 40/400", 0),
+    ]
     left_out = left_out_differences(clips)
     # Without the chest the shift is -0.5, without the head 1, without the phantom 2/3.
     expected = SLOPE * np.array([1.5, 2.5, -2, -2 / 3])
@@ -73,3 +79,11 @@ def test_sizes_are_geometric_means_at_the_same_crf() -> None:
 def test_the_match_in_use_is_the_one_in_the_objectives_file() -> None:
     assert match_in_use("ssim") == pytest.approx(objective.ssim_mse.CRF_MATCH)
     assert match_in_use("balanced") == pytest.approx(objective.balanced.CRF_MATCH)
+
+
+def test_the_largest_difference_is_told_with_its_clip_and_crf() -> None:
+    clips = [clip("chest 40/400", 0), clip("head 40/80", 0)]
+    differences = np.array([[0.001, 0.002, 0.003], [0.001, -0.004, 0.001]])
+    means, largest = ssim_texts(clips, differences)
+    assert means.replace("\u2212", "-") == "+0.0010 / -0.0010 / +0.0020"
+    assert largest.replace("\u2212", "-") == "-0.0040 (head 40/80 at 23)"
