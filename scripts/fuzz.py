@@ -1,16 +1,23 @@
 """Feed ssimrdo damaged input; exit status 1 unless each gives a result or a one-line error.
 
-Kinds: headers and pixels of DICOM files. Each input follows from its kind and its number, is read
-by a child process, and has 5 s and 2 GB.
+Kinds: headers and pixels of DICOM files, series of any geometry, manifests, journals with sidecars,
+and names of folders and files. Each input follows from its kind and its number, is worked on by a
+child process, and has 5 s and 2 GB.
+
+--privacy plants markers wherever a DICOM file may hold text, and in names of files and folders, has
+the commands work on them, and searches every byte of what they write. --signals ends commands at
+any moment, and looks for what is half.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,18 +30,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import fuzz_batch
 import numpy as np
 from fuzz_dicom import MARKER, damaged_header, damaged_pixels
 
 from ssimrdo.dicom import SliceHeader, Window, apply_window, find_series, load_hu, open_series
 from ssimrdo.dicom.read.find import read_file
 from ssimrdo.dicom.read.header import Membership, SkippedFile, read_membership
+from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import BadSliceError, SsimrdoError
+from ssimrdo.frames import FrameFormat
 
-KINDS: Final[dict[str, Callable[[int], bytes]]] = {
+FILES: Final[dict[str, Callable[[int], bytes]]] = {
     "headers": damaged_header,
     "pixels": damaged_pixels,
 }
+KINDS: Final = (*FILES, *fuzz_batch.KINDS)
 MAX_SECONDS: Final = 5.0
 MAX_BYTES: Final = 2 << 30
 
@@ -70,6 +82,14 @@ def main() -> int:
     if arguments.child:
         serve()
         return 0
+    if arguments.privacy:
+        import fuzz_privacy
+
+        return fuzz_privacy.main(arguments.seed)
+    if arguments.signals:
+        import fuzz_signals
+
+        return fuzz_signals.main(arguments.seed, arguments.count)
     failed = 0
     for kind in arguments.only:
         started = time.monotonic()
@@ -91,11 +111,15 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=1000, help="inputs of each kind [1000]")
     parser.add_argument("--seed", type=int, default=0, help="number of the first input [0]")
     parser.add_argument("--minutes", type=float, help="end each kind after so long")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(KINDS))
+    parser.add_argument("--privacy", action="store_true", help="look for markers in outputs")
+    parser.add_argument("--signals", action="store_true", help="end commands, COUNT times")
     parser.add_argument("--file", type=Path, nargs="+", help="read these; print what came of each")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -164,14 +188,32 @@ def _asked(child: subprocess.Popen[str], messages: IO[str], kind: str, number: i
 
 def serve() -> None:
     """Read the inputs that stdin names; print their outcomes."""
+    # What quotes a header would be seen; warnings of our own are none.
+    logging.getLogger("ssimrdo").addHandler(logging.NullHandler())
+    load_kernels(FrameFormat(16, 16), EncodeSettings().objective, EncodeSettings().indices)
     _limit_memory()
     print("ready", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{MARKER[:3]}.dcm")
         for line in sys.stdin:
             kind, number = line.split()
-            path.write_bytes(KINDS[kind](int(number)))
-            print(json.dumps(asdict(timed(path))), flush=True)
+            place = Path(folder, number)
+            place.mkdir()
+            print(json.dumps(asdict(_work(kind, int(number), place))), flush=True)
+            shutil.rmtree(place)
+
+
+def _work(kind: str, number: int, folder: Path) -> Outcome:
+    if kind in FILES:
+        path = folder / f"{MARKER[:3]}.dcm"
+        path.write_bytes(FILES[kind](number))
+        return timed(path)
+
+    def examined() -> Outcome:
+        result, message = fuzz_batch.KINDS[kind](number, folder)
+        problem = _problem(message)
+        return Outcome("failure", problem) if problem else Outcome(result, message)
+
+    return measured(examined)
 
 
 def _limit_memory() -> None:
@@ -183,9 +225,14 @@ def _limit_memory() -> None:
 
 def timed(path: Path) -> Outcome:
     """Read a file as an encode would; return what came of it."""
+    return measured(lambda: examine(path))
+
+
+def measured(work: Callable[[], Outcome]) -> Outcome:
+    """Return what came of some work, with what it took."""
     started = time.process_time()
     try:
-        outcome = examine(path)
+        outcome = work()
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"

@@ -136,6 +136,16 @@ def test_line_that_changes_behind_our_back_is_left_out(tmp_path):
         assert journal.last("a.mp4") is None
 
 
+@pytest.mark.parametrize("missing", ["slices", "output_bytes", "seconds", "bit_depth", "kbps"])
+def test_record_that_lacks_figures_is_shown_without(batch, missing):
+    root, out = batch
+    journal = out / "results.jsonl"
+    first, second = map(json.loads, journal.read_text().splitlines())
+    first[missing] = None
+    journal.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    assert_whole(root, out)
+
+
 SIDECARS = [
     lambda _: b"[" * 200_000,
     lambda _: b'{"bytes":' + b"9" * 5000 + b"}",

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from video_files import ct_volume, run_command
 
-from ssimrdo.batch import read_results, run
+from ssimrdo.batch import BatchSettings, read_results, run
 from ssimrdo.batch.names import Names
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.executors import InProcess
@@ -110,6 +110,16 @@ def test_batch_of_odd_names(root, tmp_path):
         assert_printable(record.output + record.series + record.reason)
     again = run(root, out, executor=InProcess())
     assert (again.totals.done_before, again.totals.failed_before) == (len(ODD) - 2, 2)
+
+
+def test_folder_of_an_odd_name_that_holds_damaged_files_alone(tmp_path):
+    folder = tmp_path / "in" / LATIN_1
+    folder.mkdir(parents=True)
+    (folder / "1.dcm").write_bytes(b"")
+    for template in (None, "{uid_hash}", "{folder}"):
+        out = tmp_path / f"out-{template}"
+        settings = BatchSettings(name_template=template)
+        assert run(tmp_path / "in", out, settings, executor=InProcess()).totals.failed == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--json-log"], ["--dry-run"]])

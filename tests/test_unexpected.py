@@ -299,6 +299,61 @@ def test_second_signal_disturbs_no_clean_up(phantom_folder, tmp_path, first, sec
     assert list(tmp_path.iterdir()) == []
 
 
+CALLBACK = """
+import ctypes, os, signal, sys, time
+import ssimrdo.cli.main as cli
+
+cli._unwind_at_signals()
+called = ctypes.CFUNCTYPE(None)
+
+@called
+def callback():
+    # What is raised here C does not hand on.
+    os.kill(os.getpid(), int(sys.argv[1]))
+    for _ in range(1000):
+        pass
+
+try:
+    callback()
+    print("lost", flush=True)
+    time.sleep(20)
+    print("never heeded")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_that_c_swallows_is_heeded_all_the_same(number):
+    done = subprocess.run(
+        [sys.executable, "-c", CALLBACK, str(int(number))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "never heeded" not in done.stdout
+    assert done.stderr == ""
+    if number == signal.SIGINT:
+        assert done.stdout == "lost\ninterrupted\n"
+    else:
+        assert (done.returncode, done.stdout) == (143, "lost\n")
+
+
+@pytest.mark.parametrize("delay_s", [0.02, 0.05, 0.1, 0.2])
+def test_interrupt_while_it_starts_shows_nothing(tmp_path, delay_s):
+    process = subprocess.Popen(
+        [*SSIMRDO, "encode", tmp_path, "-o", tmp_path / "a.mp4"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate()[1]
+    assert "ssimrdo/cli" not in err
+    assert process.returncode in (-2, 130, 2, 1)
+
+
 def run_with(stream, *arguments):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}

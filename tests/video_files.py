@@ -122,7 +122,9 @@ def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Comple
     main = importlib.import_module("ssimrdo.cli.main").main
     logger = logging.getLogger("ssimrdo")
     handlers, level = list(logger.handlers), logger.level
-    on_sigterm, argv = signal.getsignal(signal.SIGTERM), sys.argv
+    changed = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    on_signals = {number: signal.getsignal(number) for number in changed}
+    on_unraisable, argv = sys.unraisablehook, sys.argv
     sys.argv = ["ssimrdo", *map(str, arguments)]
     capfd.readouterr()
     status: object = None
@@ -133,7 +135,9 @@ def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Comple
         status = error.code
     finally:
         sys.argv = argv
-        signal.signal(signal.SIGTERM, on_sigterm)
+        sys.unraisablehook = on_unraisable
+        for number, handler in on_signals.items():
+            signal.signal(number, handler)
         logger.handlers[:], logger.level = handlers, level
     out, err = capfd.readouterr()
     assert isinstance(status, int)

@@ -88,9 +88,9 @@ def tells_path(template: str | None) -> bool:
     return any(field in OF_THE_PATH for _, field, _, _ in string.Formatter().parse(template))
 
 
-def hashed(uid: str) -> str:
-    """Return twelve hexadecimal digits that stand for a UID."""
-    return _hash(uid.encode())
+def hashed(text: str) -> str:
+    """Return twelve hexadecimal digits that stand for a UID or a path."""
+    return _hash(os.fsencode(text))
 
 
 def from_template(template: str, fields: Mapping[str, Any]) -> str:

@@ -159,12 +159,17 @@ def _context(journal: Journal, out: Store) -> dict[str, Any]:
         "slowest": _least(
             journal,
             SLOWEST,
-            lambda record: -record.seconds if record.seconds and record.slices else None,
+            _slowness,
         ),
         "index": index,
         "worst": list(_worst_slices(journal, out, index)),
         "histograms": _histograms(journal),
     }
+
+
+def _slowness(record: BatchRecord) -> float | None:
+    is_whole = record.seconds and record.slices and record.output_bytes is not None
+    return -record.seconds if record.seconds and is_whole else None
 
 
 def _totals(journal: Journal) -> dict[str, Any]:

@@ -1,5 +1,20 @@
 """The command line: ``ssimrdo COMMAND``; one file per command."""
 
-from ssimrdo.cli.main import main
+from __future__ import annotations
+
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        # Nothing has begun that would have to be undone; imports would show where they were.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from ssimrdo.cli.main import main as run
+
+    run()

@@ -29,6 +29,9 @@ EXIT_INTERRUPTED = 130
 PATIENCE_S = 2.0
 """How long a signal leaves alone what an earlier one has begun."""
 
+RETRY_S = 0.02
+"""When a signal is heeded again that was lost on the way."""
+
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
@@ -127,17 +130,34 @@ def _unwind_at_signals() -> None:
     That is not disturbed by more of them, unless it takes too long.
     """
     begun = -PATIENCE_S
+    last = signal.SIGINT
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        nonlocal begun
+        nonlocal begun, last
         del frame
         now = time.monotonic()
         if now - begun < PATIENCE_S:
             return
-        begun = now
+        begun, last = now, signal.Signals(number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)
+
+    def again(number: int, frame: FrameType | None) -> None:
+        nonlocal begun
+        del number
+        begun = -PATIENCE_S
+        unwind(last, frame)
+
+    def notice(unraisable: sys.UnraisableHookArgs) -> None:
+        # Raised where C calls Python, such as in LLVM's callbacks, it gets no further.
+        if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
+            signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+        elif unraisable.exc_value is not None:
+            _fail_unexpectedly(unraisable.exc_value)
+
+    signal.signal(signal.SIGALRM, again)
+    sys.unraisablehook = notice
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Shells ignore some of them for what runs in the background.
