@@ -103,7 +103,8 @@ CLAIMS = {
     ),
     "offsets at CRF against tune=ssim": (
         *("crf", MEDIUM, TUNED),
-        {"soft-tissue": -1.0, "lung": -2.5},  # -2.0, -3.2
+        # In soft tissue 0.5 to -3.8, depending on where the CRFs fall; without offsets +50.
+        {"soft-tissue": 0.0, "lung": -2.0},  # -0.8, -3.5
     ),
     "thorough search": (
         *("crf", X264(), MEDIUM),
@@ -144,7 +145,8 @@ def test_the_bounds_tell_when_offsets_are_missing_or_have_the_wrong_sign(wrong, 
     for mode, ours, theirs, bounds in CLAIMS.values():
         if ours is MEDIUM:
             anchor, test = curve(window, mode, theirs), curve(window, mode, ours, wrong)
-            assert saving(anchor, test) > bounds[window]
+            # Curves so far apart that they hardly overlap tell as well.
+            assert bjontegaard(anchor, test).rate_percent > bounds[window]
 
 
 AREAS = (Area.BODY, Area.EDGE, Area.DENSE, Area.FLAT)
@@ -190,19 +192,19 @@ class Point:
 RECORD = {
     "stock, CRF 23": Point(MEDIUM, ConstantQuality(23), 79311, 0.95993, None),
     "stock, QP 27": Point(MEDIUM, ConstantQuantizer(27), 131284, 0.97840, None),
-    "offsets, CRF 23": Point(MEDIUM, ConstantQuality(23), 71126, 0.95795),
-    "offsets, QP 27": Point(MEDIUM, ConstantQuantizer(27), 72240, 0.95802),
-    "offsets, 1500 kbit/s": Point(MEDIUM, MeanBitrate(1500), 57715, 0.94667),
-    "fast, CRF 23": Point(X264("fast"), ConstantQuality(23), 74571, 0.95968, BALANCED),
-    "default, CRF 23": Point(X264("default"), ConstantQuality(23), 70653, 0.95846, BALANCED),
-    "default, uneven": Point(X264(even=False), ConstantQuality(23), 69022, 0.95808, BALANCED),
-    "default, ssim": Point(X264(), ConstantQuality(23), 67442, 0.95781),
-    "default, edge": Point(X264(), ConstantQuality(23), 69978, 0.95953, objective.EDGE),
-    "default, body": Point(X264(), ConstantQuality(23), 79907, 0.96332, objective.BODY),
-    "high, CRF 23": Point(X264("high"), ConstantQuality(23), 69450, 0.95825, BALANCED),
-    "max, CRF 23": Point(X264("max"), ConstantQuality(23), 66991, 0.95943, BALANCED),
-    "default, 10 bit": Point(X264(), ConstantQuality(23), 71264, 0.95985, BALANCED, bit_depth=10),
-    "default, lung": Point(X264(), ConstantQuality(23), 39296, 0.95143, BALANCED, window="lung"),
+    "offsets, CRF 23": Point(MEDIUM, ConstantQuality(23), 74558, 0.96002),
+    "offsets, QP 27": Point(MEDIUM, ConstantQuantizer(27), 75910, 0.95904),
+    "offsets, 1500 kbit/s": Point(MEDIUM, MeanBitrate(1500), 56989, 0.94600),
+    "fast, CRF 23": Point(X264("fast"), ConstantQuality(23), 80508, 0.96294, BALANCED),
+    "default, CRF 23": Point(X264("default"), ConstantQuality(23), 76604, 0.96365, BALANCED),
+    "default, uneven": Point(X264(even=False), ConstantQuality(23), 74230, 0.96132, BALANCED),
+    "default, ssim": Point(X264(), ConstantQuality(23), 70781, 0.95995),
+    "default, edge": Point(X264(), ConstantQuality(23), 75772, 0.96320, objective.EDGE),
+    "default, body": Point(X264(), ConstantQuality(23), 78041, 0.96131, objective.BODY),
+    "high, CRF 23": Point(X264("high"), ConstantQuality(23), 75648, 0.96350, BALANCED),
+    "max, CRF 23": Point(X264("max"), ConstantQuality(23), 72649, 0.96307, BALANCED),
+    "default, 10 bit": Point(X264(), ConstantQuality(23), 77139, 0.96365, BALANCED, bit_depth=10),
+    "default, lung": Point(X264(), ConstantQuality(23), 41526, 0.95249, BALANCED, window="lung"),
 }
 
 # A trellis, a subpixel search, qcomp or offsets that are lost move the bytes by 1.4 to 20 %.

@@ -16,7 +16,7 @@ from video_files import ct_volume, run_command
 
 import ssimrdo
 
-FAST = ("--preset", "ultrafast", "--window", "40/400")
+FAST = ("--test", "ssim", "--preset", "ultrafast", "--window", "40/400")
 
 
 @pytest.fixture(scope="module")

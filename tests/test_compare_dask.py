@@ -34,10 +34,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SETTINGS = CompareSettings(
     preset="ultrafast",
     anchors=("x264", "jpeg2000"),
+    tests=("ssim",),
     window=Window(*SOFT_TISSUE),
     slices=3,
 )
-FAST = ("--preset", "ultrafast", "--window", "40/400", "--slices", "2")
+FAST = ("--test", "ssim", "--preset", "ultrafast", "--window", "40/400", "--slices", "2")
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def test_a_sidecar_says_what_made_it_and_how(series, tmp_path):
     assert record["version"] == ssimrdo.__version__
     assert record["model"] == MODEL
     assert isinstance(MODEL, int)
-    assert record["objective"] == "ssim"
+    assert record["objective"] == "balanced"
     codec = record["codec"]
     assert (codec["name"], codec["label"]) == ("x264", "x264 effort=fast")
     assert codec["version"] == X264().version

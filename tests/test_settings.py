@@ -24,15 +24,16 @@ USUAL = {
     "target": None,
     "effort": "default",
     "preset": None,
-    "rdo": "ssim",
-    "rdo_strength": 0.7,
+    "rdo": "balanced",
+    "rdo_strength": 0.72,
+    "even": True,
     "window": None,
     "bit_depth": 8,
     "fps": "25",
     "threads": 0,
     "x264_params": "",
 }
-"""What version 0.1.0 recorded for settings where nothing was given."""
+"""What is recorded for settings where nothing was given."""
 
 
 @pytest.mark.parametrize(
@@ -94,8 +95,9 @@ EXAMPLES: dict[str, list] = {
     "over": ["mean", "p5"],
     "effort": ["fast", "max"],
     "preset": ["slow"],
-    "rdo": ["ssim", "off"],
+    "rdo": ["balanced", "ssim", "edge", "body", "off"],
     "rdo_strength": ["0.5", 1],
+    "even": ["no", "yes", False],
     "window": ["lung", "40/400", Window(1, 2)],
     "bit_depth": ["10", 10, 8],
     "fps": ["12.5", "30000/1001", 25, Fraction(25, 2)],
@@ -119,7 +121,13 @@ every_example = pytest.mark.parametrize(
 def test_every_option_works_in_python_and_round_trips(name, value):
     settings = EncodeSettings.of(**{name: value})
     default = EncodeSettings.of()
-    is_default = (name, value) in (("rdo", "ssim"), ("bit_depth", 8), ("fps", 25), ("threads", 0))
+    is_default = (name, value) in (
+        ("rdo", "balanced"),
+        ("even", "yes"),
+        ("bit_depth", 8),
+        ("fps", 25),
+        ("threads", 0),
+    )
     assert (settings == default) is is_default
     again = EncodeSettings.of(**settings.as_options())
     assert again == settings
@@ -154,7 +162,7 @@ def test_options_make_settings():
     )
     assert settings == EncodeSettings(
         ConstantQuantizer(30),
-        objective.SSIM,
+        objective.BALANCED,
         X264("high"),
         Window(-600, 1500),
         10,

@@ -64,9 +64,12 @@ class Stamp:
 def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
     """Return a digest of all options that decide what an output looks like.
 
-    The number of threads is none of them: machines with other cores may resume a batch.
+    The number of threads is none of them: machines with other cores may resume a batch. An option
+    that came later counts only where it is not what was done before.
     """
     options = {**settings.as_dict(), "threads": None, "skip_bad": skip_bad}
+    if options.get("even"):
+        del options["even"]
     return _digest(json.dumps(options, sort_keys=True))
 
 

@@ -94,7 +94,7 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return BALANCED.sensitivity(luma, frame_format) * np.maximum(shares, np.float32(OUTSIDE))
 
 
-CRF_MATCH: Final = 1.03
+CRF_MATCH: Final = 1.08
 """See :data:`ssimrdo.objective.ssim_mse.CRF_MATCH`; here the slice counts as a whole as well."""
 
 

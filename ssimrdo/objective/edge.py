@@ -140,7 +140,7 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return theta(statistics.mean, statistics.variance, samples, data_range=peak)
 
 
-CRF_MATCH: Final = 1.41
+CRF_MATCH: Final = 1.2
 """See :data:`ssimrdo.objective.ssim_mse.CRF_MATCH`."""
 
 

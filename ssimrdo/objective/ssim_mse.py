@@ -120,7 +120,7 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return theta(statistics.mean, statistics.variance, samples, data_range=frame_format.peak)
 
 
-CRF_MATCH: Final = 1.11
+CRF_MATCH: Final = 1.0
 """θ_ref over :func:`reference_theta` at which a CRF means what it means in x264's medium preset."""
 
 
