@@ -260,8 +260,8 @@ def test_the_same_settings_have_no_delta(full):
 def test_every_encoder_writes_what_encode_writes(series, full, tmp_path):
     (one,) = full.report.series
     given = {
-        "ssim": {},
-        "ssim,strength=0.3": {"rdo_strength": 0.3},
+        "ssim": {"rdo": "ssim"},
+        "ssim,strength=0.3": {"rdo": "ssim", "rdo_strength": 0.3},
         "off": {"rdo": "off", "preset": "ultrafast"},
         "x264-ssim": {"rdo": "off", "codec": X264(preset="ultrafast", tune="ssim")},
     }
@@ -298,7 +298,7 @@ def test_report_says_what_was_compared(full):
     assert "crf=POINT" in encoders["x265:ultrafast"].settings
     assert "POINT dB" in encoders["jpeg2000"].settings
     assert "rdo-strength=0.3" in encoders["ssim,strength=0.3"].settings
-    assert [one.strength for one in report.encoders] == [None] * 6 + [0.7, 0.3, None]
+    assert [one.strength for one in report.encoders] == [None] * 6 + [0.72, 0.3, None]
     assert [one.objective for one in report.encoders] == [None] * 6 + ["ssim", "ssim", None]
     assert encoders["ssim,strength=0.3"].label == "ssimrdo effort=default strength 0.3"
     assert encoders["off"].label == "ssimrdo off preset=ultrafast"

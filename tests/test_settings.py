@@ -264,6 +264,7 @@ NUMBERS = ("crf", "bitrate_kbps", "min_ssim", "rdo_strength", "qp", "bit_depth",
             for value in ("=1", 5, ["a"], [("a",)], {5: "a"}, "crf=20", "a=\0")
         ),
         *(("measure", value) for value in ("vmaf", 5, [5], "")),
+        *(("even", value) for value in ("maybe", 2, [True], "")),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):
@@ -277,7 +278,7 @@ def test_wrong_options_are_refused_by_name(name, value):
 
 def test_wrong_options_are_tried_for_every_option():
     tried = {*NUMBERS, "min", "over", "effort", "preset", "rdo", "window", "fps", "x264_params"}
-    assert tried | {"measure"} == BY_NAME.keys()
+    assert tried | {"even", "measure"} == BY_NAME.keys()
 
 
 @pytest.mark.parametrize(
