@@ -57,7 +57,7 @@ METHOD = ROOT / "docs" / "method.md"
 
 MODES: Sequence[Mode] = ("crf", "qp")
 ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
-TESTS = ("ssim,preset=medium", "ssim")
+TESTS = ("ssim,preset=medium", "ssim", "balanced")
 """The first is what the paper's figures stand beside: x264's search with the offsets alone.
 
 What the offsets alone save at constant QP has one definition: the mean over the real series, all
@@ -65,8 +65,14 @@ slices, of the BD-rate over mean SSIM against x264, both at QP 22, 27, 32 and 37
 """
 
 SLOW_X264 = ("x264-ssim:slow", "x264-ssim:slower", "x264-ssim:veryslow")
-EFFORTS = ("ssim,effort=fast", "ssim", "ssim,effort=high", "ssim,effort=max")
-STRENGTHS = tuple(f"ssim,preset=medium,strength={s}" for s in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
+EFFORTS = (
+    "balanced,effort=fast",
+    "balanced",
+    "balanced,effort=high",
+    "balanced,effort=max",
+    "ssim",
+)
+STRENGTHS = tuple(f"ssim,preset=medium,strength={s}" for s in (0.4, 0.5, 0.6, 0.72, 0.8, 0.9))
 SWITCHES = (
     "ssim,preset=medium",
     *(

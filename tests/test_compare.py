@@ -300,7 +300,7 @@ def test_report_says_what_was_compared(full):
     assert "rdo-strength=0.3" in encoders["ssim,strength=0.3"].settings
     assert [one.strength for one in report.encoders] == [None] * 6 + [0.72, 0.3, None]
     assert [one.objective for one in report.encoders] == [None] * 6 + ["ssim", "ssim", None]
-    assert encoders["ssim,strength=0.3"].label == "ssimrdo effort=default strength 0.3"
+    assert encoders["ssim,strength=0.3"].label == "ssimrdo ssim effort=default strength 0.3"
     assert encoders["off"].label == "ssimrdo off preset=ultrafast"
     assert encoders["svtav1:12"].points == (23, 34, 44, 55)
     assert encoders["jpeg2000"].points == (43.24, 39.64, 36.04, 32.44)

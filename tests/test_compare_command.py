@@ -102,8 +102,8 @@ def test_command_in_the_report_has_no_folders(series, tmp_path, capfd):
     report = json.loads(text)
     assert report["command"] == (
         "ssimrdo compare chest --output report --preset ultrafast --anchor x264 "
-        "--anchor x264-ssim --test ssim --window 40/400 --fps 25/2 --series UID --skip-bad --cache-dir kept "
-        "--overwrite --verbose"
+        "--anchor x264-ssim --test ssim --window 40/400 --fps 25/2 --series UID --skip-bad "
+        "--cache-dir kept --overwrite --verbose"
     )
     assert report["fps"] == "25/2"
     assert str(tmp_path) not in text
