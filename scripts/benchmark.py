@@ -325,6 +325,8 @@ def method(options: argparse.Namespace) -> int:
     print("\n\n".join(blocks.values()))
     if options.update:
         update(METHOD, blocks)
+        if "aims" in blocks:
+            update(README, {"aims": blocks["aims"]})
     return exit_status(reports)
 
 

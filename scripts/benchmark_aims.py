@@ -62,8 +62,7 @@ _ALL: Final = (*_X264, "svtav1:6", "svtav1:4")
 AIMS: Final = (
     Aim(RDO, _X264, (-10, -10, -8, -9, -8, -5, -8), 1.6),
     Aim(f"{RDO},effort=max", _ALL, (-14, -14, -12, -13, -12, -9, -12), 2.6),
-    Aim("ssim", _X264),
-    Aim("ssim,effort=max", _ALL),
+    Aim("ssim", ("x264-ssim",)),
 )
 """Of the default objective, and beside it what the paper's objective gives."""
 
