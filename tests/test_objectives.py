@@ -208,3 +208,9 @@ def test_nothing_outside_the_body_counts(lung_luma):
     np.testing.assert_allclose(ratio, np.maximum(shares, OUTSIDE), rtol=1e-5)
     assert (shares == 0).any()
     assert (shares == 1).any()
+
+
+@pytest.mark.parametrize("shape", [(0, 16), (16,), (2, 16, 16)])
+def test_edge_statistics_are_of_frames(shape):
+    with pytest.raises(ValueError, match="a luma frame has two dimensions, not shape"):
+        edge_statistics(np.zeros(shape, np.uint8))
