@@ -195,16 +195,16 @@ RECORD = {
     "offsets, CRF 23": Point(MEDIUM, ConstantQuality(23), 74558, 0.96002),
     "offsets, QP 27": Point(MEDIUM, ConstantQuantizer(27), 75910, 0.95904),
     "offsets, 1500 kbit/s": Point(MEDIUM, MeanBitrate(1500), 56989, 0.94600),
-    "fast, CRF 23": Point(X264("fast"), ConstantQuality(23), 80508, 0.96294, BALANCED),
-    "default, CRF 23": Point(X264("default"), ConstantQuality(23), 76604, 0.96365, BALANCED),
-    "default, uneven": Point(X264(even=False), ConstantQuality(23), 74230, 0.96132, BALANCED),
+    "fast, CRF 23": Point(X264("fast"), ConstantQuality(23), 76611, 0.96064, BALANCED),
+    "default, CRF 23": Point(X264("default"), ConstantQuality(23), 73070, 0.96138, BALANCED),
+    "default, uneven": Point(X264(even=False), ConstantQuality(23), 71023, 0.95976, BALANCED),
     "default, ssim": Point(X264(), ConstantQuality(23), 70781, 0.95995),
     "default, edge": Point(X264(), ConstantQuality(23), 75772, 0.96320, objective.EDGE),
     "default, body": Point(X264(), ConstantQuality(23), 78041, 0.96131, objective.BODY),
-    "high, CRF 23": Point(X264("high"), ConstantQuality(23), 75648, 0.96350, BALANCED),
-    "max, CRF 23": Point(X264("max"), ConstantQuality(23), 72649, 0.96307, BALANCED),
-    "default, 10 bit": Point(X264(), ConstantQuality(23), 77139, 0.96365, BALANCED, bit_depth=10),
-    "default, lung": Point(X264(), ConstantQuality(23), 41526, 0.95249, BALANCED, window="lung"),
+    "high, CRF 23": Point(X264("high"), ConstantQuality(23), 71958, 0.96122, BALANCED),
+    "max, CRF 23": Point(X264("max"), ConstantQuality(23), 69196, 0.96104, BALANCED),
+    "default, 10 bit": Point(X264(), ConstantQuality(23), 72786, 0.96150, BALANCED, bit_depth=10),
+    "default, lung": Point(X264(), ConstantQuality(23), 40197, 0.95187, BALANCED, window="lung"),
 }
 
 # A trellis, a subpixel search, qcomp or offsets that are lost move the bytes by 1.4 to 20 %.

@@ -92,7 +92,7 @@ def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.fl
     return balanced_theta(structural, weight, reference_theta(data_range=peak))
 
 
-CRF_MATCH: Final = 1.18
+CRF_MATCH: Final = 1.3
 """See :data:`ssimrdo.objective.ssim_mse.CRF_MATCH`."""
 
 
