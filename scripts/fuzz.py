@@ -48,6 +48,9 @@ FILES: Final[dict[str, Callable[[int], bytes]]] = {
 }
 KINDS: Final = (*FILES, *fuzz_batch.KINDS)
 MAX_SECONDS: Final = 5.0
+HANG_SECONDS: Final = 60.0
+"""Of the wall, where others use the processors too."""
+
 MAX_BYTES: Final = 2 << 30
 
 
@@ -171,10 +174,10 @@ def _asked(child: subprocess.Popen[str], messages: IO[str], kind: str, number: i
     assert child.stdin is not None
     assert child.stdout is not None
     child.stdin.write(f"{kind} {number}\n")
-    if not select.select([child.stdout], [], [], 4 * MAX_SECONDS)[0]:
+    if not select.select([child.stdout], [], [], HANG_SECONDS)[0]:
         child.kill()
         child.wait()
-        return Outcome("failure", "takes too long", 4 * MAX_SECONDS)
+        return Outcome("failure", "takes too long", HANG_SECONDS)
     line = child.stdout.readline()
     if not line:
         return Outcome("failure", f"the process died ({child.wait()})")

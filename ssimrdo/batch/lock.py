@@ -1,22 +1,42 @@
-"""Locks that keep two batches out of one folder; the kernel drops them with their process."""
+"""Locks that keep two batches out of one place.
+
+In folders the kernel drops them with their process. In stores the lock is an object, made by a
+conditional put and renewed while its batch lives; one that is not renewed any more is taken over.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
+import secrets
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ssimrdo.errors import InputError, cause_of
+from ssimrdo.errors import InputError, SsimrdoError, cause_of
+from ssimrdo.text import printable
+
+if TYPE_CHECKING:
+    from ssimrdo.batch.store import FsspecStore
+
+logger = logging.getLogger(__name__)
 
 BATCH_LOCK: Final = ".ssimrdo-batch.lock"
 """Held by the process that runs the batch."""
 
 JOBS_LOCK: Final = ".ssimrdo-jobs.lock"
 """Shared by all jobs that are running, on whatever machine sees the folder."""
+
+RENEW_S: Final = 10.0
+STALE_S: Final = 60.0
+SETTLE_S: Final = 2.0
+"""Of a lock in a store: how often it is renewed, when it counts as left behind, and how long those
+wait who take one over at a time."""
 
 STRAGGLERS_S: Final = 60.0
 """How long to wait for jobs that outlive the process that started them."""
@@ -29,7 +49,7 @@ def exclusive(folder: Path | None, *, stragglers_s: float = STRAGGLERS_S) -> Ite
     Parameters
     ----------
     folder : Path, optional
-        Where outputs go; None for stores without locks, such as S3, which are not protected.
+        Where outputs go; None for stores, see :func:`exclusive_in`.
     stragglers_s : float
         How long to wait for jobs of an earlier batch.
 
@@ -51,6 +71,81 @@ def exclusive(folder: Path | None, *, stragglers_s: float = STRAGGLERS_S) -> Ite
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def exclusive_in(store: FsspecStore) -> Iterator[None]:
+    """Keep other batches off a store.
+
+    Raises
+    ------
+    InputError
+        If another batch has it, or the store does not answer.
+    """
+    holder = secrets.token_hex(8)
+    _take(store, holder)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(store, holder, ended), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewing.join()
+        with suppress(SsimrdoError, OSError):
+            if _holder(store)[0] == holder:
+                store.remove(BATCH_LOCK)
+
+
+def is_held_in(store: FsspecStore) -> bool:
+    """Tell whether a batch has a store."""
+    holder, renewed = _holder(store)
+    return bool(holder) and time.time() - renewed < STALE_S
+
+
+def _take(store: FsspecStore, holder: str) -> None:
+    for _ in range(2):
+        if store.create(BATCH_LOCK, _signed(holder)):
+            return
+        other, renewed = _holder(store)
+        if other and time.time() - renewed < STALE_S:
+            raise InputError(
+                f"{printable(store.place)}: another batch is running here, or was killed less than "
+                f"{STALE_S:g} s ago",
+                remedy="wait for it or stop it",
+            )
+        if other:
+            # Whoever is last of those that take it over at a time has it.
+            store.put(BATCH_LOCK, _signed(holder))
+            time.sleep(SETTLE_S)
+            if _holder(store)[0] == holder:
+                return
+    raise InputError(
+        f"{printable(store.place)}: another batch has just begun here", remedy="wait for it"
+    )
+
+
+def _renew(store: FsspecStore, holder: str, ended: threading.Event) -> None:
+    while not ended.wait(RENEW_S):
+        # A store that does not answer now may do so the next time.
+        with suppress(SsimrdoError, OSError):
+            if _holder(store)[0] != holder:
+                logger.warning("another batch has taken over %s", printable(store.place))
+                return
+            store.put(BATCH_LOCK, _signed(holder))
+
+
+def _signed(holder: str) -> bytes:
+    return json.dumps({"holder": holder, "renewed": time.time()}).encode()
+
+
+def _holder(store: FsspecStore) -> tuple[str, float]:
+    """Return who holds a store and since when without renewing; nobody if that cannot be told."""
+    try:
+        lock = json.loads(store.get(BATCH_LOCK) or b"{}")
+        return str(lock["holder"]), float(lock["renewed"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "", 0.0
 
 
 def is_held(folder: Path | None) -> bool:

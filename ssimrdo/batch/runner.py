@@ -25,7 +25,7 @@ from ssimrdo.batch.journal import (
 from ssimrdo.batch.manifest import Entry, read_manifest
 from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
 from ssimrdo.batch.settings import BatchSettings
-from ssimrdo.batch.store import Store, store_of
+from ssimrdo.batch.store import FsspecStore, Store, store_of
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.executors import (
     GRACE_S,
@@ -193,6 +193,7 @@ def run(
     entries = _entries(manifest, source, settings)
     with (
         _executor(settings, executor) as workers,
+        _kept_for_us(out),
         out.own_files((JOURNAL_NAME, TABLE_NAME, REPORT_NAME)) as folder,
         lock.exclusive(out.folder),
         Journal(folder / JOURNAL_NAME) as journal,
@@ -271,7 +272,10 @@ def read_results(output: Path | str) -> Iterator[BatchRecord]:
 
 def is_running(output: Path | str) -> bool:
     """Tell whether a batch is at work in a folder."""
-    return lock.is_held(store_of(output).folder)
+    out = store_of(output)
+    if isinstance(out, FsspecStore) and out.folder is None:
+        return lock.is_held_in(out)
+    return lock.is_held(out.folder)
 
 
 def find_jobs(
@@ -398,6 +402,13 @@ def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContex
     # A job that can still act on its time-out leaves nothing behind.
     hard = None if settings.timeout_s is None else settings.timeout_s + GRACE_S
     return open_executor(settings.workers, dask=settings.dask, timeout_s=hard)
+
+
+def _kept_for_us(out: Store) -> AbstractContextManager[None]:
+    """Keep other batches off a store before its files are fetched; folders are locked behind."""
+    if isinstance(out, FsspecStore) and out.folder is None:
+        return lock.exclusive_in(out)
+    return nullcontext()
 
 
 def _write_results(journal: Journal, folder: Path, out: Store) -> None:

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -20,7 +20,7 @@ from ssimrdo.errors import InputError, SsimrdoError, cause_of
 from ssimrdo.extras import require
 from ssimrdo.files import PARTIAL, scratch_folder, write_whole
 from ssimrdo.record.sidecar import sidecar_path
-from ssimrdo.text import printable
+from ssimrdo.text import printable, shortened
 
 T = TypeVar("T")
 
@@ -241,7 +241,8 @@ class LocalStore:
 class FsspecStore:
     """A URL that fsspec knows; see :class:`Store`.
 
-    Stores show every object whole or not at all, but have no locks that keep other batches out.
+    Stores show every object whole or not at all. Their own libraries try again what fails for a
+    moment; what they give up is an InputError that names the place, whatever they raise.
     """
 
     place: str
@@ -260,12 +261,16 @@ class FsspecStore:
         """See :meth:`Store.walk`."""
         filesystem, root = self._opened
         scheme = self.place.partition("://")[0]
-        if not filesystem.exists(root):
-            raise InputError(f"{printable(self.place)}: no such file or folder; check the URL")
-        for parent, below, names in filesystem.walk(root):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            visible = sorted(name for name in names if not name.startswith("."))
-            yield f"{scheme}://{parent}", visible, not below
+        with self._answering():
+            if not filesystem.exists(root):
+                raise InputError(f"{printable(self.place)}: no such file or folder; check the URL")
+            waiting = [root.rstrip("/")]
+            # Not the file system's walk, which leaves out folders below when a store is busy.
+            while waiting:
+                folder = waiting.pop()
+                names, below = _listed(filesystem, folder)
+                waiting += [f"{folder}/{name}" for name in reversed(below)]
+                yield f"{scheme}://{folder}", names, not below
 
     def read(self, name: str, read: Callable[[BinaryIO, str], T]) -> T | SkippedFile:
         """See :meth:`Store.read`."""
@@ -277,10 +282,11 @@ class FsspecStore:
         """See :meth:`Store.facts`."""
         try:
             filesystem, root = self._opened
-            if files is None:
-                infos = list(filesystem.find(root, detail=True).values())
-            else:
-                infos = [filesystem.info(f"{root}/{name}") for name in files]
+            with self._answering():
+                if files is None:
+                    infos = list(filesystem.find(root, detail=True).values())
+                else:
+                    infos = [filesystem.info(f"{root}/{name}") for name in files]
         except (InputError, OSError):
             return []
         return [(int(info.get("size") or 0), _changed(info)) for info in infos]
@@ -290,12 +296,13 @@ class FsspecStore:
         """See :meth:`Store.series`; all files are downloaded for the time being."""
         filesystem, root = self._opened
         with scratch_folder() as folder:
-            names = files
-            if names is None:
-                names = tuple(os.path.relpath(found, root) for found in filesystem.find(root))
-            for number, name in enumerate(names):
-                # Names of objects need not be fit for a file system.
-                filesystem.get_file(f"{root}/{name}", str(folder / f"{number:06d}.dcm"))
+            with self._answering():
+                names = files
+                if names is None:
+                    names = tuple(os.path.relpath(found, root) for found in filesystem.find(root))
+                for number, name in enumerate(names):
+                    # Names of objects need not be fit for a file system.
+                    filesystem.get_file(f"{root}/{name}", str(folder / f"{number:06d}.dcm"))
             try:
                 yield folder, None
             except SsimrdoError as error:
@@ -308,10 +315,12 @@ class FsspecStore:
         with scratch_folder() as folder:
             path = folder / Path(output).name
             yield path
-            if path.exists():
-                filesystem, root = self._opened
-                target = Path(root, output)
-                sidecar = str(sidecar_path(target))
+            if not path.exists():
+                return
+            filesystem, root = self._opened
+            target = Path(root, output)
+            sidecar = str(sidecar_path(target))
+            with self._answering():
                 filesystem.makedirs(str(target.parent), exist_ok=True)
                 if filesystem.exists(sidecar):
                     filesystem.rm_file(sidecar)
@@ -324,51 +333,88 @@ class FsspecStore:
         filesystem, root = self._opened
         with scratch_folder() as folder:
             copy = folder / Path(name).name
-            filesystem.get_file(f"{root}/{name}", str(copy))
+            with self._answering():
+                filesystem.get_file(f"{root}/{name}", str(copy))
             yield copy
 
     def finished(self, output: str) -> tuple[str, int | None]:
         """See :meth:`Store.finished`."""
         filesystem, root = self._opened
         try:
-            sidecar = f"{root}/{sidecar_path(Path(output))}"
-            if int(filesystem.info(sidecar)["size"]) > MAX_SIDECAR_BYTES:
-                return "", None
-            text = filesystem.cat_file(sidecar).decode()
-            return text, int(filesystem.info(f"{root}/{output}")["size"])
-        except (OSError, UnicodeDecodeError):
+            with self._answering():
+                sidecar = f"{root}/{sidecar_path(Path(output))}"
+                if int(filesystem.info(sidecar)["size"]) > MAX_SIDECAR_BYTES:
+                    return "", None
+                text = filesystem.cat_file(sidecar).decode(errors="replace")
+                return text, int(filesystem.info(f"{root}/{output}")["size"])
+        except FileNotFoundError:
             return "", None
 
     def holds(self, name: str) -> bool:
         """See :meth:`Store.holds`."""
         filesystem, root = self._opened
-        return bool(filesystem.exists(f"{root}/{name}"))
+        with self._answering():
+            return bool(filesystem.exists(f"{root}/{name}"))
 
     def key(self, *, make: bool = False) -> str:
         """See :meth:`Store.key`."""
-        filesystem, root = self._opened
-        path = f"{root}/{KEY_NAME}"
-        if not filesystem.exists(path):
+        data = self.get(KEY_NAME)
+        if data is None:
             if not make:
                 return ""
-            filesystem.pipe_file(path, _new_key())
-        return _checked_key(filesystem.cat_file(path), f"{self.place}/{KEY_NAME}")
+            # Of two that make one at a time, the first is that of both.
+            self.create(KEY_NAME, _new_key())
+            data = self.get(KEY_NAME) or b""
+        return _checked_key(data, f"{self.place}/{KEY_NAME}")
 
     @contextmanager
     def own_files(self, names: Collection[str]) -> Iterator[Path]:
         """See :meth:`Store.own_files`; they are fetched, and uploaded behind the block."""
         filesystem, root = self._opened
         with scratch_folder() as folder:
-            filesystem.makedirs(root, exist_ok=True)
-            for name in names:
-                if filesystem.exists(f"{root}/{name}"):
-                    filesystem.get_file(f"{root}/{name}", str(folder / name))
+            with self._answering():
+                filesystem.makedirs(root, exist_ok=True)
+                for name in names:
+                    if filesystem.exists(f"{root}/{name}"):
+                        filesystem.get_file(f"{root}/{name}", str(folder / name))
             try:
                 yield folder
             finally:
-                for name in names:
-                    if (folder / name).exists():
-                        filesystem.put_file(str(folder / name), f"{root}/{name}")
+                with self._answering():
+                    for name in names:
+                        if (folder / name).exists():
+                            filesystem.put_file(str(folder / name), f"{root}/{name}")
+
+    def get(self, name: str) -> bytes | None:
+        """Return the content of an object, None if there is none."""
+        filesystem, root = self._opened
+        try:
+            with self._answering():
+                return bytes(filesystem.cat_file(f"{root}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, whether there is one or not."""
+        filesystem, root = self._opened
+        with self._answering():
+            filesystem.pipe_file(f"{root}/{name}", data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object if there is none, by a conditional put; return whether there was none."""
+        filesystem, root = self._opened
+        try:
+            with self._answering():
+                filesystem.pipe_file(f"{root}/{name}", data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if there is one."""
+        filesystem, root = self._opened
+        with self._answering(), suppress(FileNotFoundError):
+            filesystem.rm_file(f"{root}/{name}")
 
     def remove_leftovers(self, outputs: Iterable[str]) -> None:
         """Do nothing: what is not whole never gets here."""
@@ -383,6 +429,22 @@ class FsspecStore:
         named = re.sub(rf"({re.escape(str(folder))}/)?(\d{{6}})\.dcm", name_of, reason)
         return printable(named.replace(str(folder), self.place))
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Let whatever a store's library raises be an error that names the place.
+
+        Many of these are no OSError, and most of those say nothing but in their text.
+        """
+        try:
+            yield
+        except (SsimrdoError, FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise
+            said = shortened(" ".join(str(error).split()) or type(error).__name__)
+            raise InputError(f"{printable(self.place)}: the store says: {said}") from error
+
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         """The file system of fsspec, and the path in it."""
@@ -390,10 +452,11 @@ class FsspecStore:
         # Untyped.
         fsspec: Any = import_module("fsspec")
         try:
-            filesystem, path = fsspec.url_to_fs(self.place)
-        except (ImportError, ValueError) as error:
+            # Other processes write here as well.
+            filesystem, path = fsspec.url_to_fs(self.place, use_listings_cache=False)
+        except Exception as error:
             raise InputError(
-                f"{printable(self.place)}: this kind of URL cannot be used: {error}"
+                f"{printable(self.place)}: this kind of URL cannot be used: {shortened(error)}"
             ) from error
         return filesystem, path
 
@@ -408,6 +471,18 @@ def _checked_key(data: bytes, place: str) -> str:
             f"{printable(place)}: is damaged", remedy="remove it, and all series are encoded again"
         )
     return data.decode().strip()
+
+
+def _listed(filesystem: Any, folder: str) -> tuple[list[str], list[str]]:
+    """Return the visible files and folders of a folder, each sorted."""
+    names: dict[str, list[str]] = {"file": [], "directory": []}
+    for info in filesystem.ls(folder, detail=True):
+        path = info["name"].rstrip("/")
+        name = path.rpartition("/")[2]
+        # Some stores list the folder itself.
+        if path.strip("/") != folder.strip("/") and not name.startswith("."):
+            names["directory" if info["type"] == "directory" else "file"].append(name)
+    return sorted(names["file"]), sorted(names["directory"])
 
 
 def is_url(place: str) -> bool:
@@ -427,7 +502,7 @@ def relative_name(place: str, root: str) -> str:
     if is_url(place):
         # Some file systems give paths with a slash in front and some without.
         place, root = (text.partition("://")[2].strip("/") for text in (place, root))
-    relative = os.path.relpath(place, root)
+    relative = os.path.relpath(place or ".", root or ".")
     if relative == "." or relative.startswith(".."):
         return Path(place).name or "series"
     return Path(relative).as_posix()
