@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssimrdo.bd import EvaluationError, RateQuality, bjontegaard, ssim_db, summarize
+from ssimrdo.bd import (
+    EvaluationError,
+    RateQuality,
+    bjontegaard,
+    rate_difference,
+    ssim_db,
+    summarize,
+)
 
 SKEWED = np.sort(-(np.random.default_rng(5).lognormal(1, 1, 12)))
 
@@ -104,3 +111,16 @@ def test_a_reason_names_both_axes():
 
 def test_the_ceiling_is_x264s():
     assert ssim_db(1.0) == 100
+
+
+def test_a_difference_too_large_for_a_number_is_undefined():
+    steps = np.arange(1, 5) / 4
+    low, high = RateQuality(4e3 * steps, QUALITIES), RateQuality(1.7e308 * steps, QUALITIES)
+    assert math.isfinite(bjontegaard(low, high).rate_percent)
+    assert math.isnan(rate_difference(low, high))
+
+
+def test_decibels_of_a_number_are_a_number():
+    assert type(ssim_db(0.9)) is float
+    assert type(ssim_db(np.float64(0.9))) is float
+    assert ssim_db([0.9]).shape == (1,)

@@ -60,3 +60,12 @@ def test_the_taps_that_all_share_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         taps[0] = 1
     assert taps.sum() * 2 - taps[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("exponent", [1.15, 0.95, 0.5, 2.0])
+def test_powers_are_exact_to_a_millionth(exponent):
+    ones = np.ones((1, 1), np.float32)
+    for x in np.geomspace(1e-4, 1, 501, dtype=np.float32):
+        luminance = np.full((1, 1), x)
+        found = kernels.weighted_mean(luminance, ones, np.float32(exponent), np.float32(0.95))
+        assert found == pytest.approx(float(x) ** float(np.float32(exponent)), rel=1e-6)
