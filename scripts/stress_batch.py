@@ -3,7 +3,8 @@
 Parts: kill (kill -9 of the main process at random moments, resumed each time), throughput (two
 jobs over one), overhead (a batch over the bare encodes), memory (of the main process over the
 number of simulated jobs), scan (headers read per second) and cluster (what a Dask scheduler
-spends on a simulated job).
+spends on a simulated job). With --store s3, these are left for batches from and to an S3 server on
+the loopback interface, which is busy at times, and whose main process is killed.
 """
 
 from __future__ import annotations
@@ -61,9 +62,21 @@ class Size:
     jobs: int = 10_000
     files: int = 4000
     tasks: int = 2000
+    stored: int = 60
+    store_kills: int = 3
 
 
-QUICK = Size(series=60, kills=5, encodes=6, repeats=1, jobs=1000, files=1000, tasks=200)
+QUICK = Size(
+    series=60,
+    kills=5,
+    encodes=6,
+    repeats=1,
+    jobs=1000,
+    files=1000,
+    tasks=200,
+    stored=12,
+    store_kills=1,
+)
 
 
 @dataclass(frozen=True)
@@ -81,10 +94,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="little of everything; a trial")
+    parser.add_argument("--store", choices=("s3",), help="stress batches on this kind of store")
     parser.add_argument("--seed", type=int, default=None, help="of the moments of the kills")
     arguments = parser.parse_args()
-    parts = arguments.only.split(",")
-    if unknown := set(parts) - set(PARTS):
+    parts = ["store"] if arguments.store else arguments.only.split(",")
+    if unknown := set(parts) - {*PARTS, "store"}:
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     size = QUICK if arguments.quick else Size()
     seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
@@ -95,6 +109,7 @@ def main() -> int:
         "memory": lambda folder: memory(folder, size),
         "scan": lambda folder: scan(folder, size),
         "cluster": lambda folder: cluster(folder, size),
+        "store": lambda folder: store(folder, size, random.Random(seed)),
     }
     good = True
     print(f"seed {seed}, {cores()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
@@ -161,6 +176,72 @@ def kill(folder: Path, size: Size, rng: random.Random) -> Iterator[Line]:
     )
 
 
+def store(folder: Path, size: Size, rng: random.Random) -> Iterator[Line]:
+    """Run batches from and to S3, with faults and kills; compare with one from folder to folder."""
+    # Installed for tests only.
+    s3_server: Any = import_module("s3_server")
+    fsspec: Any = import_module("fsspec")
+
+    root, whole = folder / "in", folder / "whole"
+    note(f"writing {size.stored} series")
+    write_small_series(root, size.stored)
+    started = time.monotonic()
+    finish(start(root, whole))
+    yield Line("folder to folder, series per second", f"{size.stored / passed(started):.2f}")
+    with s3_server.s3_server() as proxy:
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+            "AWS_ACCESS_KEY_ID": "stress",
+            "AWS_SECRET_ACCESS_KEY": "stress",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        bucket = fsspec.filesystem("s3", use_listings_cache=False)
+        bucket.mkdir("stress")
+        bucket.put(f"{root}/", "stress/in/", recursive=True)
+        proxy.seen.clear()
+        started = time.monotonic()
+        finish(start("s3://stress/in", "s3://stress/plain"))
+        yield Line("S3 to S3, series per second", f"{size.stored / passed(started):.2f}")
+        yield Line("requests per series of three slices", f"{len(proxy.seen) / size.stored:.0f}")
+        proxy.fault = lambda _, __, number: "503" if number % 20 == 7 else None
+        started = time.monotonic()
+        finish(start("s3://stress/in", "s3://stress/busy"))
+        yield Line("the same, 5 % answered with 503", f"{size.stored / passed(started):.2f}")
+        for number in range(size.store_kills):
+            process = start("s3://stress/in", "s3://stress/killed")
+            assert process.stderr is not None
+            wanted = rng.randrange(1, max(size.stored // (size.store_kills + 1), 2))
+            for line in process.stderr:
+                wanted -= '"finished"' in line
+                if wanted <= 0:
+                    break
+            process.kill()
+            process.wait()
+            process.stderr.close()
+            note(f"kill {number + 1} of {size.store_kills}; waiting for its lock to grow old")
+            time.sleep(lock.STALE_S + 1)
+        finish(start("s3://stress/in", "s3://stress/killed"))
+        proxy.fault = lambda *_: None
+        expected = {path.relative_to(whole).as_posix() for path in whole.rglob("*.mp4")}
+        for name in ("plain", "busy", "killed"):
+            place = f"stress/{name}/"
+            stored = [path for path in bucket.find(place) if path.endswith(".mp4")]
+            other = [
+                path
+                for path in stored
+                if bucket.cat_file(path) != (whole / path.removeprefix(place)).read_bytes()
+            ]
+            lost = expected - {path.removeprefix(place) for path in stored}
+            yield Line(f"{name}: outputs lost", f"{len(lost)}", "= 0", not lost)
+            yield Line(f"{name}: other bytes than in folders", f"{len(other)}", "= 0", not other)
+    yield Line("kills, each resumed", f"{size.store_kills}")
+
+
+def passed(since: float) -> float:
+    """Return the seconds since a moment."""
+    return time.monotonic() - since
+
+
 def write_small_series(root: Path, count: int) -> None:
     """Write series of three 64x64 slices of a phantom, each with noise of its own."""
     source = root.parent / "source"
@@ -180,7 +261,7 @@ def write_small_series(root: Path, count: int) -> None:
             data.save_as(folder / f"{index}.dcm", enforce_file_format=True)
 
 
-def start(root: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+def start(root: Path | str, out: Path | str, *options: str) -> subprocess.Popen[str]:
     """Start a batch that tells its events as JSON."""
     return subprocess.Popen(
         [SSIMRDO, "batch", str(root), "-o", str(out), "--json-log", *options],
