@@ -55,7 +55,7 @@ class BatchRecord:
     output : str
         The video, relative to the output folder.
     series : str
-        The series, relative to the folder searched.
+        The series, relative to the folder searched; empty where names of outputs hide it.
     status : {"encoded", "failed"}
         What came of it.
     reason : str
@@ -78,7 +78,7 @@ class BatchRecord:
     seconds : float, optional
         Wall time of the job.
     worker : str
-        Host and process that ran the job; empty if that is not known any more.
+        Random name of the process that ran the job; empty if that is not known any more.
     finished : str
         When the record was made, ISO 8601.
     options, inputs : str
