@@ -15,6 +15,7 @@ EXTRA_OF: Final = MappingProxyType(
         "fsspec": "fsspec",
         "jinja2": "report",
         "matplotlib": "report",
+        "torch": "torch",
         "yaml": "yaml",
     }
 )
