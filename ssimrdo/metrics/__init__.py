@@ -1,6 +1,6 @@
 """Quality indices of frames, their registry, and the Numba kernels beneath."""
 
-from ssimrdo.metrics.components import ssim_components, stabilizers
+from ssimrdo.metrics.components import ssim_components, ssim_terms, stabilizers
 from ssimrdo.metrics.registry import (
     FramePair,
     QualityIndex,
@@ -25,28 +25,69 @@ from ssimrdo.metrics.similarity import (
 from ssimrdo.metrics.multiscale import MS_SSIM, SCALE_WEIGHTS, ms_ssim
 
 # isort: split
-from ssimrdo.metrics.error import PSNR, PSNR_CEILING_DB, psnr_db
+from ssimrdo.metrics.terms import CONTRAST, LUMINANCE, STRUCTURE
+
+# isort: split
+from ssimrdo.metrics.inverse import INVERSE_SSIM, inverse_ssim, inverse_ssim_map
+
+# isort: split
+from ssimrdo.metrics.pooling import (
+    DISTORTION_WEIGHTED,
+    MINIMUM,
+    PERCENTILE,
+    distortion_weighted_mean,
+    minimum,
+    percentile,
+)
+
+# isort: split
+from ssimrdo.metrics.error import (
+    MAX_ERROR,
+    MSE,
+    PSNR,
+    PSNR_CEILING_DB,
+    max_error,
+    mse,
+    psnr_db,
+)
 
 __all__ = [
     "ALPHA",
     "BETA",
+    "CONTRAST",
+    "DISTORTION_WEIGHTED",
+    "INVERSE_SSIM",
+    "LUMINANCE",
+    "MAX_ERROR",
+    "MINIMUM",
+    "MSE",
     "MS_SSIM",
+    "PERCENTILE",
     "PSNR",
     "PSNR_CEILING_DB",
     "SCALE_WEIGHTS",
     "SSIM",
+    "STRUCTURE",
     "WEIGHTED_SSIM",
     "FramePair",
     "QualityIndex",
+    "distortion_weighted_mean",
     "get",
+    "inverse_ssim",
+    "inverse_ssim_map",
+    "max_error",
     "measure",
+    "minimum",
     "ms_ssim",
+    "mse",
     "names",
+    "percentile",
     "psnr_db",
     "register",
     "ssim",
     "ssim_components",
     "ssim_map",
+    "ssim_terms",
     "stabilizers",
     "weighted_ssim",
     "weighted_ssim_map",

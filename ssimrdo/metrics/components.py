@@ -8,12 +8,16 @@ References
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
+from ssimrdo.metrics.inputs import check_pair
+
+WINDOW: Final = 2 * kernels.RADIUS + 1
+"""Side of SSIM's window in samples."""
 
 
 def stabilizers(data_range: float) -> tuple[float, float]:
@@ -44,16 +48,12 @@ def ssim_components(
     Raises
     ------
     ValueError
-        If the frames differ in shape, are not two-dimensional or are smaller than a window.
+        If the frames differ in shape, are not two-dimensional, are smaller than a window, or have
+        NaN or infinities.
     """
-    side = 2 * kernels.RADIUS + 1
-    if x.ndim != 2 or x.shape != y.shape or min(x.shape) < side:
-        raise ValueError(
-            f"SSIM takes two frames of one shape, at least {side}x{side}: "
-            f"got {x.shape} and {y.shape}"
-        )
+    check_pair(x, y, title="SSIM", side=WINDOW)
     c1, c2 = stabilizers(data_range)
-    shape = (x.shape[0] - side + 1, x.shape[1] - side + 1)
+    shape = (x.shape[0] - WINDOW + 1, x.shape[1] - WINDOW + 1)
     luminance = np.empty(shape, np.float32)
     contrast_structure = np.empty(shape, np.float32)
     kernels.ssim_components(
@@ -67,3 +67,52 @@ def ssim_components(
         contrast_structure,
     )
     return luminance, contrast_structure
+
+
+def ssim_terms(
+    x: NDArray[Any], y: NDArray[Any], *, data_range: float = 255
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return the terms for luminance, contrast and structure at every window [1]_.
+
+    ``l = (2 µx µy + C1) / (µx² + µy² + C1)``, ``c = (2 σx σy + C2) / (σx² + σy² + C2)`` and
+    ``s = (cov(x, y) + C3) / (σx σy + C3)`` with C3 = C2/2, so that SSIM is ``l c s``. For frames
+    that are nowhere negative l and c lie above 0; s lies from -1 to 1. None exceeds 1.
+
+    Parameters
+    ----------
+    x, y, data_range
+        As for :func:`ssim_components`.
+
+    Returns
+    -------
+    luminance, contrast, structure : ndarray of shape (rows - 10, columns - 10), float32
+        Terms of the windows that lie inside the frame.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ssim_components`.
+    """
+    luminance, _ = ssim_components(x, y, data_range=data_range)
+    return luminance, *contrast_and_structure(x, y, data_range=data_range)
+
+
+def contrast_and_structure(
+    x: NDArray[Any], y: NDArray[Any], *, data_range: float = 255
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the terms for contrast and structure alone; see :func:`ssim_terms`."""
+    check_pair(x, y, title="SSIM", side=WINDOW)
+    shape = (x.shape[0] - WINDOW + 1, x.shape[1] - WINDOW + 1)
+    contrast, structure = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    taps = kernels.gaussian_taps().astype(np.float64)
+    taps /= 2 * taps.sum() - taps[-1]
+    kernels.contrast_and_structure(
+        np.ascontiguousarray(x),
+        np.ascontiguousarray(y),
+        taps,
+        float(stabilizers(data_range)[1]),
+        float(data_range / 2),
+        contrast,
+        structure,
+    )
+    return contrast, structure

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
-from ssimrdo.metrics.components import ssim_components
+from ssimrdo.metrics.components import contrast_and_structure, ssim_components
 
 LOG_MSE_PER_QP: Final = math.log(2) / 3
 """By how much the logarithm of the squared error grows with a QP step in theory: the quantizer's
@@ -43,6 +43,17 @@ class FramePair:
     def ssim_components(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Luminance term and contrast-structure term of SSIM at every window; not to be changed."""
         return ssim_components(self.source, self.shown, data_range=self.format.peak)
+
+    @cached_property
+    def contrast_and_structure(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Contrast term and structure term of SSIM at every window; not to be changed."""
+        return contrast_and_structure(self.source, self.shown, data_range=self.format.peak)
+
+    @cached_property
+    def ssim_map(self) -> NDArray[np.float32]:
+        """SSIM at every window; not to be changed."""
+        luminance, contrast_structure = self.ssim_components
+        return luminance * contrast_structure
 
 
 def log_dissimilarity(value: float | NDArray[Any]) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
-from ssimrdo.metrics.components import ssim_components
+from ssimrdo.metrics.components import ssim_components, ssim_terms
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register
 
 ALPHA = 1.15
@@ -31,13 +31,26 @@ def weighted_ssim_map(
     data_range: float = 255,
     alpha: float = ALPHA,
     beta: float = BETA,
+    gamma: float | None = None,
 ) -> NDArray[np.float32]:
-    """Return ``l^α · c^β · s^β`` at every window; else as :func:`ssim_components`.
+    """Return ``l^α · c^β · s^γ`` at every window; else as :func:`ssim_components`.
 
-    Contrast and structure share the exponent β = γ, so they can stay one term. Where structure
-    is negative the result is negative too: ``sign(cs) · |cs|^β``.
+    Where structure is negative the result is negative too: ``sign(s) · |s|^γ``.
+
+    Parameters
+    ----------
+    x, y, data_range
+        As for :func:`ssim_components`.
+    alpha, beta, gamma : float
+        Exponents of luminance, contrast and structure, 0 or more; γ is β unless given. With
+        γ = β contrast and structure stay one term.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ssim_components`, or if an exponent is negative.
     """
-    return _weigh(*ssim_components(x, y, data_range=data_range), alpha, beta)
+    return _weigh(*_terms(x, y, data_range, alpha, beta, gamma))
 
 
 def ssim(x: NDArray[Any], y: NDArray[Any], *, data_range: float = 255) -> float:
@@ -52,17 +65,39 @@ def weighted_ssim(
     data_range: float = 255,
     alpha: float = ALPHA,
     beta: float = BETA,
+    gamma: float | None = None,
 ) -> float:
     """Return the mean weighted SSIM of two frames; see :func:`weighted_ssim_map`."""
-    terms = ssim_components(x, y, data_range=data_range)
-    return float(kernels.weighted_mean(*terms, np.float32(alpha), np.float32(beta)))
+    terms = _terms(x, y, data_range, alpha, beta, gamma)
+    return float(kernels.weighted_mean(*terms))
+
+
+def _terms(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    data_range: float,
+    alpha: float,
+    beta: float,
+    gamma: float | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], np.float32, np.float32]:
+    """Return a positive term, one with a sign, and their exponents."""
+    if min(alpha, beta, beta if gamma is None else gamma) < 0:
+        raise ValueError(f"exponents are 0 or more, not {alpha}, {beta} and {gamma}")
+    if gamma is None or gamma == beta:
+        terms = ssim_components(x, y, data_range=data_range)
+        return *terms, np.float32(alpha), np.float32(beta)
+    luminance, contrast, structure = ssim_terms(x, y, data_range=data_range)
+    positive = luminance ** np.float32(alpha) * contrast ** np.float32(beta)
+    return positive, structure, np.float32(1), np.float32(gamma)
 
 
 def _weigh(
-    luminance: NDArray[np.float32], contrast: NDArray[np.float32], alpha: float, beta: float
+    positive: NDArray[np.float32],
+    signed: NDArray[np.float32],
+    first: np.float32,
+    second: np.float32,
 ) -> NDArray[np.float32]:
-    magnitude = luminance ** np.float32(alpha) * np.abs(contrast) ** np.float32(beta)
-    return np.copysign(magnitude, contrast)
+    return np.copysign(positive**first * np.abs(signed) ** second, signed)
 
 
 def _ssim(pair: FramePair) -> float:
@@ -70,8 +105,7 @@ def _ssim(pair: FramePair) -> float:
 
 
 def _ssim_map(pair: FramePair) -> NDArray[np.float32]:
-    luminance, contrast_structure = pair.ssim_components
-    return luminance * contrast_structure
+    return pair.ssim_map
 
 
 def _weighted(pair: FramePair) -> float:
@@ -79,7 +113,7 @@ def _weighted(pair: FramePair) -> float:
 
 
 def _weighted_map(pair: FramePair) -> NDArray[np.float32]:
-    return _weigh(*pair.ssim_components, ALPHA, BETA)
+    return _weigh(*pair.ssim_components, np.float32(ALPHA), np.float32(BETA))
 
 
 SSIM = register(QualityIndex("ssim", "SSIM", _ssim, _ssim_map, everyday=True, in_db=True))

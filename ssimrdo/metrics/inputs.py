@@ -1,0 +1,78 @@
+"""What indices take: two frames of one shape, large enough, without NaN."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+LUMA_RANGE: Final = 255.0
+"""L of the frames that published constants are for."""
+
+
+def check_pair(x: NDArray[Any], y: NDArray[Any], *, title: str, side: int = 1) -> None:
+    """Check that two arrays are frames that can be compared.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        Arrays.
+    title : str
+        Of the index, for the error.
+    side : int
+        Fewest rows and columns.
+
+    Raises
+    ------
+    ValueError
+        If they differ in shape, are not two-dimensional, are smaller, or have NaN or infinities.
+    """
+    if x.ndim != 2 or x.shape != y.shape or min(x.shape) < side:
+        least = f", at least {side}x{side}" if side > 1 else ""
+        raise ValueError(
+            f"{title} takes two frames of one shape{least}: got {x.shape} and {y.shape}"
+        )
+    if not (_is_finite(x) and _is_finite(y)):
+        raise ValueError(f"{title} takes two frames without NaN and infinities")
+
+
+def float_pair(
+    x: NDArray[Any], y: NDArray[Any], *, title: str, side: int = 1, data_range: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return two frames on the scale of 255 that published constants are for.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (rows, columns), any real dtype
+        Frames from 0 to L.
+    title, side
+        As in :func:`check_pair`.
+    data_range : float
+        L.
+
+    Returns
+    -------
+    x, y : ndarray of the same shape, float32, contiguous
+        Multiplied by 255 / L.
+
+    Raises
+    ------
+    ValueError
+        If the frames are unusable, or L is not above 0.
+    """
+    check_pair(x, y, title=title, side=side)
+    if not 0 < data_range < np.inf:
+        raise ValueError(f"{title} takes a data range above 0, not {data_range}")
+    return _scaled(x, LUMA_RANGE / data_range), _scaled(y, LUMA_RANGE / data_range)
+
+
+def _scaled(x: NDArray[Any], factor: float) -> NDArray[np.float32]:
+    scaled = np.ascontiguousarray(x, np.float32)
+    return scaled if factor == 1 else scaled * np.float32(factor)
+
+
+def _is_finite(x: NDArray[Any]) -> bool:
+    # A sum is NaN or infinite where a sample is, or where it overflows, which it is looked at for.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return x.dtype.kind != "f" or bool(np.isfinite(x.sum()) or np.isfinite(x).all())

@@ -1,0 +1,253 @@
+"""SSIM's terms, 1/SSIM, pooled SSIM and plain errors against definitions and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import mean_squared_error, structural_similarity
+
+from ssimrdo import metrics
+from ssimrdo.frames import FrameFormat
+from ssimrdo.metrics import FramePair
+from ssimrdo.metrics.inverse import CEILING, FLOOR, inverse
+
+
+def frames(shape=(96, 80), peak=255, seed=0, noise=0.03):
+    """Structure with a black corner, and the same with noise and blur."""
+    rng = np.random.default_rng(seed)
+    smooth = gaussian_filter(rng.normal(size=shape), 3)
+    x = 0.5 + smooth / smooth.std() / 5
+    x[: shape[0] // 4, : shape[1] // 4] = 0
+    y = gaussian_filter(x, 0.7) + rng.normal(0, noise, shape)
+    dtype = np.uint8 if peak == 255 else np.uint16
+    return tuple((np.clip(a, 0, 1) * peak).round().astype(dtype) for a in (x, y))
+
+
+def pair_of(x, y, peak=255):
+    rows, columns = x.shape
+    return FramePair(x, y, FrameFormat(rows, columns, peak.bit_length()))
+
+
+def plain_terms(x, y, peak):
+    """Return l, c and s from their definitions, in doubles and with weights of both axes."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
+    window = np.outer(taps, taps) / taps.sum() ** 2
+    views = [np.lib.stride_tricks.sliding_window_view(a, (11, 11)) for a in (x, y)]
+    mx, my = (np.einsum("ijkl,kl->ij", view, window) for view in views)
+    dx, dy = (view - m[..., None, None] for view, m in zip(views, (mx, my), strict=True))
+    vx, vy, cov = (
+        np.einsum("ijkl,ijkl,kl->ij", a, b, window) for a, b in ((dx, dx), (dy, dy), (dx, dy))
+    )
+    both = np.sqrt(vx * vy)
+    return (
+        (2 * mx * my + c1) / (mx**2 + my**2 + c1),
+        (2 * both + c2) / (vx + vy + c2),
+        (cov + c2 / 2) / (both + c2 / 2),
+    )
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
+@pytest.mark.parametrize("shape", [(11, 11), (43, 67)])
+def test_terms_agree_with_their_definition(shape, peak):
+    x, y = frames(shape, peak)
+    for found, expected in zip(
+        metrics.ssim_terms(x, y, data_range=peak), plain_terms(x, y, peak), strict=True
+    ):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_the_product_of_the_terms_is_ssim_of_scikit_image():
+    x, y = frames()
+    luminance, contrast, structure = metrics.ssim_terms(x, y)
+    expected = structural_similarity(
+        x, y, gaussian_weights=True, use_sample_covariance=False, full=True, data_range=255
+    )[1][5:-5, 5:-5]
+    np.testing.assert_allclose(luminance * contrast * structure, expected, atol=2e-4)
+
+
+def test_each_term_sees_one_kind_of_change():
+    x = frames(noise=0)[0][24:, 20:].astype(np.float32)
+    mean = gaussian_filter(x, 1.5, truncate=3.5)
+    brighter, flatter, other = x + 30, mean + (x - mean) * 0.5, 255 - x
+    luminance, contrast, structure = (
+        {name: metrics.get(f"ssim_{name}").value(pair_of(x, y)) for name in names}
+        for y, names in (
+            (brighter, ("luminance", "contrast", "structure")),
+            (flatter, ("luminance", "contrast", "structure")),
+            (other, ("contrast", "structure")),
+        )
+    )
+    assert luminance["luminance"] < 0.99
+    assert luminance["contrast"] == pytest.approx(1, abs=1e-4)
+    assert luminance["structure"] == pytest.approx(1, abs=1e-4)
+    assert contrast["luminance"] > 0.999
+    assert contrast["contrast"] < contrast["structure"]
+    assert structure["contrast"] == pytest.approx(1, abs=1e-4)
+    assert structure["structure"] < -0.5
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
+def test_weighted_ssim_takes_three_exponents(peak):
+    x, y = frames(peak=peak)
+    luminance, contrast, structure = plain_terms(x, y, peak)
+    for alpha, beta, gamma in ((1.15, 0.95, 0.5), (0, 2, 1), (1, 0, 1), (1, 1, 0)):
+        expected = luminance**alpha * contrast**beta * np.sign(structure) * abs(structure) ** gamma
+        options = {"alpha": alpha, "beta": beta, "gamma": gamma, "data_range": peak}
+        found = metrics.weighted_ssim_map(x, y, **options)
+        # Powers below 1 are steep near 0.
+        np.testing.assert_allclose(found, expected, atol=2e-4 if gamma >= 1 else 5e-3)
+        assert found.mean(dtype=float) == pytest.approx(expected.mean(), abs=2e-5)
+        value = metrics.weighted_ssim(x, y, **options)
+        assert value == pytest.approx(expected.mean(), abs=2e-5)
+
+
+def test_a_gamma_equal_to_beta_changes_nothing():
+    x, y = frames()
+    assert metrics.weighted_ssim(x, y, gamma=metrics.BETA) == metrics.weighted_ssim(x, y)
+
+
+def test_exponents_are_not_negative():
+    x, y = frames()
+    for exponents in ({"alpha": -1}, {"beta": -0.1}, {"gamma": -2}):
+        with pytest.raises(ValueError, match="exponents are 0 or more"):
+            metrics.weighted_ssim(x, y, **exponents)
+
+
+def test_one_over_ssim_is_the_mean_of_the_inverses():
+    x, y = frames()
+    luminance, contrast, structure = plain_terms(x, y, 255)
+    ssim = luminance * contrast * structure
+    assert ssim.min() > FLOOR
+    assert metrics.inverse_ssim(x, y) == pytest.approx(np.mean(1 / ssim), rel=1e-5)
+    assert metrics.INVERSE_SSIM.value(pair_of(x, y)) == metrics.inverse_ssim(x, y)
+    assert metrics.inverse_ssim(x, y) > 1 / metrics.ssim(x, y)
+
+
+def test_one_over_ssim_stays_finite_and_goes_on_falling():
+    similarity = np.linspace(-1, 1, 4001)
+    values = inverse(similarity).astype(np.float64)
+    assert values[0] == pytest.approx(CEILING, rel=1e-5)
+    assert values[-1] == 1
+    slopes = np.diff(values) / np.diff(similarity)
+    assert slopes.max() < 0
+    assert np.abs(np.diff(slopes)).max() < 1.5
+    above = similarity >= FLOOR
+    np.testing.assert_allclose(values[above], 1 / similarity[above], rtol=1e-5)
+    np.testing.assert_allclose(values[~above], 20 - 100 * similarity[~above], rtol=1e-5)
+
+
+def test_one_over_ssim_of_a_negative_has_a_number():
+    x = frames()[0][24:, 20:]
+    value = metrics.inverse_ssim(x, 255 - x)
+    assert 20 < value < CEILING
+
+
+def test_pooling_against_a_map_by_hand():
+    similarity = np.array([[1.0, 0.9], [0.5, 1.0]], np.float32)
+    # (0.1 * 0.9 + 0.5 * 0.5) / 0.6
+    assert metrics.distortion_weighted_mean(similarity) == pytest.approx(0.34 / 0.6)
+    assert metrics.distortion_weighted_mean(similarity, power=2) == pytest.approx(0.134 / 0.26)
+    assert metrics.distortion_weighted_mean(similarity, power=0) == pytest.approx(0.85)
+    assert metrics.minimum(similarity) == 0.5
+    assert metrics.percentile(similarity, 50) == pytest.approx(0.95)
+    assert metrics.percentile(similarity, 100) == 1
+
+
+@settings(max_examples=50)
+@given(arrays(np.float32, (3, 5), elements=st.floats(-1, 1, width=32)))
+def test_pools_lie_between_the_extremes_and_below_the_mean(similarity):
+    mean = similarity.mean(dtype=float)
+    weighted = metrics.distortion_weighted_mean(similarity)
+    assert similarity.min() - 1e-6 <= weighted <= mean + 1e-6
+    assert metrics.minimum(similarity) == similarity.min()
+    assert similarity.min() <= metrics.percentile(similarity) <= similarity.max()
+
+
+def test_pooled_indices_are_those_of_the_map():
+    x, y = frames()
+    ssim = structural_similarity(
+        x, y, gaussian_weights=True, use_sample_covariance=False, full=True, data_range=255
+    )[1][5:-5, 5:-5]
+    pair = pair_of(x, y)
+    assert metrics.MINIMUM.value(pair) == pytest.approx(ssim.min(), abs=2e-4)
+    assert metrics.PERCENTILE.value(pair) == pytest.approx(np.percentile(ssim, 5), abs=2e-4)
+    weighted = np.average(ssim, weights=1 - ssim)
+    assert metrics.DISTORTION_WEIGHTED.value(pair) == pytest.approx(weighted, abs=2e-4)
+
+
+def test_pools_see_a_small_bad_place_that_the_mean_does_not():
+    x, _ = frames((200, 200), noise=0)
+    y = x.copy()
+    y[100:106, 100:106] = 255 - y[100:106, 100:106]
+    pair = pair_of(x, y)
+    assert metrics.SSIM.value(pair) > 0.98
+    assert metrics.MINIMUM.value(pair) < 0.3
+    assert metrics.DISTORTION_WEIGHTED.value(pair) < 0.75
+
+
+@pytest.mark.parametrize(
+    ("pool", "reason"),
+    [
+        (lambda: metrics.percentile(np.ones((2, 2)), 101), "0 to 100"),
+        (lambda: metrics.percentile(np.ones((0, 2))), "empty"),
+        (lambda: metrics.distortion_weighted_mean(np.ones((0, 2))), "empty"),
+        (lambda: metrics.distortion_weighted_mean(np.ones((2, 2)), power=-1), "0 or more"),
+    ],
+)
+def test_pools_refuse_what_makes_no_sense(pool, reason):
+    with pytest.raises(ValueError, match=reason):
+        pool()
+
+
+def test_errors_are_those_of_scikit_image():
+    x, y = frames(peak=1023)
+    assert metrics.mse(x, y) == pytest.approx(mean_squared_error(x, y))
+    assert metrics.max_error(x, y) == np.abs(x.astype(int) - y).max()
+    pair = pair_of(x, y, 1023)
+    assert metrics.MSE.value(pair) == metrics.mse(x, y)
+    assert metrics.MAX_ERROR.map(pair).max() == metrics.max_error(x, y)
+    assert metrics.MSE.map(pair).mean(dtype=float) == pytest.approx(metrics.mse(x, y), rel=1e-6)
+    assert metrics.psnr_db(x, y, data_range=1023) == pytest.approx(
+        10 * math.log10(1023**2 / metrics.mse(x, y))
+    )
+
+
+def test_errors_of_unsigned_samples_do_not_wrap_around():
+    x, y = np.zeros((16, 16), np.uint16), np.full((16, 16), 65535, np.uint16)
+    assert metrics.max_error(x, y) == metrics.max_error(y, x) == 65535
+    assert metrics.mse(x, y) == 65535**2
+
+
+ON_ARRAYS = (
+    metrics.ssim,
+    metrics.ms_ssim,
+    metrics.inverse_ssim,
+    metrics.psnr_db,
+    metrics.mse,
+    metrics.max_error,
+)
+
+
+@pytest.mark.parametrize("index", ON_ARRAYS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_frames_have_no_nan(index, bad):
+    x = np.full((40, 40), 100, np.float32)
+    y = x.copy()
+    y[3, 7] = bad
+    for first, second in ((x, y), (y, x)):
+        with pytest.raises(ValueError, match="without NaN and infinities"):
+            index(first, second)
+
+
+def test_large_finite_samples_are_no_nan():
+    x = np.full((40, 40), 1e38, np.float32)
+    assert metrics.max_error(x, x) == 0

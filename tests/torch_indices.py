@@ -1,0 +1,38 @@
+"""Indices of other people, written in PyTorch: what those here are compared with.
+
+Tests that use them skip themselves where PyTorch is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def piq() -> Any:
+    """Return the package piq, which imports torchvision for what is not used here."""
+    pytest.importorskip("torch", reason="piq needs PyTorch (scripts/setup torch)")
+    if importlib.util.find_spec("torchvision") is None:
+        for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
+            sys.modules.setdefault(name, _Empty(name))
+    return pytest.importorskip("piq", reason="piq is not installed (scripts/setup torch)")
+
+
+class _Empty(types.ModuleType):
+    """A module that has whatever is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Empty(f"{self.__name__}.{name}")
+
+
+def tensor(frame: np.ndarray[Any, Any]) -> Any:
+    """Return a frame as a batch of one with one channel, in doubles."""
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(frame.astype(np.float64))[None, None]
