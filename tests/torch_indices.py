@@ -23,13 +23,22 @@ def piq() -> Any:
     return pytest.importorskip("piq", reason="piq is not installed (scripts/setup torch)")
 
 
-class _Empty(types.ModuleType):
-    """A module that has whatever is asked for."""
+class _Whatever(type):
+    """Makes a class that has whatever is asked for, and can be inherited from."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Empty(f"{self.__name__}.{name}")
+        return _Placeholder
+
+
+class _Placeholder(metaclass=_Whatever):
+    pass
+
+
+class _Empty(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_Placeholder, name)
 
 
 def tensor(frame: np.ndarray[Any, Any]) -> Any:

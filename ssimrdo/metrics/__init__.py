@@ -41,6 +41,12 @@ from ssimrdo.metrics.pooling import (
 )
 
 # isort: split
+from ssimrdo.metrics.gradient import GMSD, gmsd, gmsd_map
+
+# isort: split
+from ssimrdo.metrics.haar import HAARPSI, HAARPSI_MED, haarpsi, haarpsi_map
+
+# isort: split
 from ssimrdo.metrics.error import (
     MAX_ERROR,
     MSE,
@@ -56,6 +62,9 @@ __all__ = [
     "BETA",
     "CONTRAST",
     "DISTORTION_WEIGHTED",
+    "GMSD",
+    "HAARPSI",
+    "HAARPSI_MED",
     "INVERSE_SSIM",
     "LUMINANCE",
     "MAX_ERROR",
@@ -73,6 +82,10 @@ __all__ = [
     "QualityIndex",
     "distortion_weighted_mean",
     "get",
+    "gmsd",
+    "gmsd_map",
+    "haarpsi",
+    "haarpsi_map",
     "inverse_ssim",
     "inverse_ssim_map",
     "max_error",

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
 from ssimrdo.metrics.inputs import check_pair
-from ssimrdo.metrics.registry import LOG_MSE_PER_QP, FramePair, QualityIndex, register
+from ssimrdo.metrics.registry import (
+    LOG_MSE_PER_QP,
+    FramePair,
+    QualityIndex,
+    register,
+    truncated_log,
+)
 
 PSNR_CEILING_DB = 100.0
 """PSNR reported for frames that agree in every sample, in decibels."""
@@ -102,10 +108,6 @@ def _log_of_db(value: float | NDArray[Any]) -> Any:
     return np.multiply(value, -math.log(10) / 10)
 
 
-def _log(value: float | NDArray[Any]) -> Any:
-    return np.log(np.maximum(value, 1e-9))
-
-
 PSNR = register(
     QualityIndex(
         "psnr",
@@ -130,7 +132,7 @@ MSE = register(
         higher_is_better=False,
         decimals=3,
         high=math.inf,
-        log_loss=_log,
+        log_loss=truncated_log,
     )
 )
 MAX_ERROR = register(
@@ -143,7 +145,7 @@ MAX_ERROR = register(
         higher_is_better=False,
         decimals=0,
         high=math.inf,
-        log_loss=_log,
+        log_loss=truncated_log,
         # In proportion to the error, not to its square.
         loss_per_qp=LOG_MSE_PER_QP / 2,
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.metrics.registry import FramePair, QualityIndex, register
+from ssimrdo.metrics.registry import FramePair, QualityIndex, register, truncated_log
 from ssimrdo.metrics.similarity import ssim_map
 
 FLOOR: Final = 0.1
@@ -78,7 +78,7 @@ def _value(pair: FramePair) -> float:
 
 
 def _log_excess(value: float | NDArray[Any]) -> Any:
-    return np.log(np.maximum(np.subtract(value, 1), 1e-9))
+    return truncated_log(np.subtract(value, 1))
 
 
 INVERSE_SSIM = register(

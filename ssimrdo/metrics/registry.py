@@ -61,6 +61,11 @@ def log_dissimilarity(value: float | NDArray[Any]) -> Any:
     return np.log(1 / np.clip(value, 1e-6, 1 - 1e-9) - 1)
 
 
+def truncated_log(value: float | NDArray[Any]) -> Any:
+    """Return ln of an index that is 0 for equal frames, of no less than 1e-9."""
+    return np.log(np.maximum(value, 1e-9))
+
+
 @dataclass(frozen=True)
 class QualityIndex:
     """A measure of how well a decoded frame agrees with its source.

@@ -1,0 +1,49 @@
+"""Indices against those of piq, which are other people's code in other words, in doubles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch_indices
+from index_frames import frames, pair_of
+
+from ssimrdo import metrics
+
+SHAPES = ((128, 128), (101, 87), (67, 130))
+
+
+@pytest.fixture(scope="module")
+def piq():
+    return torch_indices.piq()
+
+
+def compare(index, peer, shape, peak, *, within, **options):
+    x, y = frames(shape, peak)
+    found = index(x, y, data_range=peak, **options)
+    expected = float(peer(torch_indices.tensor(x), torch_indices.tensor(y), data_range=peak))
+    assert found == pytest.approx(expected, abs=within)
+    assert abs(found - index(x, x, data_range=peak, **options)) > 100 * within
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gmsd(piq, shape, peak):
+    compare(metrics.gmsd, piq.gmsd, shape, peak, within=1e-7)
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("constants", [{}, {"c": 5.0, "alpha": 4.9}])
+def test_haarpsi(piq, shape, peak, constants):
+    def peer(x, y, data_range):
+        return piq.haarpsi(x, y, data_range=data_range, **constants)
+
+    compare(metrics.haarpsi, peer, shape, peak, within=1e-6, **constants)
+
+
+def test_the_medical_index_has_its_constants():
+    x, y = frames((64, 64))
+    pair = pair_of(x, y)
+    assert metrics.HAARPSI_MED.value(pair) == metrics.haarpsi(x, y, c=5, alpha=4.9)
+    assert metrics.HAARPSI.value(pair) == metrics.haarpsi(x, y, c=30, alpha=4.2)
+    assert not np.isclose(metrics.HAARPSI.value(pair), metrics.HAARPSI_MED.value(pair))
