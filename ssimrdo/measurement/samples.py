@@ -1,0 +1,123 @@
+"""From what FFmpeg decodes to grey samples of full range."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from ssimrdo.video.decode import luma_plane
+
+NEUTRAL_REACH: Final = 1
+"""Steps of 8 bits by which the colour of a grey picture may be off: what JPEG rounds to."""
+
+_FULL: Final = 2
+_LIMITED: Final = 1
+"""FFmpeg's numbers of the two ranges; 0 says nothing."""
+
+
+class ColourError(ValueError):
+    """The picture is in colour."""
+
+
+def is_limited(frame: av.VideoFrame) -> bool:
+    """Return whether the luma of a frame runs from 16 to 235 of 255, as players take it.
+
+    What says nothing of its range is limited if it is YUV, and full if it is grey alone or RGB.
+    """
+    if frame.color_range in (_FULL, _LIMITED):
+        return bool(frame.color_range == _LIMITED) and not frame.format.is_rgb
+    name = frame.format.name
+    return name.startswith(("yuv", "nv", "uyvy", "yvyu")) and not name.startswith("yuvj")
+
+
+def grey_samples(
+    frame: av.VideoFrame, *, limited: bool | None = None, neutral: bool = False
+) -> tuple[NDArray[Any], int]:
+    """Return the grey samples of a decoded frame from 0 to their peak, and the peak.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        Of any pixel format: of YUV the luma, of RGB what its planes have in common.
+    limited : bool, optional
+        Whether luma runs from 16 to 235 of 255, and is to be expanded; :func:`is_limited` tells
+        when None.
+    neutral : bool
+        Refuse YUV in colour too.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns), uint8 or uint16
+        Samples, rounded to the nearest.
+    int
+        255 for 8 bits, and so on.
+
+    Raises
+    ------
+    ColourError
+        If it is in colour.
+    ValueError
+        If it has samples of another kind, such as real numbers.
+    """
+    if limited is None:
+        limited = is_limited(frame)
+    name, bits = frame.format.name, frame.format.components[0].bits
+    if bits > 16 or "f32" in name or "f16" in name:
+        raise ValueError(f"samples of the kind {name} cannot be used")
+    if frame.format.is_big_endian:
+        frame, name = frame.reformat(format=f"{name[:-2]}le"), f"{name[:-2]}le"
+    if frame.format.is_rgb or name.startswith(("pal", "bgr", "rgb", "argb", "abgr")):
+        return _common(frame, bits)
+    if name.startswith(("ya", "mono")):
+        # The plane holds more than luma.
+        samples = frame.to_ndarray(format="gray" if bits <= 8 else "gray16le")
+        return samples, 255 if bits <= 8 else 65535
+    if name.startswith(("yuyv", "uyvy", "yvyu")):
+        frame = frame.reformat(format="yuv422p")
+    if neutral and len(frame.planes) >= 3:
+        _check_neutral(frame, bits)
+    samples, peak = luma_plane(frame), (1 << bits) - 1
+    return (expanded(samples, bits), peak) if limited else (samples, peak)
+
+
+def expanded(luma: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return luma of full range from limited range, ``(y - 16 k) (2^b - 1) / (219 k)``.
+
+    k is ``2^(b - 8)`` at b bits (ITU-T H.273); what lies outside is clipped.
+    """
+    k, peak = 1 << (bits - 8), (1 << bits) - 1
+    levels = np.arange(1 << (8 * luma.dtype.itemsize), dtype=np.float64)
+    table = np.clip(np.floor((levels - 16 * k) * peak / (219 * k) + 0.5), 0, peak)
+    return np.asarray(table.astype(luma.dtype)[luma])
+
+
+def _common(frame: av.VideoFrame, bits: int) -> tuple[NDArray[Any], int]:
+    """Return what red, green and blue have in common."""
+    if frame.format.name.startswith("gbr") and bits > 8:
+        planes = np.stack([_plane(frame, index) for index in range(3)], axis=-1)
+        peak = (1 << bits) - 1
+    else:
+        planes = frame.to_ndarray(format="rgb24" if bits <= 8 else "rgb48le")
+        peak = 255 if bits <= 8 else 65535
+    first = planes[..., 0]
+    if not all(np.array_equal(first, planes[..., index]) for index in (1, 2)):
+        raise ColourError("is in colour")
+    return np.ascontiguousarray(first), peak
+
+
+def _plane(frame: av.VideoFrame, index: int) -> NDArray[Any]:
+    plane = frame.planes[index]
+    dtype = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
+    samples: NDArray[Any] = np.frombuffer(memoryview(plane), dtype)
+    return samples.reshape(plane.height, plane.line_size // dtype.itemsize)[:, : plane.width]
+
+
+def _check_neutral(frame: av.VideoFrame, bits: int) -> None:
+    middle, reach = 1 << (bits - 1), NEUTRAL_REACH << (bits - 8)
+    for index in (1, 2):
+        chroma = _plane(frame, index).astype(np.int32)
+        if chroma.size and int(np.abs(chroma - middle).max()) > reach:
+            raise ColourError("is in colour")

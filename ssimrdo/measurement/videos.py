@@ -1,0 +1,214 @@
+"""Videos as slices: every frame in its place, and what the record beside our own tells."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import av
+from numpy.typing import NDArray
+
+from ssimrdo.dicom import Window
+from ssimrdo.errors import InputError, cause_of
+from ssimrdo.measurement.samples import ColourError, grey_samples, is_limited
+from ssimrdo.record.sidecar import sidecar_path
+from ssimrdo.text import printable
+from ssimrdo.video.errors import ffmpeg_errors_of
+
+VideoRange: TypeAlias = Literal["auto", "full", "limited"]
+
+RANGES: Final = ("auto", "full", "limited")
+
+
+@dataclass(frozen=True)
+class Video:
+    """What a video file holds.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    count : int
+        Frames.
+    peak : int
+        Largest luma of its bit depth.
+    frames : callable
+        Returns an iterator over its frames in the order in which they are shown: luma of full
+        range, or reason and number of what does not decode.
+    window : Window, optional
+        The one that it was made with, as its record tells.
+    inverted : bool
+        Whether the lowest HU are shown white.
+    positions_mm : tuple of float, optional
+        Where its slices lie.
+    notes : tuple of str
+        What is to be told of how it was read.
+    """
+
+    shape: tuple[int, int]
+    count: int
+    peak: int
+    frames: Callable[[], Iterator[NDArray[Any] | tuple[str, str]]]
+    window: Window | None = None
+    inverted: bool = False
+    positions_mm: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What the record beside a video tells."""
+
+    bit_depth: int
+    frames: int
+    window: Window
+    inverted: bool
+    positions_mm: tuple[float, ...] | None
+
+
+def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
+    """Look at a video file: its packets are counted and its first frame is decoded.
+
+    Parameters
+    ----------
+    path : Path
+        Video file.
+    video_range : {"auto", "full", "limited"}
+        Whether luma runs from 0 to 255 or from 16 to 235 (at 8 bit), and is then expanded. By
+        default the stream says; a YUV stream that does not is limited, as players take it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be decoded, has no video, or is in colour as RGB.
+    """
+    shown = printable(path)
+    limited = None if video_range == "auto" else video_range == "limited"
+    try:
+        places = _places(path)
+        first = next((frame for _, frame in _decoded(path) if frame is not None), None)
+    except OSError as error:
+        raise _unreadable(shown, cause_of(error)) from error
+    if first is None:
+        raise _unreadable(shown, "no frame of it decodes")
+    try:
+        samples, peak = grey_samples(first, limited=limited)
+    except ColourError as error:
+        raise InputError(f"{shown}: {error}", remedy="give a grey video") from error
+    except ValueError as error:
+        raise InputError(f"{shown}: {error}") from error
+    shape = samples.shape
+    record, notes = _record(path), []
+    if is_limited(first) if limited is None else limited:
+        notes.append(f"{shown}: luma is of limited range, and is expanded")
+    if record is not None and (1 << record.bit_depth, record.frames) != (peak + 1, len(places)):
+        notes.append(f"{shown}: the record beside it is of another video, and is not used")
+        record = None
+
+    def frames() -> Iterator[NDArray[Any] | tuple[str, str]]:
+        number = 0
+        try:
+            for number, frame in enumerate(_in_order(path, places), start=1):
+                yield _samples(frame, number, limited, shape, shown)
+        except OSError as error:
+            raise _unreadable(f"{shown}, frame {number + 1}", cause_of(error)) from error
+
+    return Video(
+        (int(shape[0]), int(shape[1])),
+        len(places),
+        peak,
+        frames,
+        record.window if record else None,
+        record.inverted if record else False,
+        record.positions_mm if record else None,
+        tuple(notes),
+    )
+
+
+def _samples(
+    frame: av.VideoFrame | None, number: int, limited: bool | None, shape: Any, shown: str
+) -> NDArray[Any] | tuple[str, str]:
+    where = f"{shown}, frame {number}"
+    if frame is None:
+        return "the frame does not decode", where
+    if frame.is_corrupt:
+        return "the frame is damaged", where
+    try:
+        samples, _ = grey_samples(frame, limited=limited)
+    except ValueError as error:
+        return str(error), where
+    if samples.shape != shape:
+        return f"is {samples.shape[1]}x{samples.shape[0]}, the first {shape[1]}x{shape[0]}", where
+    return samples
+
+
+def _places(path: Path) -> list[int | None]:
+    """Return when each frame is shown, in that order; None where the stream does not tell."""
+    with ffmpeg_errors_of(path), av.open(str(path.absolute())) as source:
+        if not source.streams.video:
+            raise InputError(f"{printable(path)}: has no video", remedy="give a series or a video")
+        stream = source.streams.video[0]
+        times = [one.pts for one in source.demux(stream) if one.size and not one.is_discard]
+    known = {time for time in times if time is not None}
+    # Two frames at one time, or no time at all: they can only be counted.
+    return [*sorted(known)] if len(known) == len(times) else [None] * len(times)
+
+
+def _decoded(path: Path) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
+    """Yield every frame with its time, and None where something did not decode."""
+    with ffmpeg_errors_of(path), av.open(str(path.absolute())) as source:
+        stream = source.streams.video[0]
+        stream.thread_type = "AUTO"
+        for packet in source.demux(stream):
+            try:
+                frames = packet.decode()
+            except (av.error.FFmpegError, EOFError):
+                yield packet.pts, None
+                continue
+            for frame in frames:
+                assert isinstance(frame, av.VideoFrame)
+                yield frame.pts, frame
+
+
+def _in_order(path: Path, places: list[int | None]) -> Iterator[av.VideoFrame | None]:
+    """Yield as many frames as there are places, None in those that no frame came for."""
+    index_of = {time: index for index, time in enumerate(places) if time is not None}
+    done = 0
+    for time, frame in _decoded(path):
+        if frame is None:
+            if not index_of:
+                raise OSError(0, "frames without times cannot be told apart once one is damaged")
+            continue
+        index = index_of.get(time, done) if time is not None else done
+        # Frames come in the order in which they are shown.
+        if index < done or index >= len(places):
+            continue
+        yield from [None] * (index - done)
+        yield frame
+        done = index + 1
+    yield from [None] * (len(places) - done)
+
+
+def _record(path: Path) -> _Record | None:
+    """Return what the record beside a video tells; None where there is none of ours."""
+    try:
+        found = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+        grey, along = found["grey"], found["geometry"]["along_mm"]
+        positions = None if along is None else tuple(map(float, along))
+        frames = int(found["frames"])
+        if positions is not None and (
+            len(positions) != frames or not all(map(math.isfinite, positions))
+        ):
+            positions = None
+        window = Window(grey["center"], grey["width"], grey["function"])
+        return _Record(int(grey["bit_depth"]), frames, window, bool(grey["inverted"]), positions)
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, InputError):
+        return None
+
+
+def _unreadable(where: str, reason: str) -> InputError:
+    return InputError(f"{where}: cannot be decoded: {reason}")
