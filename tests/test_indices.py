@@ -234,3 +234,57 @@ def test_frames_have_no_nan(index, bad):
 def test_large_finite_samples_are_no_nan():
     x = np.full((40, 40), 1e38, np.float32)
     assert metrics.max_error(x, x) == 0
+
+
+def plain_edge_ssim(x, y, peak, reach):
+    """Return edge-preserving SSIM from its definition, in doubles."""
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
+    x, y = (
+        np.lib.stride_tricks.sliding_window_view(a.astype(np.float64), (11, 11)) for a in (x, y)
+    )
+    differences = x - x[:, :, 5:6, 5:6]
+    weights = np.outer(taps, taps) * (1 + (differences / reach) ** 2) ** -2.0
+    weights /= weights.sum(axis=(2, 3), keepdims=True)
+
+    def mean(values):
+        return (weights * values).sum(axis=(2, 3), keepdims=True)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = (mean((x - mx) ** 2), mean((y - my) ** 2), mean((x - mx) * (y - my)))
+    luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
+    return (luminance * (2 * cov + c2) / (vx + vy + c2))[:, :, 0, 0]
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
+def test_edge_preserving_ssim_against_its_definition(peak):
+    x, y = frames((45, 61), peak)
+    x[:, 30:] = np.minimum(x[:, 30:] // 4, peak)
+    expected = plain_edge_ssim(x, y, peak, 140 * peak / 255)
+    found = metrics.edge_ssim_map(x, y, data_range=peak)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert metrics.edge_ssim(x, y, data_range=peak) == pytest.approx(expected.mean(), abs=1e-6)
+
+
+def test_edge_preserving_ssim_is_ssim_where_its_windows_reach_everywhere():
+    x, y = frames()
+    expected = structural_similarity(x, y, gaussian_weights=True, use_sample_covariance=False)
+    assert metrics.edge_ssim(x, y, reach=math.inf) == pytest.approx(expected, abs=1e-5)
+
+
+def test_edges_hide_less_from_edge_preserving_ssim():
+    rng = np.random.default_rng(2)
+    x = np.where(np.arange(64) < 32, 40.0, 220.0) * np.ones((64, 1))
+    y = x + rng.normal(0, 6, x.shape)
+    plain, kept = metrics.ssim_map(x, y), metrics.edge_ssim_map(x, y)
+    beside = slice(23, 26)
+    # The window's centre lies two to four samples from the edge.
+    assert 1 - kept[:, beside].mean() > 3 * (1 - plain[:, beside].mean())
+    # And here beyond the window's reach.
+    np.testing.assert_allclose(kept[:, 12], plain[:, 12], atol=0.02)
+
+
+def test_the_reach_is_above_zero():
+    x, y = frames()
+    with pytest.raises(ValueError, match="above 0"):
+        metrics.edge_ssim(x, y, reach=0)

@@ -41,6 +41,9 @@ from ssimrdo.metrics.pooling import (
 )
 
 # isort: split
+from ssimrdo.metrics.edge_preserving import EDGE_SSIM, edge_ssim, edge_ssim_map
+
+# isort: split
 from ssimrdo.metrics.gradient import GMSD, gmsd, gmsd_map
 
 # isort: split
@@ -62,6 +65,7 @@ __all__ = [
     "BETA",
     "CONTRAST",
     "DISTORTION_WEIGHTED",
+    "EDGE_SSIM",
     "GMSD",
     "HAARPSI",
     "HAARPSI_MED",
@@ -81,6 +85,8 @@ __all__ = [
     "FramePair",
     "QualityIndex",
     "distortion_weighted_mean",
+    "edge_ssim",
+    "edge_ssim_map",
     "get",
     "gmsd",
     "gmsd_map",

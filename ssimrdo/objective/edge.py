@@ -3,9 +3,8 @@
 In a Gaussian window beside an edge the step counts as variance, so that SSIM's relation takes flat
 tissue there for texture and lets noise pile up in it [1]_. Here a sample counts in a window less
 the more it differs from the window's centre, as in the bilateral filter: beside an edge σ² is
-mostly that of the tissue on the centre's own side. The weight of a difference d is
-``1 / (1 + (d / d₀)²)²``: near the centre a Gaussian's, with a longer tail, as an edge hides some
-errors after all. With a Gaussian's tail, or none, more is lost in flat tissue than is won at edges.
+mostly that of the tissue on the centre's own side. ``metrics/bilateral.py`` has the weights. With a
+Gaussian's tail, or none, more is lost in flat tissue than is won at edges.
 
 References
 ----------
@@ -22,75 +21,13 @@ from numpy.typing import NDArray
 
 from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
 from ssimrdo.metrics import kernels
+from ssimrdo.metrics.bilateral import REACH, block_moments
 from ssimrdo.objective.base import Objective, register
 from ssimrdo.objective.ssim_mse import effective_samples, reference_theta, theta
 from ssimrdo.objective.statistics import BlockStatistics
 
-REACH: Final = 140.0
-"""d₀ in grey levels of 255: the difference at which a sample counts a quarter."""
-
 STEP: Final = 4
 """Samples from one window to the next: 16 windows tell a macroblock's mean as well as 256."""
-
-
-@kernels._compiled
-def _bilateral_moments(
-    phases: NDArray[Any],
-    taps: NDArray[Any],
-    reach: float,
-    mean: NDArray[Any],
-    variance: NDArray[Any],
-) -> None:
-    """Fill mean and variance of the windows of every macroblock, weighed by likeness.
-
-    Parameters
-    ----------
-    phases : float32 array of shape (4, rows, columns)
-        The mirrored frame with every fourth column in a plane of its own.
-    taps : float32 array of shape (11,)
-        Gaussian.
-    reach : float
-        See :data:`REACH`, in luma units.
-    mean, variance : float32 array of shape (macroblock rows, macroblock columns)
-        Results.
-    """
-    side = taps.size
-    radius = side // 2
-    per_block = 16 // 4
-    count = mean.shape[1] * per_block
-    steepness = np.float32(1 / (reach * reach))
-    weight_sums = np.empty(count, np.float32)
-    first = np.empty(count, np.float32)
-    second = np.empty(count, np.float32)
-    mean[:] = 0
-    variance[:] = 0
-    for line in range(mean.shape[0] * per_block):
-        y = 4 * line + 2 + radius
-        at = 2 + radius
-        centre = phases[at % 4, y, at // 4 : at // 4 + count]
-        weight_sums[:] = 0
-        first[:] = 0
-        second[:] = 0
-        for i in range(side):
-            for j in range(side):
-                tap = taps[i] * taps[j]
-                x = 2 + j
-                other = phases[x % 4, y - radius + i, x // 4 : x // 4 + count]
-                for k in range(count):
-                    d = other[k] - centre[k]
-                    likeness = np.float32(1) / (np.float32(1) + d * d * steepness)
-                    w = tap * likeness * likeness
-                    weight_sums[k] += w
-                    first[k] += w * d
-                    second[k] += w * d * d
-        block_row = line // per_block
-        for k in range(count):
-            m = first[k] / weight_sums[k]
-            mean[block_row, k // per_block] += centre[k] + m
-            variance[block_row, k // per_block] += second[k] / weight_sums[k] - m * m
-    share = np.float32(1 / (per_block * per_block))
-    mean *= share
-    variance *= share
 
 
 def edge_statistics(
@@ -123,7 +60,7 @@ def edge_statistics(
     planes = padded.reshape(padded.shape[0], -1, STEP).transpose(2, 0, 1)
     half = kernels.gaussian_taps()
     mean, variance = np.empty(grid, np.float32), np.empty(grid, np.float32)
-    _bilateral_moments(
+    block_moments(
         np.ascontiguousarray(planes, np.float32),
         np.concatenate([half, half[-2::-1]]),
         reach * data_range / 255,
