@@ -44,6 +44,12 @@ from ssimrdo.metrics.pooling import (
 from ssimrdo.metrics.edge_preserving import EDGE_SSIM, edge_ssim, edge_ssim_map
 
 # isort: split
+from ssimrdo.metrics.level_weighted import LWSSIM, lwssim, lwssim_map
+
+# isort: split
+from ssimrdo.metrics.complex_wavelet import CW_SSIM, cw_ssim
+
+# isort: split
 from ssimrdo.metrics.gradient import GMSD, gmsd, gmsd_map
 
 # isort: split
@@ -64,6 +70,7 @@ __all__ = [
     "ALPHA",
     "BETA",
     "CONTRAST",
+    "CW_SSIM",
     "DISTORTION_WEIGHTED",
     "EDGE_SSIM",
     "GMSD",
@@ -71,6 +78,7 @@ __all__ = [
     "HAARPSI_MED",
     "INVERSE_SSIM",
     "LUMINANCE",
+    "LWSSIM",
     "MAX_ERROR",
     "MINIMUM",
     "MSE",
@@ -84,6 +92,7 @@ __all__ = [
     "WEIGHTED_SSIM",
     "FramePair",
     "QualityIndex",
+    "cw_ssim",
     "distortion_weighted_mean",
     "edge_ssim",
     "edge_ssim_map",
@@ -94,6 +103,8 @@ __all__ = [
     "haarpsi_map",
     "inverse_ssim",
     "inverse_ssim_map",
+    "lwssim",
+    "lwssim_map",
     "max_error",
     "measure",
     "minimum",
