@@ -205,16 +205,23 @@ def similarity(a: NDArray[Any], b: NDArray[Any], k: float) -> float:
 
 def ratio(above: NDArray[Any], below: NDArray[Any], k: float) -> NDArray[Any]:
     """Return ``(above + k) / (below + k)``, and 1 where both are 0."""
-    small = np.finfo(below.dtype).tiny
-    return (above + below.dtype.type(k) + small) / (below + below.dtype.type(k) + small)
+    real = below.dtype.type
+    constant = real(k) + np.finfo(real).tiny
+    index: NDArray[Any] = (above + constant) / (below + constant)
+    return index
 
 
 def box_mean(values: NDArray[Any]) -> NDArray[Any]:
     """Return the means of the 7x7 windows that lie inside, over the last two axes."""
     rows, columns = (side - BOX + 1 for side in values.shape[-2:])
-    down = sum(values[..., k : k + rows, :] for k in range(BOX))
-    across: NDArray[Any] = sum(down[..., k : k + columns] for k in range(BOX))
-    return across / values.real.dtype.type(BOX**2)
+    down = values[..., :rows, :].copy()
+    for k in range(1, BOX):
+        down += values[..., k : k + rows, :]
+    mean = down[..., :columns].copy()
+    for k in range(1, BOX):
+        mean += down[..., k : k + columns]
+    mean /= BOX**2
+    return mean
 
 
 @lru_cache(maxsize=8)
