@@ -46,12 +46,20 @@ def lung_mask(image: Image) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     low, high = (hu - AIR_HU for hu in _LUNG_HU)
-    parts, count = ndimage.label((image > low) & (image < high))
-    sizes = ndimage.sum_labels(np.ones_like(image), parts, np.arange(1, count + 1))
-    # Skin and the borders of airways lie in that range too.
-    large = 1 + np.flatnonzero(sizes >= sizes.max() / 4)
-    mask = ndimage.binary_closing(np.isin(parts, large), iterations=2)
-    return np.asarray(ndimage.binary_fill_holes(mask), np.bool_)
+    body = ndimage.binary_fill_holes(_components(image > high, 1))
+    # The borders of airways lie in the range of lungs too.
+    lungs = _components((image > low) & (image < high) & body, 1 / 4)
+    closed = ndimage.binary_closing(lungs, iterations=2)
+    return np.asarray(ndimage.binary_fill_holes(closed), np.bool_)
+
+
+def _components(mask: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """Return the components of a mask that have a share of the largest one's size at least."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    return np.isin(parts, 1 + np.flatnonzero(sizes >= share * sizes.max()))
 
 
 def with_rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -171,6 +179,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 "Means over the lungs",
                 ["L", "lungs", *_TERMS, "SSIM", f"SSIM with a rim of {RADIUS}"],
                 rows,
+                digits=5,
                 shown=True,
             ),
         ),
@@ -237,6 +246,8 @@ def _difference(maps: dict[str, dict[str, NDArray[Any]]], inner: NDArray[np.bool
 
 
 def _maps(maps: dict[str, dict[str, NDArray[Any]]], inner: NDArray[np.bool_]) -> str:
+    from matplotlib.ticker import MaxNLocator
+
     from ssimrdo.lab.drawing import picture, svg
 
     def draw(figure: Figure) -> None:
@@ -250,10 +261,15 @@ def _maps(maps: dict[str, dict[str, NDArray[Any]]], inner: NDArray[np.bool_]) ->
                 title = f"{key}, {name}"
                 drawn = picture(axes[row, column], shown, title, cmap="magma", vmin=low, vmax=1)
             figure.colorbar(
-                drawn, ax=axes[:, column], orientation="horizontal", shrink=0.9, aspect=28
+                drawn,
+                ax=axes[:, column],
+                orientation="horizontal",
+                shrink=0.9,
+                aspect=28,
+                ticks=MaxNLocator(3),
             )
 
-    return svg(draw, 4.9, 1.5)
+    return svg(draw, 4.4, 1.5)
 
 
 EXPERIMENT: Final = Experiment(
