@@ -18,8 +18,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _FLAGS: Final = {
     "anchors": "--anchor",
+    "distorted": "DISTORTED",
     "metrics": "--metric",
     "name": "SERIES",
+    "reference": "REFERENCE",
     "series_uid": "--series",
     "tests": "--test",
     "timeout_s": "--timeout",

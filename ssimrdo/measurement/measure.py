@@ -18,6 +18,7 @@ from ssimrdo import metrics
 from ssimrdo.dicom import Window, parse_window
 from ssimrdo.errors import InputError
 from ssimrdo.machine import cores
+from ssimrdo.measurement.cautions import cautions
 from ssimrdo.measurement.matching import Matched, Matching, match, problem, slices
 from ssimrdo.measurement.regions import Region, is_pooled, region_of, value_inside
 from ssimrdo.measurement.results import (
@@ -32,7 +33,6 @@ from ssimrdo.measurement.scale import CommonScale, common_scale
 from ssimrdo.measurement.sides import Damaged, Side, SideLike, open_side
 from ssimrdo.measurement.trust import trust
 from ssimrdo.measurement.videos import RANGES, VideoRange
-from ssimrdo.measurement.cautions import cautions
 from ssimrdo.metrics import FramePair, QualityIndex
 from ssimrdo.metrics.tissue import (
     SSIM_AREAS,
