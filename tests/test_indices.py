@@ -288,3 +288,20 @@ def test_the_reach_is_above_zero():
     x, y = frames()
     with pytest.raises(ValueError, match="above 0"):
         metrics.edge_ssim(x, y, reach=0)
+
+
+def test_iw_ssim_of_a_small_frame_is_ssim():
+    x, y = frames((20, 19))
+    assert metrics.iw_ssim(x, y) == pytest.approx(metrics.ssim(x, y), abs=1e-6)
+
+
+def test_flat_background_does_not_count_in_iw_ssim():
+    x, y = (frame[24:, 20:] for frame in frames((200, 188)))
+    framed = [np.pad(frame, 176) for frame in (x, y)]
+    assert 1 - metrics.ssim(*framed) < 0.2 * (1 - metrics.ssim(x, y))
+    assert 1 - metrics.iw_ssim(*framed) > 0.5 * (1 - metrics.iw_ssim(x, y))
+
+
+def test_iw_ssim_below_zero_counts_as_zero():
+    x, _ = frames((170, 170))
+    assert metrics.iw_ssim(x, 255 - x) == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch_indices
 from index_frames import frames, pair_of
+from scipy.ndimage import gaussian_filter
 
 from ssimrdo import metrics
 
@@ -39,6 +40,26 @@ def test_haarpsi(piq, shape, peak, constants):
         return piq.haarpsi(x, y, data_range=data_range, **constants)
 
     compare(metrics.haarpsi, peer, shape, peak, within=1e-6, **constants)
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
+@pytest.mark.parametrize("shape", [(161, 161), (176, 192), (201, 187)])
+def test_iw_ssim(piq, shape, peak):
+    def peer(x, y, data_range):
+        # It takes the reference last.
+        return piq.information_weighted_ssim(y, x, data_range=data_range)
+
+    compare(metrics.iw_ssim, peer, shape, peak, within=2e-7)
+
+
+def test_iw_ssim_of_a_slice_of_the_phantom(piq, phantom_luma):
+    x = phantom_luma[0]
+    noise = np.random.default_rng(0).normal(0, 3, x.shape) * (x > 0)
+    y = np.clip(gaussian_filter(x.astype(float), 0.6) + noise, 0, 255).round().astype(np.uint8)
+    expected = piq.information_weighted_ssim(
+        torch_indices.tensor(y), torch_indices.tensor(x), data_range=255
+    )
+    assert metrics.iw_ssim(x, y) == pytest.approx(float(expected), abs=2e-6)
 
 
 def test_the_medical_index_has_its_constants():

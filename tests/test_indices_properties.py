@@ -30,13 +30,14 @@ BOUNDS = dict.fromkeys(NAMES, (-1.0, 1.0)) | {
     "gmsd": (0.0, 0.5),
     "inverse_ssim": (1.0, 120.0),
 }
-SYMMETRIC = set(NAMES) - {"edge_ssim"}
+SYMMETRIC = set(NAMES) - {"edge_ssim", "iw_ssim"}
 ON_ARRAYS = (
     metrics.gmsd,
     metrics.gmsd_map,
     metrics.haarpsi,
     metrics.haarpsi_map,
     metrics.edge_ssim,
+    metrics.iw_ssim,
 )
 WITHOUT_RANGE = {"mse", "max_error"}
 

@@ -41,6 +41,9 @@ from ssimrdo.metrics.pooling import (
 )
 
 # isort: split
+from ssimrdo.metrics.information_weighted import IW_SSIM, iw_ssim
+
+# isort: split
 from ssimrdo.metrics.edge_preserving import EDGE_SSIM, edge_ssim, edge_ssim_map
 
 # isort: split
@@ -77,6 +80,7 @@ __all__ = [
     "HAARPSI",
     "HAARPSI_MED",
     "INVERSE_SSIM",
+    "IW_SSIM",
     "LUMINANCE",
     "LWSSIM",
     "MAX_ERROR",
@@ -103,6 +107,7 @@ __all__ = [
     "haarpsi_map",
     "inverse_ssim",
     "inverse_ssim_map",
+    "iw_ssim",
     "lwssim",
     "lwssim_map",
     "max_error",

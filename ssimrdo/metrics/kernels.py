@@ -371,15 +371,21 @@ _EXP2 = _fit(np.exp2, -0.5, 0.5, 6)
 
 
 @njit(inline="always")
-def _power(x: np.float32, exponent: np.float32) -> Any:
-    """Return ``x ** exponent`` for positive ``x`` to 1e-6, in a form that vectorises."""
+def log2(x: np.float32) -> Any:
+    """Return the binary logarithm of a positive number to 1e-6, in a form that vectorises."""
     bits = np.float32(x).view(np.int32)
     scale = np.int32((bits - np.int32(0x3F3504F3)) >> 23)
     m = np.int32(bits - (scale << 23)).view(np.float32) - np.float32(1)
     p = _LOG2[0]
     for k in _LOG2[1:]:
         p = p * m + k
-    t = exponent * (np.float32(scale) + m * p)
+    return np.float32(scale) + m * p
+
+
+@njit(inline="always")
+def _power(x: np.float32, exponent: np.float32) -> Any:
+    """Return ``x ** exponent`` for positive ``x`` to 1e-6, in a form that vectorises."""
+    t = exponent * log2(x)
     t = max(t, np.float32(-126))
     whole = np.floor(t + np.float32(0.5))
     f = t - whole
