@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 
 import pytest
 from batch_series import videos, write_tree
@@ -193,3 +195,22 @@ def test_damaged_sidecar_is_told(batch, caplog):
     assert record.getMessage() == (
         "a.json: is no sidecar of a batch, or damaged: its series is encoded again"
     )
+
+
+def test_pipes_and_devices_in_a_series_are_not_waited_for(tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_tree(root, "a", "b")
+    os.mkfifo(root / "a" / "pipe.dcm")
+    (root / "b" / "zeros.dcm").symlink_to("/dev/zero")
+
+    def give_up(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 20, 1)
+    try:
+        result = run(root, out, executor=InProcess())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (result.totals.encoded, result.failed) == (2, 0)

@@ -153,6 +153,9 @@ def change_since(
 def _file_digest(path: Path) -> str:
     checksum = size = 0
     try:
+        # Opening a named pipe would wait for a writer, and reading some devices never ends.
+        if not path.is_file():
+            return "unreadable"
         with path.open("rb", buffering=0) as stream:
             while block := stream.read(_BLOCK):
                 checksum = zlib.crc32(block, checksum)
