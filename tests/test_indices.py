@@ -305,3 +305,20 @@ def test_flat_background_does_not_count_in_iw_ssim():
 def test_iw_ssim_below_zero_counts_as_zero():
     x, _ = frames((170, 170))
     assert metrics.iw_ssim(x, 255 - x) == 0
+
+
+def test_vifp_of_noise_and_of_contrast_in_closed_form():
+    """In windows of one variance the index is a quotient of two logarithms."""
+    signs = 1 - 2 * (np.indices((128, 128)).sum(0) % 2)
+    x = 128 + 40.0 * signs
+    for gain in (0.25, 1.5):
+        # Scales beyond the first have lost the pattern.
+        expected = math.log(1 + gain**2 * 1600 / 2) / math.log(1 + 1600 / 2)
+        assert metrics.vifp(x, 128 + gain * (x - 128)) == pytest.approx(expected, rel=2e-3)
+
+
+def test_vifp_sees_no_noise_on_a_constant_reference():
+    x = np.full((64, 64), 100, np.uint8)
+    y = np.random.default_rng(0).integers(90, 110, x.shape, np.uint8)
+    assert metrics.vifp(x, y) == 1
+    assert metrics.vifp(y, x) == pytest.approx(0, abs=1e-6)

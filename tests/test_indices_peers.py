@@ -52,14 +52,32 @@ def test_iw_ssim(piq, shape, peak):
     compare(metrics.iw_ssim, peer, shape, peak, within=2e-7)
 
 
-def test_iw_ssim_of_a_slice_of_the_phantom(piq, phantom_luma):
+@pytest.mark.parametrize("peak", [255, 1023])
+@pytest.mark.parametrize("shape", [*SHAPES, (41, 41)])
+def test_vifp(piq, shape, peak):
+    def peer(x, y, data_range):
+        return piq.vif_p(y, x, data_range=data_range)
+
+    compare(metrics.vifp, peer, shape, peak, within=1e-7)
+
+
+@pytest.fixture(scope="module")
+def slices(phantom_luma):
+    """A slice with wide black areas, and the same blurred and with noise where there is a body."""
     x = phantom_luma[0]
     noise = np.random.default_rng(0).normal(0, 3, x.shape) * (x > 0)
-    y = np.clip(gaussian_filter(x.astype(float), 0.6) + noise, 0, 255).round().astype(np.uint8)
-    expected = piq.information_weighted_ssim(
-        torch_indices.tensor(y), torch_indices.tensor(x), data_range=255
+    return x, np.clip(gaussian_filter(x.astype(float), 0.6) + noise, 0, 255).round().astype(
+        np.uint8
     )
-    assert metrics.iw_ssim(x, y) == pytest.approx(float(expected), abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("index", "peer"), [("iw_ssim", "information_weighted_ssim"), ("vifp", "vif_p")]
+)
+def test_of_a_slice_of_the_phantom(piq, slices, index, peer):
+    x, y = slices
+    expected = getattr(piq, peer)(torch_indices.tensor(y), torch_indices.tensor(x), data_range=255)
+    assert getattr(metrics, index)(x, y) == pytest.approx(float(expected), abs=2e-6)
 
 
 def test_the_medical_index_has_its_constants():

@@ -29,8 +29,9 @@ BOUNDS = dict.fromkeys(NAMES, (-1.0, 1.0)) | {
     "max_error": (0.0, 255.0),
     "gmsd": (0.0, 0.5),
     "inverse_ssim": (1.0, 120.0),
+    "vifp": (0.0, math.inf),
 }
-SYMMETRIC = set(NAMES) - {"edge_ssim", "iw_ssim"}
+SYMMETRIC = set(NAMES) - {"edge_ssim", "iw_ssim", "vifp"}
 ON_ARRAYS = (
     metrics.gmsd,
     metrics.gmsd_map,
@@ -38,6 +39,7 @@ ON_ARRAYS = (
     metrics.haarpsi_map,
     metrics.edge_ssim,
     metrics.iw_ssim,
+    metrics.vifp,
 )
 WITHOUT_RANGE = {"mse", "max_error"}
 

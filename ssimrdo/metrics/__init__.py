@@ -59,6 +59,9 @@ from ssimrdo.metrics.gradient import GMSD, gmsd, gmsd_map
 from ssimrdo.metrics.haar import HAARPSI, HAARPSI_MED, haarpsi, haarpsi_map
 
 # isort: split
+from ssimrdo.metrics.visual_information import VIFP, vifp
+
+# isort: split
 from ssimrdo.metrics.error import (
     MAX_ERROR,
     MSE,
@@ -93,6 +96,7 @@ __all__ = [
     "SCALE_WEIGHTS",
     "SSIM",
     "STRUCTURE",
+    "VIFP",
     "WEIGHTED_SSIM",
     "FramePair",
     "QualityIndex",
@@ -124,6 +128,7 @@ __all__ = [
     "ssim_map",
     "ssim_terms",
     "stabilizers",
+    "vifp",
     "weighted_ssim",
     "weighted_ssim_map",
 ]
