@@ -550,6 +550,12 @@ def test_urls(root, out, executor):
     before = states(elsewhere)
     assert counts(run(f"file://{root}", f"file://{elsewhere}", executor=executor)) == (0, 0, 3, 0)
     assert states(elsewhere) == before
+    # Links to folders are not followed, and no message has the path.
+    (root / "around").symlink_to(root)
+    (root / "broken").mkdir()
+    (root / "broken" / "x.dcm").write_bytes(b"")
+    assert counts(run(f"file://{root}", f"file://{elsewhere}", executor=executor)) == (0, 1, 3, 0)
+    assert str(root.parent) not in (elsewhere / "results.csv").read_text(encoding="utf-8")
 
 
 def test_store_without_folders(root, out, executor):

@@ -49,6 +49,7 @@ def test_one_function_chooses(tmp_path, monkeypatch):
     assert store_of("a") == LocalStore(tmp_path / "a")
     assert store_of(tmp_path) == LocalStore(tmp_path)
     assert store_of("s3://bucket/a") == FsspecStore("s3://bucket/a")
+    assert store_of(f"file://{tmp_path}/a") == LocalStore(tmp_path / "a")
 
 
 def test_places_mean_the_same_in_other_processes(store):

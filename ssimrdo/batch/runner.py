@@ -273,7 +273,7 @@ def read_results(output: Path | str) -> Iterator[BatchRecord]:
 def is_running(output: Path | str) -> bool:
     """Tell whether a batch is at work in a folder."""
     out = store_of(output)
-    if isinstance(out, FsspecStore) and out.folder is None:
+    if isinstance(out, FsspecStore):
         return lock.is_held_in(out)
     return lock.is_held(out.folder)
 
@@ -406,7 +406,7 @@ def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContex
 
 def _kept_for_us(out: Store) -> AbstractContextManager[None]:
     """Keep other batches off a store before its files are fetched; folders are locked behind."""
-    if isinstance(out, FsspecStore) and out.folder is None:
+    if isinstance(out, FsspecStore):
         return lock.exclusive_in(out)
     return nullcontext()
 

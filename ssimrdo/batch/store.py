@@ -134,8 +134,9 @@ class Store(Protocol):
 
 
 def store_of(place: Path | str) -> Store:
-    """Return the store of a path or URL."""
-    return FsspecStore(str(place)) if is_url(str(place)) else LocalStore(Path(place).absolute())
+    """Return the store of a path or URL; a ``file://`` URL is its path."""
+    text = _without_scheme(str(place))
+    return FsspecStore(text) if is_url(text) else LocalStore(Path(text).absolute())
 
 
 @dataclass(frozen=True)
@@ -249,9 +250,8 @@ class FsspecStore:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of a ``file://`` URL."""
-        path = self.place.removeprefix("file://")
-        return None if path == self.place else Path(path)
+        """None: it is elsewhere."""
+        return None
 
     def check(self) -> None:
         """See :meth:`Store.check`."""
@@ -485,6 +485,11 @@ def _listed(filesystem: Any, folder: str) -> tuple[list[str], list[str]]:
     return sorted(names["file"]), sorted(names["directory"])
 
 
+def _without_scheme(place: str) -> str:
+    # fsspec would open pipes, and take links to folders for files.
+    return place.removeprefix("file://")
+
+
 def is_url(place: str) -> bool:
     """Tell whether a place is a URL; all else is a path."""
     return "://" in place
@@ -492,6 +497,7 @@ def is_url(place: str) -> bool:
 
 def place_below(base: str, place: str) -> str:
     """Return a place that is named relative to another; URLs and absolute paths stay."""
+    place = _without_scheme(place)
     if is_url(place):
         return place
     return f"{base.rstrip('/')}/{place}" if is_url(base) else str(Path(base, place))
