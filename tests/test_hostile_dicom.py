@@ -515,6 +515,24 @@ def test_jpeg_2000_in_a_jp2_file_is_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_tile_part_that_holds_little_or_nothing_is_whole(tmp_path: Path, size: int) -> None:
+    def split(stream: bytes) -> bytes:
+        at = stream.index(b"\xff\x90")
+        end = len(stream) - 2
+        cut = end - size
+        first = struct.pack(">HHHIBB", 0xFF90, 10, 0, cut - at, 0, 2)
+        second = struct.pack(">HHHIBBH", 0xFF90, 10, 0, size + 14, 1, 2, 0xFF93)
+        return stream[:at] + first + stream[at + 12 : cut] + second + stream[cut:]
+
+    data = encoded("JPEG 2000", split)
+    np.testing.assert_array_equal(
+        load_hu(header_of(tmp_path / "a", data)), PIXELS - np.float32(1024)
+    )
+    lost = encoded("JPEG 2000", lambda stream: split(stream)[: -16 - size] + stream[-2:])
+    assert pixel_refusal(tmp_path / "a", lost) == "parts of the codestream are missing"
+
+
 def test_rle_is_decoded_as_far_as_needed(tmp_path: Path) -> None:
     run = b"\x81\0"
     causes = {

@@ -131,11 +131,12 @@ def _check_header(jpeg: Jpeg2000, at: int, end: int, until: int) -> tuple[int, i
     data = jpeg.data
     layers = precincts = 0
     for _ in range(_MAX_SEGMENTS):
-        if at + 4 > end:
-            break
-        marker, length = unpack_from(">HH", data, at)
+        marker = int.from_bytes(data[at : min(at + 2, end)], "big")
         if marker == until:
             return at, layers, precincts
+        if at + 4 > end:
+            break
+        (length,) = unpack_from(">H", data, at + 2)
         after = at + 2 + length
         if not _FIRST_SEGMENT <= marker <= _LAST_SEGMENT or length < 2 or after > end:
             break
