@@ -176,8 +176,8 @@ def _text(found: Measurement) -> str:
     sizes = [max(len(name), 9) for name in columns]
     heads = (f"{name:>{size}}" for name, size in zip(columns, sizes, strict=True))
     lines = [
-        f"{found.distorted} against {found.reference}: {len(found.slices)} slices of "
-        f"{found.columns}x{found.rows}, matched by {found.matched_by}",
+        f"{found.distorted} against {found.reference}: {len(found.slices)} "
+        f"slice{'s' * (len(found.slices) != 1)} of {found.columns}x{found.rows}, matched by {found.matched_by}",
         "  ".join(["slice", *heads]),
     ]
     rows = {}

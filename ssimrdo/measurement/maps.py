@@ -151,16 +151,24 @@ def _drawn(name: str, values: NDArray[np.float32], scale: CommonScale) -> _Drawn
         size = np.sqrt(values) if name in _SQUARED else values
         error = np.asarray(size * np.float32(step), np.float32)
         low, high = scale.data_range / 512, scale.data_range / 4
-        ticks = tuple((low * 2.0**power, f"{low * 2.0**power:.3g}") for power in range(8))
+        ticks = tuple((mark, f"{mark:g}") for mark in _round_numbers(low, high))
         return _Drawn(error, low, high, True, f"error ({unit})", ticks)
     finite = values[np.isfinite(values)]
-    most = float(finite.max()) if finite.size else 1.0
-    if index.high == 1 and most <= 1 + 1e-4:
+    least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if least >= -1 and most <= 1 + 1e-4:
         ticks = tuple((10.0**-power, f"{1 - 10.0**-power:.{power}f}") for power in (3, 2, 1, 0))
-        return _Drawn(1 - values, LEAST_LOSS, 1.0, True, index.title, ticks)
-    low = float(finite.min()) if finite.size else 0.0
-    high = float(np.quantile(finite, 0.999)) if finite.size else 1.0
+        # The map of an index of deviations, such as GMSD, is one of similarities all the same.
+        label = index.title if index.higher_is_better else "similarity"
+        return _Drawn(1 - values, LEAST_LOSS, 1.0, True, label, ticks)
+    low, high = least, float(np.quantile(finite, 0.999)) if finite.size else 1.0
     if not high > low:
         low, high = low - 0.5, low + 0.5
     own = index.unit if not math.isclose(step, 1) else ""
     return _Drawn(values, low, high, False, f"{index.title}{f' ({own})' if own else ''}")
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return the numbers 1, 2 and 5 times a power of ten between two."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = (float(f"{first}e{power}") for power in powers for first in (1, 2, 5))
+    return [number for number in found if low <= number <= high]

@@ -262,7 +262,11 @@ class _Work:
         self.errors: TissueErrors | None = None
         self.ssim: dict[Area, list[float | None]] = {area: [] for area in SSIM_AREAS}
         self.largest = 0
-        self.notes: list[str] = [*ours.notes, *theirs.notes]
+        self.notes: list[str] = [
+            f"{which}: {note}"
+            for which, side in (("reference", ours), ("distorted", theirs))
+            for note in side.notes
+        ]
 
     def done(
         self,

@@ -32,7 +32,7 @@ from ssimrdo.measurement.scale import CommonScale
 from ssimrdo.metrics.tissue import Area
 from ssimrdo.record.tissue import AREA_NAMES
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 620, 190, 64, 12, 12, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 170, 60, 10, 12, 30
 """Of a chart, in its own units."""
 
 
@@ -90,7 +90,8 @@ def page(measurement: Measurement, worst: WorstSlice | None = None) -> str:
         distorted=names[1],
         about=about(measurement),
         m=measurement,
-        warnings=[one.text for one in measurement.warnings],
+        notes=[_capital(one) for one in measurement.notes],
+        warnings=[_capital(one.text) for one in measurement.warnings],
         summary=[_summary_row(measurement, name) for name in columns],
         classes=_class_rows(measurement),
         noise_kept=_noise_kept(measurement),
@@ -100,6 +101,10 @@ def page(measurement: Measurement, worst: WorstSlice | None = None) -> str:
         worst=None if worst is None else worst.pictures(),
         size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
     )
+
+
+def _capital(text: str) -> str:
+    return (text[0].upper() + text[1:]).replace(" %", "\u202f%") + "."
 
 
 def about(measurement: Measurement) -> str:

@@ -43,11 +43,12 @@ POOLS: Final[Mapping[str, Pool]] = MappingProxyType(
     {
         **dict.fromkeys(
             (
-                *("ssim", "weighted_ssim", "inverse_ssim", "mse"),
+                *("ssim", "weighted_ssim", "inverse_ssim", "edge_ssim", "lwssim", "mse"),
                 *("ssim_luminance", "ssim_contrast", "ssim_structure"),
             ),
             _mean,
         ),
+        "gmsd": lambda values, _: float(values.std(dtype=np.float64)),
         "psnr": _psnr,
         "max_error": lambda values, _: float(values.max()),
         "ssim_distortion_weighted": lambda values, _: pooling.distortion_weighted_mean(values),

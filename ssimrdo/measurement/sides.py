@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -195,10 +196,11 @@ def _of_path(path: Path, series_uid: str | None, skip_bad: bool) -> Side:
             raise
         series, skipped = open_series(path, series_uid=series_uid, skip_bad=skip_bad)
     side = _of_series(series, printable(path))
-    left_out = len([file for file in skipped if file.duplicate_of is None])
-    if not left_out:
-        return side
-    return replace(side, notes=(f"{side.name}: {left_out} files left out that are no slices",))
+    reasons = Counter(file.reason for file in skipped if file.duplicate_of is None)
+    notes = (
+        f"left out {count} file{'s' * (count > 1)}: {reason}" for reason, count in reasons.items()
+    )
+    return replace(side, notes=tuple(notes))
 
 
 def _of_series(series: Series, name: str) -> Side:
@@ -230,7 +232,8 @@ def _of_volume(volume: Volume, field: str) -> Side:
     def frames() -> Iterator[Slice]:
         for number, given in enumerate(again(), start=1):
             hu = np.asarray(given)
-            yield _checked(hu, (rows, columns), number) or hu.astype(np.float32)
+            bad = _checked(hu, (rows, columns), number)
+            yield replace(bad, where=f"{field}, {bad.where}") if bad else hu.astype(np.float32)
 
     return Side(
         "the volume",
@@ -270,7 +273,9 @@ def _of_arrays(source: Frames, field: str, data_range: float | None) -> Side:
         for number, given in enumerate(again(), start=1):
             samples = np.asarray(given)
             bad = _checked(samples, (rows, columns), number) or _outside(samples, span, number)
-            yield bad or _levels(samples, span, peak)
+            yield (
+                replace(bad, where=f"{field}, {bad.where}") if bad else _levels(samples, span, peak)
+            )
 
     return Side(
         "the arrays",
@@ -327,10 +332,15 @@ def _ranged(side: Side, data_range: float | None) -> Side:
         for number, one in enumerate(read(), start=1):
             if isinstance(one, Damaged):
                 yield one
-            else:
-                yield _outside(one, peak, number) or one.astype(
-                    np.uint8 if peak <= 255 else np.uint16
+                continue
+            bad = _outside(one, peak, number)
+            if bad is not None:
+                raise InputError(
+                    f"{side.name}, {bad.where} {bad.reason}",
+                    field="data_range",
+                    remedy="give the largest",
                 )
+            yield one.astype(np.uint8 if peak <= 255 else np.uint16)
 
     return replace(side, peak=peak, frames=frames)
 

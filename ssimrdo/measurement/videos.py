@@ -104,9 +104,9 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
     shape = samples.shape
     record, notes = _record(path), []
     if is_limited(first) if limited is None else limited:
-        notes.append(f"{shown}: luma is of limited range, and is expanded")
+        notes.append("luma is of limited range, and is expanded")
     if record is not None and (1 << record.bit_depth, record.frames) != (peak + 1, len(places)):
-        notes.append(f"{shown}: the record beside it is of another video, and is not used")
+        notes.append("the record beside it is of another video, and is not used")
         record = None
 
     def frames() -> Iterator[NDArray[Any] | tuple[str, str]]:
