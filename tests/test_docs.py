@@ -58,7 +58,8 @@ def test_of_encode_and_its_sidecar(series, tmp_path, capfd):
         done = run_command(capfd, "encode", series, "-o", output, "--json", *options)
         sidecar = json.loads(output.with_suffix(".json").read_text())
         for record in (json.loads(done.out), sidecar):
-            assert keys_of(record, "settings") <= documented(title)
+            assert keys_of(record, "settings", "ct") <= documented(title)
+        assert keys_of(sidecar["ct"], "differing") <= documented("The series record")
 
 
 def test_of_a_batch():

@@ -67,7 +67,10 @@ def test_stream_says_what_it_is(encoded, suffix, bit_depth, profile, formats):
     path = encoded(suffix, bit_depth=bit_depth)
     with av.open(str(path)) as container:
         (stream,) = container.streams.video
-        assert len(container.streams) == 1
+        # Matroska holds the series record besides.
+        assert [one.type for one in container.streams] == ["video"] + ["attachment"] * (
+            suffix == ".mkv"
+        )
         frame = next(container.decode(stream))
         context = stream.codec_context
         assert context.name == "h264"
@@ -187,7 +190,7 @@ def test_ffmpeg_has_no_complaint(encoded, suffix, settings):
             assert len(frames_of(path)) == SLICES
     finally:
         av.logging.set_level(None)
-    assert messages == []
+    assert [text for *_, text in messages if not of_the_record(text, suffix)] == []
 
 
 @pytest.mark.skipif(FFMPEG is None, reason="the ffmpeg program is not installed")
@@ -195,7 +198,14 @@ def test_ffmpeg_has_no_complaint(encoded, suffix, settings):
 def test_the_ffmpeg_program_has_no_complaint(encoded, suffix):
     command = [FFMPEG, "-v", "warning", "-i", str(encoded(suffix)), "-f", "null", "-"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if not of_the_record(line, suffix)] == []
+
+
+def of_the_record(text, suffix):
+    """Tell whether FFmpeg says only that Matroska's attachment is no video."""
+    said = ("for stream 1 (Attachment: none): unknown codec", "Consider increasing the value")
+    return suffix == ".mkv" and any(part in text for part in said)
 
 
 @pytest.mark.skipif(FFPROBE is None, reason="the ffprobe program is not installed")
@@ -203,7 +213,9 @@ def test_the_ffmpeg_program_has_no_complaint(encoded, suffix):
 def test_ffprobe_sees_full_range_progressive_video(encoded, suffix):
     command = [FFPROBE, "-v", "error", "-show_streams", "-of", "json", str(encoded(suffix))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (stream,) = json.loads(done.stdout)["streams"]
+    found = json.loads(done.stdout)["streams"]
+    # Matroska holds the series record besides.
+    (stream,) = (one for one in found if one["codec_type"] != "attachment")
     assert stream["color_range"] == "pc"
     assert stream.get("field_order", "progressive") == "progressive"
     assert (stream["width"], stream["height"]) == (56, 40)

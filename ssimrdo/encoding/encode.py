@@ -34,6 +34,7 @@ from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area, GreyScale, SliceTissue, errors_by_tissue
 from ssimrdo.observer import Event, Observer
+from ssimrdo.record import ct
 from ssimrdo.record.result import (
     CodecUsed,
     EncodeResult,
@@ -44,6 +45,7 @@ from ssimrdo.record.result import (
 from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import TissueSummary, grey_scale, quality_warnings
+from ssimrdo.video import attachment
 from ssimrdo.video.mux import container_of
 
 logger = logging.getLogger(__name__)
@@ -240,6 +242,9 @@ def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
     with whole_files(*paths, overwrite=job.overwrite) as (video, sidecar):
         scale = _scale(opened)
         outcome, search = _encode_to(video, job, opened.frames, scale)
+        series = _series_record(opened, outcome)
+        if series is not None and job.container == "matroska":
+            attachment.attach(video, job.container, ct.NAME, ct.MIME_TYPE, series.text())
         with clock.measure("verify"):
             verify(
                 video,
@@ -248,7 +253,7 @@ def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
                 bit_depth=settings.bit_depth,
                 threads=settings.threads,
             )
-        result = _result(job, video, opened, outcome, search, scale, started)
+        result = _result(job, video, opened, outcome, search, scale, series, started)
         _warn_of_missed_rate(result)
         for warning in result.warnings:
             logger.warning("%s", warning.text)
@@ -372,6 +377,7 @@ def _result(
     outcome: PassOutcome,
     search: SearchInfo | None,
     scale: GreyScale | None,
+    series: ct.SeriesRecord | None,
     started: float,
 ) -> EncodeResult:
     settings, shown = job.settings, opened.frames.format
@@ -416,6 +422,7 @@ def _result(
         header_windows=opened.header_windows,
         tissue=tissue,
         warnings=quality_warnings(tissue, opened.window),
+        series=series,
     )
 
 
@@ -432,6 +439,25 @@ def _grey(opened: OpenedSource) -> GreyMapping | None:
         return None
     depth = opened.frames.format.bit_depth
     return GreyMapping(window.center, window.width, window.function, opened.inverted, depth)
+
+
+def _series_record(opened: OpenedSource, outcome: PassOutcome) -> ct.SeriesRecord | None:
+    """Return what it takes to make the slices again, None where that is not known."""
+    window, planes, shown = opened.window, opened.planes, opened.frames.format
+    if window is None or planes is None:
+        return None
+    return ct.SeriesRecord(
+        rows=shown.rows,
+        columns=shown.columns,
+        bit_depth=shown.bit_depth,
+        luma_range="full",
+        window=window,
+        inverted=opened.inverted,
+        planes=tuple(planes[index] for index in opened.notes.used),
+        checksums=tuple(one.checksum for one in outcome.slices),
+        psnr_db=tuple(one.values[metrics.PSNR.name] for one in outcome.slices),
+        patient_position=opened.patient_position,
+    )
 
 
 def _slice_rows(

@@ -23,6 +23,7 @@ from ssimrdo.dicom import (
     geometry_of,
     open_series,
 )
+from ssimrdo.dicom.digits import PlaneDigits, planes_of
 from ssimrdo.dicom.grey import apply_window
 from ssimrdo.dicom.luma import WindowSource, choose_window, luma_frames, window_source
 from ssimrdo.dicom.volume import sample_aspect_ratio
@@ -78,6 +79,10 @@ class OpenedSource:
         Where the window comes from.
     header_windows : mapping of Window to int
         How many slices of a series come with each window.
+    planes : tuple of PlaneDigits, optional
+        Where all slices lie as their headers write it; None where that is not known.
+    patient_position : str
+        Patient Position; may be empty.
     """
 
     name: str
@@ -90,6 +95,8 @@ class OpenedSource:
     notes: SourceNotes = field(default_factory=SourceNotes)
     window_source: WindowSource | None = None
     header_windows: Mapping[Window, int] = field(default_factory=dict)
+    planes: tuple[PlaneDigits, ...] | None = None
+    patient_position: str = ""
 
 
 def open_source(
@@ -211,6 +218,8 @@ def _opened_series(
         notes,
         window_source(own, wanted.window),
         counts,
+        tuple(header.plane for header in series.slices),
+        series.slices[0].patient_position,
     )
 
 
@@ -248,6 +257,7 @@ def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
         volume.geometry,
         notes=notes,
         window_source=window_source(volume.window, wanted.window),
+        planes=planes_of(volume.geometry),
     )
 
 

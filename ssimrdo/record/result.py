@@ -9,6 +9,7 @@ from typing import Any
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Geometry, SkippedFile, Window
+from ssimrdo.record.ct import SeriesRecord
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import QualityWarning, TissueSummary
 
@@ -179,6 +180,8 @@ class EncodeResult:
         Errors by tissue.
     warnings : tuple of QualityWarning
         What to be warned of.
+    series : SeriesRecord, optional
+        What it takes to make CT slices again; None where that is not known.
     """
 
     output: str
@@ -204,6 +207,7 @@ class EncodeResult:
     header_windows: Mapping[Window, int] = field(default_factory=dict)
     tissue: TissueSummary | None = None
     warnings: tuple[QualityWarning, ...] = ()
+    series: SeriesRecord | None = None
 
     @property
     def ssim(self) -> SliceSummary:

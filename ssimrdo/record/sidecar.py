@@ -57,6 +57,7 @@ def sidecar_record(
         "grey": result.grey and dataclasses.asdict(result.grey),
         "geometry": dataclasses.asdict(result.geometry),
         "slices": [dict(one) for one in result.slices],
+        "ct": result.series and result.series.as_dict(),
         **note,
     }
 

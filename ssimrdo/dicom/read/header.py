@@ -14,6 +14,7 @@ from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID, CTImageStorage, UncompressedTransferSyntaxes
 
+from ssimrdo.dicom.digits import PATIENT_POSITIONS, PlaneDigits, decimal_string, is_decimal
 from ssimrdo.dicom.grey import Window
 from ssimrdo.dicom.read.elements import (
     CUT_OFF,
@@ -51,7 +52,7 @@ _KEYWORDS: Final = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "InstanceNumber"),
     *("Modality", "ImageType", "NumberOfFrames"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
-    "SliceThickness",
+    *("SliceThickness", "GantryDetectorTilt", "PatientPosition"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -171,6 +172,10 @@ class SliceHeader:
         Pixel Representation: True for two's complement.
     padding : tuple of 2 ints, or None
         Lowest and highest value of padding, read with the signedness of the pixels.
+    plane : PlaneDigits
+        Position, orientation, spacing, thickness and tilt as the header writes them.
+    patient_position : str
+        Patient Position, such as ``HFS``; empty where it is missing or none of the Defined Terms.
     """
 
     path: Path
@@ -195,6 +200,8 @@ class SliceHeader:
     high_bit: int
     signed: bool
     padding: tuple[int, int] | None
+    plane: PlaneDigits
+    patient_position: str
 
     @property
     def inverted(self) -> bool:
@@ -321,6 +328,8 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
     photometric_interpretation = _text(elements, "PhotometricInterpretation")
     if photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise _bad(elements, "PhotometricInterpretation")
+    spacing, thickness = _pixel_spacing(elements), _slice_thickness(elements)
+    patient_position = _text(elements, "PatientPosition")
     return SliceHeader(
         path=path,
         name=name,
@@ -330,8 +339,8 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
         volume_keys=tuple(_first_number(elements, keyword) for keyword in _VOLUME_KEYWORDS),
         orientation=_orientation(elements),
         position=_required_numbers(elements, "ImagePositionPatient", 3),
-        pixel_spacing_mm=_pixel_spacing(elements),
-        slice_thickness_mm=_slice_thickness(elements),
+        pixel_spacing_mm=spacing,
+        slice_thickness_mm=thickness,
         rescale_slope=slope,
         rescale_intercept=intercept,
         windows=_windows(elements),
@@ -346,6 +355,14 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
         high_bit=high_bit,
         signed=signed,
         padding=_padding(elements, allocated, signed),
+        plane=PlaneDigits(
+            position=_digits(elements, "ImagePositionPatient"),
+            orientation=_digits(elements, "ImageOrientationPatient"),
+            pixel_spacing=None if spacing is None else _digits(elements, "PixelSpacing"),
+            thickness=None if thickness is None else _digits(elements, "SliceThickness")[0],
+            tilt=next(iter(_digits(elements, "GantryDetectorTilt")), None),
+        ),
+        patient_position=patient_position if patient_position in PATIENT_POSITIONS else "",
     )
 
 
@@ -364,6 +381,17 @@ def _numbers(elements: Elements, keyword: str) -> list[float | None]:
     """Return the values of an element, None for each that is no plausible number."""
     tag = _TAGS[keyword]
     return numbers_of(tag, elements.get(tag))
+
+
+def _digits(elements: Elements, keyword: str) -> tuple[str, ...]:
+    """Return the plausible numbers of an element as it writes them."""
+    texts = [text.strip(" \0") for text in _text(elements, keyword).split("\\")]
+    if all(map(is_decimal, texts)):
+        return tuple(texts)
+    # Numbers that are no text, against the standard.
+    return tuple(
+        decimal_string(number) for number in _numbers(elements, keyword) if number is not None
+    )
 
 
 def _first_number(elements: Elements, keyword: str) -> float | None:
