@@ -507,6 +507,22 @@ def test_jpeg_2000_that_claims_more_than_it_can_hold_meets_no_decoder(tmp_path: 
     assert with_coding(stream, 1, 4, b"") == stream
 
 
+@pytest.mark.parametrize("offset", [1, 20_000, 60_000])
+def test_jpeg_2000_picture_far_from_its_origin_meets_no_decoder(
+    tmp_path: Path, offset: int
+) -> None:
+    rows, columns = PIXELS.shape
+
+    def moved(stream: bytes) -> bytes:
+        # The picture and its one tile: where they end, and where they begin.
+        end = columns + offset, rows + offset
+        sizes = struct.pack(">8I", *end, offset, offset, columns, rows, offset, offset)
+        return stream[:8] + sizes + stream[40:]
+
+    (outcome,) = bounded(tmp_path, encoded("JPEG 2000", moved))
+    assert "does not begin at its origin" in outcome.message
+
+
 def test_jpeg_2000_in_a_jp2_file_is_read(tmp_path: Path) -> None:
     header = bytes.fromhex("0000000c6a5020200d0a870a") + b"\0\0\0\x14ftypjp2 \0\0\0\0jp2 "
     data = encoded("JPEG 2000", lambda stream: header + b"\0\0\0\0jp2c" + stream)

@@ -64,16 +64,18 @@ def read_jpeg2000(data: bytes) -> Jpeg2000:
     if start < 0 or len(data) < start + 45:
         raise DamagedError("there is no codestream")
     data = data[start:]
-    (right, bottom, left, top, width, height, tile_left, tile_top, components) = unpack_from(
+    (columns, rows, left, top, width, height, tile_left, tile_top, components) = unpack_from(
         ">8IH", data, 8
     )
     depth, step_x, step_y = data[42:45]
-    columns, rows = right - left, bottom - top
     if min(columns, rows, width, height, components) < 1 or (step_x, step_y) != (1, 1):
         raise DamagedError("the codestream has an impossible size")
-    if tile_left > left or tile_top > top:
+    if left or top:
+        # The decoder makes room for all from the origin on, and does not find the picture in it.
+        raise DamagedError("the picture of the codestream does not begin at its origin")
+    if tile_left or tile_top:
         raise DamagedError("the codestream has impossible tiles")
-    across, down = -(-(right - tile_left) // width), -(-(bottom - tile_top) // height)
+    across, down = -(-columns // width), -(-rows // height)
     return Jpeg2000(
         rows,
         columns,
