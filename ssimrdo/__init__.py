@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from ssimrdo.frames import FrameFormat
+    from ssimrdo.measurement import Measurement, measure
     from ssimrdo.observer import Event, Observer
     from ssimrdo.record.result import EncodeResult
 
@@ -52,6 +53,7 @@ _HOMES = {
         "VerificationError",
     ),
     "ssimrdo.frames": ("FrameFormat",),
+    "ssimrdo.measurement": ("Measurement", "measure"),
     "ssimrdo.observer": ("Event", "Observer"),
     "ssimrdo.record.result": ("EncodeResult",),
 }
@@ -68,6 +70,7 @@ __all__ = [
     "Floor",
     "FrameFormat",
     "InputError",
+    "Measurement",
     "Observer",
     "SsimrdoError",
     "VerificationError",
@@ -77,6 +80,7 @@ __all__ = [
     "encode_frames",
     "find_series",
     "load_volume",
+    "measure",
     "open_series",
     "parse_window",
 ]

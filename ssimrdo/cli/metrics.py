@@ -177,7 +177,8 @@ def _text(found: Measurement) -> str:
     heads = (f"{name:>{size}}" for name, size in zip(columns, sizes, strict=True))
     lines = [
         f"{found.distorted} against {found.reference}: {len(found.slices)} "
-        f"slice{'s' * (len(found.slices) != 1)} of {found.columns}x{found.rows}, matched by {found.matched_by}",
+        f"slice{'s' * (len(found.slices) != 1)} of {found.columns}x{found.rows}, "
+        f"matched by {found.matched_by}",
         "  ".join(["slice", *heads]),
     ]
     rows = {}

@@ -19,6 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _FLAGS: Final = {
     "anchors": "--anchor",
     "distorted": "DISTORTED",
+    "indices": "--index",
     "metrics": "--metric",
     "name": "SERIES",
     "reference": "REFERENCE",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssimrdo.measurement.measure import MeasuredSlice, measure
+from ssimrdo.measurement.loop import MeasuredSlice, measure
 from ssimrdo.measurement.results import Caution, FailedSlice, Measurement, SliceRow
 from ssimrdo.measurement.sides import Side, open_side
 

@@ -87,7 +87,8 @@ def cautions(
 
 
 def _safe(rows: Sequence[SliceRow]) -> list[SliceRow]:
-    return [row for row in rows if row.ssim is not None and row.ssim >= SAFE_SSIM]
+    # Of equal slices there is nothing to warn of.
+    return [row for row in rows if row.ssim is not None and row.ssim >= SAFE_SSIM and row.rmse]
 
 
 def _hidden_errors(rows: Sequence[SliceRow], unit: str, width: float) -> Iterator[Caution]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo import metrics
-from ssimrdo.measurement.measure import MeasuredSlice
+from ssimrdo.measurement.loop import MeasuredSlice
 from ssimrdo.measurement.regions import centred
 from ssimrdo.measurement.results import decimals_of, title_of, unit_of
 from ssimrdo.measurement.scale import CommonScale

@@ -72,8 +72,8 @@ def match(
     are_equal = counts[0] == counts[1] or 0 in counts
     if not are_equal and not (known and skip_bad and matching != "order"):
         raise InputError(
-            f"numbers of slices differ: {reference.name} has {counts[0]}, "
-            f"{distorted.name} {counts[1]}",
+            f"numbers of slices differ: {counts[0]} in {reference.name}, "
+            f"{counts[1]} in {distorted.name}",
             remedy="give two of the same slices",
         )
     if matching == "order" or not known:
@@ -152,7 +152,7 @@ def slices(
 
 def _ended(side: Side, count: int, other: Side) -> InputError:
     return InputError(
-        f"numbers of slices differ: {side.name} has {count}, {other.name} more",
+        f"numbers of slices differ: {count} in {side.name}, more in {other.name}",
         remedy="give two of the same slices",
     )
 

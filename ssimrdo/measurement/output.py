@@ -13,7 +13,7 @@ from ssimrdo.encoding.encode import check_not_input
 from ssimrdo.errors import InputError
 from ssimrdo.extras import require
 from ssimrdo.files import check_folder_free, check_free, whole_folder, write_whole
-from ssimrdo.measurement.measure import MeasuredSlice, chosen, run
+from ssimrdo.measurement.loop import MeasuredSlice, chosen, run
 from ssimrdo.measurement.results import Measurement
 from ssimrdo.measurement.scale import CommonScale
 from ssimrdo.measurement.sides import Side, SideLike
@@ -64,7 +64,7 @@ def measure_to_files(
     check_outputs(paths, folder, overwrite=overwrite)
     if folder is not None and not any(index.map for index in chosen(indices)):
         raise InputError(
-            "none of the indices has a map", field="map", remedy="choose another {index}"
+            "none of the indices has a map", field="map", remedy="choose other {indices}"
         )
 
     def check(ours: Side, theirs: Side) -> None:

@@ -19,7 +19,7 @@ from ssimrdo.html.images import (
 )
 from ssimrdo.html.page import style_sheet, template_environment
 from ssimrdo.html.text import MISSING, number, signed
-from ssimrdo.measurement.measure import MeasuredSlice
+from ssimrdo.measurement.loop import MeasuredSlice
 from ssimrdo.measurement.results import (
     Measurement,
     SliceRow,

@@ -136,7 +136,7 @@ def _of_mask(given: NDArray[Any], text: str, shape: tuple[int, int]) -> Region:
         raise InputError(f"{text} is {sizes[0]}, the slices are {sizes[1]}", field="roi")
     mask = np.asarray(given != 0)
     if not mask.any():
-        raise InputError(f"{text} is black everywhere: the region is empty", field="roi")
+        raise InputError(f"{text} is 0 everywhere: the region is empty", field="roi")
     return Region(text, mask)
 
 

@@ -127,7 +127,7 @@ class Measurement:
     Parameters
     ----------
     reference, distorted : str
-        What the sides are called: the paths that the user gave, or such as "the volume".
+        What the sides are called: the paths that the user gave, or such as "the reference volume".
     rows, columns, bits : int
         Size of the slices, and bits that hold the levels that were measured.
     indices : tuple of str

@@ -165,7 +165,7 @@ def common_shape(reference: Side, distorted: Side) -> tuple[int, int]:
             return odd.shape
     sizes = [f"{side.shape[1]}x{side.shape[0]}" for side in (reference, distorted)]
     raise InputError(
-        f"sizes differ: {reference.name} has {sizes[0]}, {distorted.name} {sizes[1]}",
+        f"sizes differ: {sizes[0]} in {reference.name}, {sizes[1]} in {distorted.name}",
         remedy="give two of one size",
     )
 

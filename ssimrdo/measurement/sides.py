@@ -55,7 +55,7 @@ class Side:
     Parameters
     ----------
     name : str
-        What messages call it: the path that the user gave, printable, or such as "the volume".
+        What messages call it: the printable path that was given, or such as "the reference volume".
     kind : {"series", "video", "pictures", "arrays"}
         What it is; volumes count as series, because both have HU.
     shape : tuple of int
@@ -138,7 +138,7 @@ def open_side(
     if isinstance(source, Volume):
         return _of_volume(source, field)
     if isinstance(source, Series):
-        return _of_series(source, "the series")
+        return _of_series(source, f"the {field} series")
     if not isinstance(source, Path | str):
         return _of_arrays(source, field, data_range)
     if not str(source):
@@ -236,7 +236,7 @@ def _of_volume(volume: Volume, field: str) -> Side:
             yield replace(bad, where=f"{field}, {bad.where}") if bad else hu.astype(np.float32)
 
     return Side(
-        "the volume",
+        f"the {field} volume",
         "series",
         (rows, columns),
         len(volume) if isinstance(volume.hu, Sized) else 0,
@@ -278,7 +278,7 @@ def _of_arrays(source: Frames, field: str, data_range: float | None) -> Side:
             )
 
     return Side(
-        "the arrays",
+        f"the {field} arrays",
         "arrays",
         (rows, columns),
         len(source) if isinstance(source, Sized) else 0,

@@ -322,7 +322,7 @@ class _Work:
                 remedy="{skip_bad} leaves such slices out",
             )
         self.failures.append(FailedSlice(number, side, damaged.reason, where))
-        logger.warning("slice %d: %s: %s", number, where, damaged.reason)
+        logger.warning("slice %d: %s (%s)", number, damaged.reason, where)
         self._advance()
 
     def _advance(self) -> None:
@@ -346,7 +346,7 @@ class _Work:
                 where = "" if region is None or is_pooled(index) else " in the region"
                 if insisted:
                     raise InputError(
-                        f"{index.name} cannot be measured{where}: {error}", field="index"
+                        f"{index.name} cannot be measured{where}: {error}", field="indices"
                     ) from error
                 self.notes.append(f"{index.name} is left out{where}: {error}")
             else:
