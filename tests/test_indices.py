@@ -322,3 +322,38 @@ def test_vifp_sees_no_noise_on_a_constant_reference():
     y = np.random.default_rng(0).integers(90, 110, x.shape, np.uint8)
     assert metrics.vifp(x, y) == 1
     assert metrics.vifp(y, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_phase_congruency_is_high_at_a_step_whatever_its_height():
+    rng = np.random.default_rng(0)
+    step = np.where((np.arange(128) >= 32) & (np.arange(128) < 96), 1.0, 0.0) * np.ones((128, 1))
+    noise = rng.normal(0, 0.01, step.shape)
+    high, low = (metrics.phase_congruency(60 + height * (step + noise)) for height in (120, 12))
+    assert high[:, 32].min() > 0.7
+    assert high[:, [32, 96]].mean() > 5 * high[:, [10, 64, 120]].mean()
+    np.testing.assert_allclose(low, high, atol=1e-3)
+    assert high.min() >= 0
+    assert high.max() <= 1
+
+
+def test_constant_frames_have_no_features():
+    x = np.full((65, 64), 37.3, np.float32)
+    assert metrics.phase_congruency(x).max() == 0
+    assert metrics.fsim(x, x + 40) == 1
+
+
+def test_fsim_takes_frames_at_the_size_they_are_viewed_at():
+    x, y = frames((128, 120))
+    large = [np.kron(frame, np.ones((4, 4), np.uint8)) for frame in (x, y)]
+    assert large[0].shape == (512, 480)
+    twice = [np.kron(frame, np.ones((2, 2), np.uint8)) for frame in (x, y)]
+    assert metrics.fsim(*large) == pytest.approx(metrics.fsim(*twice), abs=1e-6)
+    assert metrics.fsim_map(*large).shape == (512, 480)
+    odd = [frame[:-1, :-1] for frame in large]
+    assert metrics.fsim_map(*odd).shape == (511, 479)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((7, 30)), np.zeros(30), np.full((30, 30), np.nan)])
+def test_phase_congruency_is_of_frames(bad):
+    with pytest.raises(ValueError, match="phase congruency takes a frame"):
+        metrics.phase_congruency(bad)

@@ -61,10 +61,20 @@ def test_vifp(piq, shape, peak):
     compare(metrics.vifp, peer, shape, peak, within=1e-7)
 
 
+@pytest.mark.parametrize("peak", [255, 1023])
+@pytest.mark.parametrize("shape", [*SHAPES, (129, 121), (385, 400)])
+def test_fsim(piq, shape, peak):
+    def peer(x, y, data_range):
+        return piq.fsim(x, y, data_range=data_range, chromatic=False)
+
+    compare(metrics.fsim, peer, shape, peak, within=1e-6)
+
+
 @pytest.fixture(scope="module")
 def slices(phantom_luma):
-    """A slice with wide black areas, and the same blurred and with noise where there is a body."""
-    x = phantom_luma[0]
+    """A part with much black of a slice, and the same blurred and with noise in the body."""
+    x = phantom_luma[0][:256, 100:356]
+    assert 0.2 < np.mean(x == 0) < 0.8
     noise = np.random.default_rng(0).normal(0, 3, x.shape) * (x > 0)
     return x, np.clip(gaussian_filter(x.astype(float), 0.6) + noise, 0, 255).round().astype(
         np.uint8

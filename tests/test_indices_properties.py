@@ -39,6 +39,8 @@ ON_ARRAYS = (
     metrics.haarpsi_map,
     metrics.edge_ssim,
     metrics.iw_ssim,
+    metrics.fsim,
+    metrics.fsim_map,
     metrics.vifp,
 )
 WITHOUT_RANGE = {"mse", "max_error"}

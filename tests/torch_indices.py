@@ -16,7 +16,9 @@ import pytest
 
 def piq() -> Any:
     """Return the package piq, which imports torchvision for what is not used here."""
-    pytest.importorskip("torch", reason="piq needs PyTorch (scripts/setup torch)")
+    torch = pytest.importorskip("torch", reason="piq needs PyTorch (scripts/setup torch)")
+    # Frames are small, and other tests may run beside these.
+    torch.set_num_threads(1)
     if importlib.util.find_spec("torchvision") is None:
         for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
             sys.modules.setdefault(name, _Empty(name))

@@ -62,6 +62,9 @@ from ssimrdo.metrics.haar import HAARPSI, HAARPSI_MED, haarpsi, haarpsi_map
 from ssimrdo.metrics.visual_information import VIFP, vifp
 
 # isort: split
+from ssimrdo.metrics.features import FSIM, fsim, fsim_map, phase_congruency
+
+# isort: split
 from ssimrdo.metrics.error import (
     MAX_ERROR,
     MSE,
@@ -79,6 +82,7 @@ __all__ = [
     "CW_SSIM",
     "DISTORTION_WEIGHTED",
     "EDGE_SSIM",
+    "FSIM",
     "GMSD",
     "HAARPSI",
     "HAARPSI_MED",
@@ -104,6 +108,8 @@ __all__ = [
     "distortion_weighted_mean",
     "edge_ssim",
     "edge_ssim_map",
+    "fsim",
+    "fsim_map",
     "get",
     "gmsd",
     "gmsd_map",
@@ -121,6 +127,7 @@ __all__ = [
     "mse",
     "names",
     "percentile",
+    "phase_congruency",
     "psnr_db",
     "register",
     "ssim",

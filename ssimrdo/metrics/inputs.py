@@ -37,6 +37,15 @@ def check_pair(x: NDArray[Any], y: NDArray[Any], *, title: str, side: int = 1) -
         raise ValueError(f"{title} takes two frames without NaN and infinities")
 
 
+def check_frame(x: NDArray[Any], *, title: str, side: int = 1) -> None:
+    """Check that an array is a frame; parameters and errors as of :func:`check_pair`."""
+    if x.ndim != 2 or min(x.shape) < side:
+        least = f" of at least {side}x{side}" if side > 1 else ""
+        raise ValueError(f"{title} takes a frame{least}: got shape {x.shape}")
+    if not _is_finite(x):
+        raise ValueError(f"{title} takes a frame without NaN and infinities")
+
+
 def float_pair(
     x: NDArray[Any], y: NDArray[Any], *, title: str, side: int = 1, data_range: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -62,13 +71,22 @@ def float_pair(
         If the frames are unusable, or L is not above 0.
     """
     check_pair(x, y, title=title, side=side)
+    return _scaled(x, title, data_range), _scaled(y, title, data_range)
+
+
+def float_frame(
+    x: NDArray[Any], *, title: str, side: int = 1, data_range: float
+) -> NDArray[np.float32]:
+    """Return a frame on the scale of 255; as :func:`float_pair`."""
+    check_frame(x, title=title, side=side)
+    return _scaled(x, title, data_range)
+
+
+def _scaled(x: NDArray[Any], title: str, data_range: float) -> NDArray[np.float32]:
     if not 0 < data_range < np.inf:
         raise ValueError(f"{title} takes a data range above 0, not {data_range}")
-    return _scaled(x, LUMA_RANGE / data_range), _scaled(y, LUMA_RANGE / data_range)
-
-
-def _scaled(x: NDArray[Any], factor: float) -> NDArray[np.float32]:
     scaled = np.ascontiguousarray(x, np.float32)
+    factor = LUMA_RANGE / data_range
     return scaled if factor == 1 else scaled * np.float32(factor)
 
 

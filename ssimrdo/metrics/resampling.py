@@ -1,4 +1,4 @@
-"""Frames at half their size, as indices that stand for a viewing distance take them."""
+"""Frames at a fraction of their size, as indices take them that stand for a viewing distance."""
 
 from __future__ import annotations
 
@@ -50,7 +50,46 @@ def halved(x: NDArray[np.float32], *, border: tuple[int, int] = (0, 0)) -> NDArr
     return framed
 
 
-def spread(half: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return a map at half size with every value repeated, at a frame's own size."""
-    whole = np.repeat(np.repeat(half, 2, axis=0), 2, axis=1)
-    return np.ascontiguousarray(whole[: shape[0], : shape[1]])
+def block_means(x: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Return the means of square blocks; those that are not whole are left out.
+
+    Parameters
+    ----------
+    x : ndarray of shape (rows, columns), float32
+        Frame.
+    factor : int
+        Side of a block, at most that of the frame.
+
+    Returns
+    -------
+    ndarray of shape (rows // factor, columns // factor), float32, contiguous
+    """
+    if factor == 1:
+        return x
+    rows, columns = (side // factor for side in x.shape)
+    whole = x[: rows * factor, : columns * factor]
+    total = np.zeros((rows, columns), np.float32)
+    for r in range(factor):
+        for i in range(factor):
+            total += whole[r::factor, i::factor]
+    total /= factor * factor
+    return total
+
+
+def spread(
+    small: NDArray[np.float32], shape: tuple[int, ...], factor: int = 2
+) -> NDArray[np.float32]:
+    """Return a map of blocks at a frame's own size, with every value repeated.
+
+    Parameters
+    ----------
+    small : ndarray of shape (block rows, block columns), float32
+        Map.
+    shape : (int, int)
+        Rows and columns of the frame; what no block covers gets the value beside it.
+    factor : int
+        Side of a block.
+    """
+    whole = np.repeat(np.repeat(small, factor, axis=0), factor, axis=1)[: shape[0], : shape[1]]
+    missing = [(0, side - found) for side, found in zip(shape, whole.shape, strict=True)]
+    return np.ascontiguousarray(np.pad(whole, missing, mode="edge"))
