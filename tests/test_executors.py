@@ -19,6 +19,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import pebble.pool.process as pool_of_processes
 import pytest
 
 from ssimrdo.executors import (
@@ -331,3 +332,18 @@ def test_local_executor_replaces_a_worker_that_died(local):
         "the worker process died (SIGKILL)"
     }
     assert results(as_finished(local, square, [3])) == [(3, 9)]
+
+
+def test_workers_that_have_just_been_started_end_without_a_word(monkeypatch, capfd):
+    stop_process = pool_of_processes.stop_process
+
+    def stop_slowly(process):
+        # As on a busy machine, where they begin meanwhile.
+        time.sleep(1)
+        stop_process(process)
+
+    monkeypatch.setattr(pool_of_processes, "stop_process", stop_slowly)
+    executor = LocalExecutor(1)
+    executor.submit(os.getpid)
+    executor.stop()
+    assert capfd.readouterr() == ("", "")

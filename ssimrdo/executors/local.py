@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from multiprocessing import connection, resource_tracker
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import RLock
 from typing import Any, ParamSpec, TypeVar
 
 from ssimrdo.executors.quiet import quieten
@@ -97,8 +99,24 @@ class LocalExecutor(Executor):
         return ProcessPool(
             self._workers,
             initializer=_set_up_worker,
-            context=multiprocessing.get_context("spawn"),
+            context=_SpawnContext(),
         )
+
+
+class _SpawnContext(SpawnContext):
+    """Keeps its locks while the pool lives.
+
+    The pool drops them before it ends its processes. One that is just starting would not find them
+    and say so, with a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._locks: list[RLock] = []
+
+    def RLock(self) -> RLock:  # noqa: N802
+        """Return a new lock."""
+        self._locks.append(super().RLock())
+        return self._locks[-1]
 
 
 @contextmanager
