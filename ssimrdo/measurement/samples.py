@@ -14,8 +14,7 @@ NEUTRAL_REACH: Final = 1
 """Steps of 8 bits by which the colour of a grey picture may be off: what JPEG rounds to."""
 
 _FULL: Final = 2
-_LIMITED: Final = 1
-"""FFmpeg's numbers of the two ranges; 0 says nothing."""
+"""FFmpeg's number of full range; 1 is limited range, and 0 says nothing."""
 
 
 class ColourError(ValueError):
@@ -25,12 +24,12 @@ class ColourError(ValueError):
 def is_limited(frame: av.VideoFrame) -> bool:
     """Return whether the luma of a frame runs from 16 to 235 of 255, as players take it.
 
-    What says nothing of its range is limited if it is YUV, and full if it is grey alone or RGB.
+    YUV is, unless it says that it is not. Grey alone and RGB never are, as FFmpeg has it: its
+    encoders mark grey of full range as limited.
     """
-    if frame.color_range in (_FULL, _LIMITED):
-        return bool(frame.color_range == _LIMITED) and not frame.format.is_rgb
     name = frame.format.name
-    return name.startswith(("yuv", "nv", "uyvy", "yvyu")) and not name.startswith("yuvj")
+    is_yuv = name.startswith(("yuv", "nv", "uyvy", "yvyu")) and not name.startswith("yuvj")
+    return is_yuv and frame.color_range != _FULL
 
 
 def grey_samples(

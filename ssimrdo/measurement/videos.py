@@ -162,7 +162,9 @@ def _decoded(path: Path) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
     """Yield every frame with its time, and None where something did not decode."""
     with ffmpeg_errors_of(path), av.open(str(path.absolute())) as source:
         stream = source.streams.video[0]
-        stream.thread_type = "AUTO"
+        # With threads an error comes late and takes frames that are good with it.
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
         for packet in source.demux(stream):
             try:
                 frames = packet.decode()
