@@ -32,8 +32,9 @@ REFERENCE: Final = "x264-ssim"
 
 OBJECTIVES: Final = ("ssim", "balanced", "edge", "body")
 
-SAME_SEARCH: Final = "off"
-"""x264 with the search of the default effort and no offsets; what an objective adds is its own."""
+SAME_SEARCH: Final = "ssim,strength=0"
+"""The search of the default effort with offsets of zero, so that squared error counts alike
+everywhere but for MB-tree: what an objective adds to that is its own."""
 
 WINDOWS: Final = (Window(40, 400), Window(-600, 1500))
 """Of the phantom; real series are shown in their own."""
@@ -171,9 +172,9 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "has its own curve of rate and quality, and its own BD-rate: by how many percent the "
             "rate changes at equal quality by that index. The mean over the clips is shown.",
             "The reference is x264, medium, tuned for SSIM. All objectives have the default "
-            "effort, so part of what they save comes from its search. “Off” is that search "
-            "without any offsets; the second picture is against it, and shows what the objective "
-            "alone does.",
+            "effort, so part of what they save comes from its search. “None” has "
+            "that search and offsets of zero, so that squared error counts alike everywhere but "
+            "for MB-tree; the second picture is against it, and shows what the objective adds.",
             *(
                 [f"Left out, as they could not be used: {', '.join(measured.failed)}."]
                 if measured.failed
@@ -209,7 +210,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             ),
             Panel(
                 "search",
-                "The same against “off”, the same search without offsets: what the objective "
+                "The same against “none”, the same search with offsets of zero: what the objective "
                 "alone saves or costs.",
                 _heat(keys, own, OBJECTIVES),
             ),
@@ -220,7 +221,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             ),
             _clip_table(
                 "search",
-                "against the same search without offsets",
+                "against the same search with offsets of zero",
                 measured.against_search,
                 OBJECTIVES,
             ),
@@ -270,7 +271,7 @@ def _clip_table(name: str, against: str, rates: Rates, encoders: Sequence[str]) 
     return Table(
         name,
         f"BD-rates in percent {against}, clip by clip",
-        ["index or class", "clip", *encoders],
+        ["index or class", "clip", *map(_column, encoders)],
         [
             [title_of(key), clip, *(rates[encoder].get(key, {}).get(clip) for encoder in encoders)]
             for key in keys
@@ -280,11 +281,15 @@ def _clip_table(name: str, against: str, rates: Rates, encoders: Sequence[str]) 
     )
 
 
+def _column(encoder: str) -> str:
+    return "none" if encoder == SAME_SEARCH else encoder
+
+
 def _as_numbers(
     keys: Sequence[str], table: NDArray[np.float64], encoders: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     return {
-        key: dict(zip(encoders, map(float, row), strict=True))
+        key: dict(zip(map(_column, encoders), map(float, row), strict=True))
         for key, row in zip(keys, table, strict=True)
     }
 
@@ -306,7 +311,7 @@ def _heat(keys: Sequence[str], table: NDArray[np.float64], encoders: Sequence[st
             figure.subplots(),
             table,
             rows=[title_of(key) for key in keys],
-            columns=list(encoders),
+            columns=[_column(name) for name in encoders],
             texts=texts,
             low=-20,
             high=20,
