@@ -13,6 +13,7 @@ EXTRA_OF: Final = MappingProxyType(
         "PIL": "report",
         "distributed": "dask",
         "fsspec": "fsspec",
+        "imagecodecs": "archive",
         "jinja2": "report",
         "matplotlib": "report",
         "torch": "torch",

@@ -17,10 +17,17 @@ CLOCK_FPS: Final = Fraction(25)
 """Frames per second that every encoder is told. Rate control weighs frames by how long they are
 shown, but slices have no duration; the rate that the user wants is only written into the file."""
 
+# Luma of black and white in the limited range, at 8 bit.
+_BLACK: Final = 16
+_WHITE: Final = 235
+
 
 @dataclass(frozen=True, slots=True)
 class FrameFormat:
-    """Format of the luma frames of a series; full range, one plane.
+    """Format of the luma frames of a series, one plane.
+
+    Frames are full-range wherever they are looked at: when they are analysed and when they are
+    measured. What is coded may have the limited range of video.
 
     Parameters
     ----------
@@ -32,6 +39,8 @@ class FrameFormat:
         Slices per second.
     aspect : Fraction
         Width of a sample over its height.
+    full_range : bool
+        Whether coded luma takes all codes, or 16 to 235 (at 8 bit) as in video.
 
     Raises
     ------
@@ -44,6 +53,7 @@ class FrameFormat:
     bit_depth: int = 8
     fps: Fraction = CLOCK_FPS
     aspect: Fraction = Fraction(1)
+    full_range: bool = True
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < 1 or not 8 <= self.bit_depth <= 16:
@@ -60,6 +70,13 @@ class FrameFormat:
     def peak(self) -> int:
         """L, the largest luma."""
         return int((1 << self.bit_depth) - 1)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Codes of black and white (ITU-T H.264 E.2.1, ``video_full_range_flag``)."""
+        if self.full_range:
+            return 0, self.peak
+        return _BLACK << self.bit_depth - 8, _WHITE << self.bit_depth - 8
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -82,6 +99,27 @@ class FrameFormat:
         if not any(missing):
             return luma
         return np.pad(luma, [(0, more) for more in missing], mode="edge")
+
+    def coded(self, luma: NDArray[Any]) -> NDArray[Any]:
+        """Return full-range luma in the range that is coded; the same array if it is full."""
+        if self.full_range:
+            return luma
+        black, white = self.ends
+        codes = np.arange(self.peak + 1)
+        table = black + (2 * codes * (white - black) + self.peak) // (2 * self.peak)
+        return np.asarray(table.astype(self.dtype)[luma])
+
+    def shown(self, luma: NDArray[Any]) -> NDArray[Any]:
+        """Return what a viewer shows of coded luma, full range; the same array if it is full.
+
+        ``(Y - 16) · 255 / 219`` at 8 bit, clipped and rounded.
+        """
+        if self.full_range:
+            return luma
+        black, white = self.ends
+        codes = np.clip(np.arange(self.peak + 1), black, white) - black
+        table = (2 * codes * self.peak + white - black) // (2 * (white - black))
+        return np.asarray(table.astype(self.dtype)[luma])
 
     def crop(self, luma: NDArray[Any]) -> NDArray[Any]:
         """Return this format's part of a padded frame, as a view."""

@@ -1,0 +1,7 @@
+"""From a video file back to a CT series."""
+
+from __future__ import annotations
+
+from ssimrdo.decoding.decode import DecodeResult, decode
+
+__all__ = ["DecodeResult", "decode"]

@@ -1,0 +1,325 @@
+"""From a video file back to a CT series, with the errors against the original where it is given."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from numpy.typing import NDArray
+from pydicom.uid import CTImageStorage
+
+from ssimrdo import metrics
+from ssimrdo.decoding.video import (
+    Video,
+    VideoFacts,
+    decoded_frames,
+    facts_of,
+    frames_of,
+    opened_video,
+    record_of,
+)
+from ssimrdo.dicom import SliceHeader, Window, open_series
+from ssimrdo.dicom.luma import load_luma
+from ssimrdo.dicom.write.ct import CTSlice, check_syntax, ct_object
+from ssimrdo.dicom.write.identity import identity_of, matching_slices
+from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save
+from ssimrdo.dicom.write.values import StoredScale, hu_of_codes, stored_scale
+from ssimrdo.errors import InputError
+from ssimrdo.files import check_folder_free, whole_folder
+from ssimrdo.frames import FrameFormat
+from ssimrdo.metrics import FramePair
+from ssimrdo.metrics.tissue import SSIM_AREAS, SliceTissue, TissueErrors, errors_by_tissue
+from ssimrdo.observer import Event, Observer
+from ssimrdo.record.ct import SeriesRecord
+from ssimrdo.record.tissue import TissueSummary, grey_scale
+from ssimrdo.text import printable
+
+SLICE_NAME: Final = "slice_{number:04d}.dcm"
+"""Of the files, from 1 on; names never come from what a header says."""
+
+_OUR_NAMES: Final = re.compile(r"slice_[0-9]{4,6}\.dcm")
+_BYTES_PER_PIXEL: Final = 2
+# By which a slice's PSNR may differ from the record's, as windows may be rounded otherwise.
+_SAME_PSNR_DB: Final = 0.05
+
+_CODEC_TITLES: Final = {
+    "h264": "H.264",
+    "hevc": "HEVC",
+    "av1": "AV1",
+    "jpeg2000": "JPEG 2000",
+}
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """What came out of decoding a video.
+
+    Parameters
+    ----------
+    output : str
+        The folder, as the user gave it.
+    slices, rows, columns : int
+        Number of slices, and their size.
+    syntax : str
+        Name of the transfer syntax of the files.
+    bytes : int
+        Size of the files together.
+    window : Window
+        Outside of which HU are lost.
+    slope, intercept : str
+        From stored values to HU.
+    rounding_hu : float
+        By how much HU may be off because slope and intercept are decimal strings.
+    codec : str
+        FFmpeg's name of the video's codec.
+    ratio : float
+        How many times the video is smaller than the slices at 16 bit.
+    series_uid : str
+        Series Instance UID of the new series.
+    template : bool
+        Whether patient and study come from an original.
+    tissue : TissueSummary, optional
+        Errors against the original; None without one.
+    seconds : float
+        Wall time.
+    """
+
+    output: str
+    slices: int
+    rows: int
+    columns: int
+    syntax: str
+    bytes: int
+    window: Window
+    slope: str
+    intercept: str
+    rounding_hu: float
+    codec: str
+    ratio: float
+    series_uid: str
+    template: bool
+    tissue: TissueSummary | None
+    seconds: float
+
+    def __repr__(self) -> str:
+        # Not the output, whose path may tell whose series it is.
+        return f"DecodeResult({self.slices} slices of {self.columns}x{self.rows}, {self.syntax})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON types, as docs/json.md describes them."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            **values,
+            "window": self.window.as_dict(),
+            "slope": float(self.slope),
+            "intercept": float(self.intercept),
+            "tissue": self.tissue and self.tissue.as_dict(),
+        }
+
+
+def decode(
+    video: Path | str,
+    output: Path | str,
+    *,
+    record: Path | str | None = None,
+    template: Path | str | None = None,
+    series_uid: str | None = None,
+    syntax: str = "explicit",
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> DecodeResult:
+    """Make a CT series again from a video that ssimrdo encoded.
+
+    HU outside of the window that the video was made in stay lost. The files get new UIDs; without
+    a template nothing in them tells whose they are.
+
+    Parameters
+    ----------
+    video : Path or str
+        Video file, or a DICOM object that holds one.
+    output : Path or str
+        Folder to write, which appears whole.
+    record : Path or str, optional
+        The sidecar, where it is not beside the video.
+    template : Path or str, optional
+        Folder of the series that the video was made from: patient and study come from there, and
+        errors are measured against it.
+    series_uid : str, optional
+        Series Instance UID, where that folder holds several CT series.
+    syntax : {"explicit", "rle", "jpegls", "htj2k"}
+        Lossless transfer syntax of the files.
+    overwrite : bool
+        Replace the slices that an earlier call has left in the folder.
+    observer : Observer, optional
+        Is told how many slices are done, and may cancel.
+
+    Raises
+    ------
+    InputError
+        If the video, its record, the template or the output cannot be used.
+    CancelledError
+        If the observer cancels.
+    OSError
+        If the output cannot be written.
+    """
+    started = time.perf_counter()
+    path, folder = Path(video), Path(output)
+    check_syntax(syntax)
+    _check_output(folder, [path, *([] if template is None else [Path(template)])], overwrite)
+    with opened_video(path) as opened:
+        found = record_of(opened, path, None if record is None else Path(record))
+        facts = facts_of(opened, path, found)
+        frames = frames_of(found)
+        scale = stored_scale(hu_of_codes(found.window, frames, inverted=found.inverted))
+        series, originals = SeriesIds(), None
+        if template is not None:
+            originals = _originals(template, series_uid, found)
+            series = SeriesIds(identity_of(originals[0]))
+        uncompressed = frames.rows * frames.columns * _BYTES_PER_PIXEL * found.frames
+        ratio = uncompressed / max(facts.payload_bytes, 1)
+        job = _Job(found, facts, scale, series, originals, syntax, ratio, f"{template}")
+        errors = _Errors(found, frames)
+        with whole_folder(folder, overwrite=overwrite, replace=True) as staged:
+            size = _write(staged, job, opened, path, errors, observer or Observer())
+    return DecodeResult(
+        output=str(output),
+        slices=found.frames,
+        rows=found.rows,
+        columns=found.columns,
+        syntax=syntax,
+        bytes=size,
+        window=found.window,
+        slope=scale.slope,
+        intercept=scale.intercept,
+        rounding_hu=scale.rounding_hu,
+        codec=facts.codec,
+        ratio=ratio,
+        series_uid=series.series_uid,
+        template=template is not None,
+        tissue=errors.summary(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all slices of one call have in common."""
+
+    record: SeriesRecord
+    facts: VideoFacts
+    scale: StoredScale
+    series: SeriesIds
+    originals: Sequence[SliceHeader] | None
+    syntax: str
+    ratio: float
+    template: str
+
+    @property
+    def derivation(self) -> Derivation:
+        codec, window = self.facts.codec, self.record.window
+        title = _CODEC_TITLES.get(codec, "video")
+        description = (
+            f"Decoded from {title} of {self.record.bit_depth} bit per sample, compressed "
+            f"{self.ratio:.1f}:1 with loss; HU outside of the window {window} are lost"
+        )
+        return Derivation(codec, self.ratio, description)
+
+
+def _write(
+    staged: Path, job: _Job, opened: Video, path: Path, errors: _Errors, observer: Observer
+) -> int:
+    """Write all slices; return the size of the files."""
+    derivation, size = job.derivation, 0
+    frames = decoded_frames(opened, path, job.record)
+    for number, (plane, luma) in enumerate(zip(job.record.planes, frames, strict=True), start=1):
+        observer.check()
+        original = None if job.originals is None else job.originals[number - 1]
+        if original is not None:
+            errors.add(number, luma, original, job.template)
+        one = CTSlice(
+            stored=job.scale.stored[luma],
+            bits_stored=job.scale.bits_stored,
+            slope=job.scale.slope,
+            intercept=job.scale.intercept,
+            plane=plane,
+            inverted=job.record.inverted,
+            window=job.record.window,
+            patient_position=job.record.patient_position,
+            source=None if original is None else (CTImageStorage, original.sop_instance_uid),
+        )
+        dataset = ct_object(one, job.series, number, derivation, syntax=job.syntax)
+        target = staged / SLICE_NAME.format(number=number)
+        save(dataset, target)
+        size += target.stat().st_size
+        observer.tell(Event(number, job.record.frames))
+    return size
+
+
+class _Errors:
+    """Errors against the original, slice by slice; none where there is no original."""
+
+    def __init__(self, record: SeriesRecord, frames: FrameFormat) -> None:
+        self._record, self._frames = record, frames
+        self._scale = grey_scale(record.window, frames.peak, inverted=record.inverted)
+        self._count = partial(errors_by_tissue, scale=self._scale)
+        self._counted: TissueErrors | None = None
+        self._slices: list[SliceTissue] = []
+
+    def add(self, number: int, luma: NDArray[Any], original: SliceHeader, template: str) -> None:
+        """Measure a slice.
+
+        Raises
+        ------
+        InputError
+            If the original is another image, whatever its place.
+        """
+        record, frames = self._record, self._frames
+        source = load_luma(original, record.window, bit_depth=record.bit_depth)
+        pair = FramePair(source, frames.shown(luma), frames)
+        psnr = metrics.measure(pair, [metrics.PSNR])[metrics.PSNR.name]
+        if abs(psnr - record.psnr_db[number - 1]) > _SAME_PSNR_DB:
+            raise InputError(
+                f"{printable(template)}: slice {number} lies where that of the video does, but is "
+                "another image",
+                field="template",
+                remedy="give the series that the video was made from",
+            )
+        errors = self._count(pair)
+        self._counted = errors if self._counted is None else self._counted + errors
+        self._slices.append(SliceTissue.of(errors))
+
+    def summary(self) -> TissueSummary | None:
+        """Return the errors of all slices together, None where none were measured."""
+        if self._counted is None:
+            return None
+        by_area = zip(*(one.ssim for one in self._slices), strict=True)
+        return TissueSummary.of(
+            self._counted, dict(zip(SSIM_AREAS, by_area, strict=True)), self._scale
+        )
+
+
+def _originals(
+    template: Path | str, series_uid: str | None, record: SeriesRecord
+) -> Sequence[SliceHeader]:
+    original, _ = open_series(template, series_uid=series_uid)
+    return matching_slices(original, record.planes, (record.rows, record.columns), template)
+
+
+def _check_output(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Check that the folder holds nothing that replacing it would take away from somebody."""
+    check_folder_free(folder, overwrite=overwrite)
+    place = folder.resolve()
+    for path in inputs:
+        if place in (path.resolve(), *path.resolve().parents):
+            raise InputError(f"{folder}: holds the input", remedy="name another folder")
+    if folder.is_dir():
+        others = (one for one in folder.iterdir() if not _OUR_NAMES.fullmatch(one.name))
+        if next(others, None) is not None:
+            raise InputError(
+                f"{folder}: holds other files than slices", remedy="name another folder"
+            )

@@ -1,0 +1,1 @@
+"""Writing of DICOM: CT series from decoded slices, and video as a DICOM object."""
