@@ -280,6 +280,12 @@ def test_the_loss_of_an_index_grows_with_qp_as_it_says(name):
     index = metrics.get(name)
     rng = np.random.default_rng(4)
     x = np.clip(128 + gaussian_filter(rng.normal(size=(192, 192)), 2) * 250, 0, 255)
+    # Flat tissue with grain, and an edge.
+    x[:, 112:] = 60
+    x[:, 169:] = 200
+    x[:, 112:] = gaussian_filter(x[:, 112:], 0.7) + gaussian_filter(
+        rng.normal(0, 12, (192, 80)), 0.8
+    )
     noise = rng.normal(size=x.shape)
     losses = []
     for qp in (20, 26):

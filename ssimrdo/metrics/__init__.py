@@ -75,12 +75,33 @@ from ssimrdo.metrics.error import (
     psnr_db,
 )
 
+# isort: split
+from ssimrdo.metrics.noise import (
+    NOISE_FREQUENCY,
+    NOISE_POWER,
+    NoiseSpectrum,
+    noise_frequency,
+    noise_power,
+    noise_power_spectrum,
+)
+
+# isort: split
+from ssimrdo.metrics.sharpness import (
+    EDGE_SHARPNESS,
+    Edge,
+    EdgeSpread,
+    edge_sharpness,
+    edge_spread,
+    find_edges,
+)
+
 __all__ = [
     "ALPHA",
     "BETA",
     "CONTRAST",
     "CW_SSIM",
     "DISTORTION_WEIGHTED",
+    "EDGE_SHARPNESS",
     "EDGE_SSIM",
     "FSIM",
     "GMSD",
@@ -94,6 +115,8 @@ __all__ = [
     "MINIMUM",
     "MSE",
     "MS_SSIM",
+    "NOISE_FREQUENCY",
+    "NOISE_POWER",
     "PERCENTILE",
     "PSNR",
     "PSNR_CEILING_DB",
@@ -102,12 +125,18 @@ __all__ = [
     "STRUCTURE",
     "VIFP",
     "WEIGHTED_SSIM",
+    "Edge",
+    "EdgeSpread",
     "FramePair",
+    "NoiseSpectrum",
     "QualityIndex",
     "cw_ssim",
     "distortion_weighted_mean",
+    "edge_sharpness",
+    "edge_spread",
     "edge_ssim",
     "edge_ssim_map",
+    "find_edges",
     "fsim",
     "fsim_map",
     "get",
@@ -126,6 +155,9 @@ __all__ = [
     "ms_ssim",
     "mse",
     "names",
+    "noise_frequency",
+    "noise_power",
+    "noise_power_spectrum",
     "percentile",
     "phase_congruency",
     "psnr_db",

@@ -14,14 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
-from ssimrdo.metrics.inputs import check_pair
+from ssimrdo.metrics.inputs import check_pair, check_range
 
 WINDOW: Final = 2 * kernels.RADIUS + 1
 """Side of SSIM's window in samples."""
 
 
 def stabilizers(data_range: float) -> tuple[float, float]:
-    """Return C1 = (0.01 L)² and C2 = (0.03 L)² for a data range L, in its squared units [1]_."""
+    """Return C1 = (0.01 L)² and C2 = (0.03 L)² for a data range L, in its squared units [1]_.
+
+    Raises
+    ------
+    ValueError
+        If the data range is not above 0.
+    """
+    check_range(data_range, title="SSIM")
     return (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
 
@@ -49,7 +56,7 @@ def ssim_components(
     ------
     ValueError
         If the frames differ in shape, are not two-dimensional, are smaller than a window, or have
-        NaN or infinities.
+        NaN or infinities, or the data range is not above 0.
     """
     check_pair(x, y, title="SSIM", side=WINDOW)
     c1, c2 = stabilizers(data_range)

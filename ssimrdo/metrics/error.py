@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
-from ssimrdo.metrics.inputs import check_pair
+from ssimrdo.metrics.inputs import check_pair, check_range
 from ssimrdo.metrics.registry import (
     LOG_MSE_PER_QP,
     FramePair,
@@ -37,8 +37,10 @@ def psnr_db(x: NDArray[Any], y: NDArray[Any], *, data_range: float = 255) -> flo
     Raises
     ------
     ValueError
-        If the frames differ in shape, are not two-dimensional, or have NaN or infinities.
+        If the frames differ in shape, are not two-dimensional, or have NaN or infinities, or the
+        data range is not above 0.
     """
+    check_range(data_range, title="PSNR")
     squared = _mean_squared_error(x, y, "PSNR")
     if squared == 0:
         return PSNR_CEILING_DB

@@ -82,9 +82,20 @@ def float_frame(
     return _scaled(x, title, data_range)
 
 
-def _scaled(x: NDArray[Any], title: str, data_range: float) -> NDArray[np.float32]:
+def check_range(data_range: float, *, title: str) -> None:
+    """Check that a data range is a number above 0.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
     if not 0 < data_range < np.inf:
         raise ValueError(f"{title} takes a data range above 0, not {data_range}")
+
+
+def _scaled(x: NDArray[Any], title: str, data_range: float) -> NDArray[np.float32]:
+    check_range(data_range, title=title)
     scaled = np.ascontiguousarray(x, np.float32)
     factor = LUMA_RANGE / data_range
     return scaled if factor == 1 else scaled * np.float32(factor)

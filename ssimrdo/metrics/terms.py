@@ -34,5 +34,5 @@ def _term(name: str, title: str, map_of: Any, **fields: Any) -> QualityIndex:
 LUMINANCE = _term("ssim_luminance", "SSIM luminance", _luminance)
 # What errors share with the source by chance changes its deviation in proportion to them, which
 # counts as their square; what they add to its variance counts as the square of that.
-CONTRAST = _term("ssim_contrast", "SSIM contrast", _contrast, loss_per_qp=1.25 * LOG_MSE_PER_QP)
+CONTRAST = _term("ssim_contrast", "SSIM contrast", _contrast, loss_per_qp=1.4 * LOG_MSE_PER_QP)
 STRUCTURE = _term("ssim_structure", "SSIM structure", _structure)
