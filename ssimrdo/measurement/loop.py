@@ -190,6 +190,8 @@ def run(
         raise InputError(
             f"is one of {', '.join(RANGES)}, not {video_range!r:.40}", field="video_range"
         )
+    if data_range is not None and not 0 < data_range < math.inf:
+        raise InputError(f"must be above 0, not {data_range:g}", field="data_range")
     asked = chosen(indices)
     shown = parse_window(window) if isinstance(window, str) else window
     ours, theirs = (

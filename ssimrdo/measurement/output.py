@@ -68,9 +68,8 @@ def measure_to_files(
         )
 
     def check(ours: Side, theirs: Side) -> None:
-        inputs = [*ours.inputs, *theirs.inputs]
-        check_not_input(paths, inputs)
-        _check_apart(paths, inputs)
+        _check_apart(paths, [*ours.inputs, *theirs.inputs])
+        check_not_input(paths, [])
 
     worst = None
     takers: list[Callable[[MeasuredSlice, CommonScale], None]] = []

@@ -174,8 +174,6 @@ def _of_hu(
     sides: tuple[Side, Side], shape: tuple[int, int], window: Window | None, span: float | None
 ) -> CommonScale:
     if span is not None:
-        if not math.isfinite(span) or span <= 0:
-            raise InputError(f"must be above 0, not {span:g}", field="data_range")
         window = Window(AIR_HU + span / 2, span, "LINEAR_EXACT")
     # Most are the same on both sides.
     side = sides[0] if sides[0].window else sides[1]
