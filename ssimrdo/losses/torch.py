@@ -349,7 +349,7 @@ def _reduced(
     dtype = torch.promote_types(x.dtype, y.dtype)
     real = torch.float64 if dtype == torch.float64 else torch.float32
     with torch.autocast(x.device.type, enabled=False):
-        return _REDUCTIONS[reduction](loss(x.to(real), y.to(real)).mean(dim=1))
+        return _REDUCTIONS[reduction](loss(x.to(real), y.to(real)).to(real).mean(dim=1))
 
 
 def _check_options(data_range: float, reduction: str) -> None:
