@@ -240,13 +240,13 @@ def _pictures(at_psnr: Image, at_ssim: Image) -> str:
 def _map(rms: Blocks) -> str:
     from matplotlib.colors import LogNorm
 
-    from ssimrdo.lab.drawing import picture, svg
+    from ssimrdo.lab.drawing import picture, plain_ticks, svg
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         drawn = picture(axes, rms, cmap="viridis", norm=LogNorm(rms.min(), rms.max()))
         bar = figure.colorbar(drawn, ax=axes, shrink=0.9, label="HU RMS")
-        _plain_ticks(bar.ax.yaxis)
+        plain_ticks(bar.ax.yaxis)
 
     return svg(draw, 3.3)
 
@@ -262,7 +262,7 @@ def _noise(noise: NDArray[np.float64]) -> str:
 
 
 def _scatter(sigma: Blocks, rms: Blocks, classes: dict[str, NDArray[np.bool_]]) -> str:
-    from ssimrdo.lab.drawing import COLOURS, svg
+    from ssimrdo.lab.drawing import COLOURS, plain_ticks, svg
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -280,22 +280,11 @@ def _scatter(sigma: Blocks, rms: Blocks, classes: dict[str, NDArray[np.bool_]]) 
         y = np.sqrt((2 * x**2 + c2) * (1 / SSIM - 1))
         axes.plot(x, y, color=COLOURS["soft"], linestyle=":")
         axes.set(xscale="log", yscale="log", xlabel="σ of the block in HU", ylabel="HU RMS")
-        _plain_ticks(axes.xaxis)
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
         axes.legend(loc="upper left", handletextpad=0.2)
 
     return svg(draw, 3.3)
-
-
-def _plain_ticks(axis: object) -> None:
-    """Label a logarithmic axis with plain numbers."""
-    from matplotlib.axis import Axis
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    assert isinstance(axis, Axis)
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 EXPERIMENT: Final = Experiment(

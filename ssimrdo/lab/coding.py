@@ -205,7 +205,8 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             Panel(
                 "reference",
                 "BD-rate in percent against x264 medium --tune ssim. Violet: fewer bits at equal "
-                "quality by the index of the row. Orange: more.",
+                "quality by the index of the row. Orange: more. A dash: not defined, such as where "
+                "curves do not meet.",
                 _heat(keys, table, columns),
             ),
             Panel(

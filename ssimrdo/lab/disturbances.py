@@ -168,8 +168,8 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
         findings=findings,
         reading=(
             "For a reader with a window to turn, 30 levels more everywhere are harmless: the "
-            "contrast is as it was. For whoever measures HU they are an error of 47 HU, which "
-            "turns fat into water. An index cannot know which of the two is asked for.",
+            "contrast is as it was. For whoever measures HU they are an error of 47 HU, half "
+            "of the way from fat to water. An index cannot know which of the two is asked for.",
             "What SSIM holds against the brighter image is above all the black around the body, "
             f"where 0 became {BRIGHTER}: its luminance is {values['ssim_luminance'][1]:.3f}, its "
             f"contrast {values['ssim_contrast'][1]:.3f}, its structure "

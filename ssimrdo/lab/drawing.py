@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLOURS: Final = {
@@ -152,6 +153,15 @@ def picture(axes: Axes, image: NDArray[Any], title: str = "", **options: Any) ->
     return drawn
 
 
+def plain_ticks(axis: Axis) -> None:
+    """Mark a logarithmic axis with plain numbers, at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def heat_map(
     axes: Axes,
     values: NDArray[Any],
@@ -163,7 +173,7 @@ def heat_map(
     high: float,
     colours: str = "PuOr_r",
 ) -> Any:
-    """Draw a table whose cells are coloured by value, NaN left empty; return what a bar takes.
+    """Draw a table whose cells are coloured by value, NaN not at all; return what a bar takes.
 
     Parameters
     ----------

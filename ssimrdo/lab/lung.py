@@ -141,7 +141,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 "Hard edges around the region (abstract).",
                 "Means of l, c and s over the lungs for L = 255: "
                 + "; ".join(f"{key} {narrow[0][key]:.4f} → {narrow[1][key]:.4f}" for key in _TERMS)
-                + f". Of the change of SSIM {border:.0%} lies within a window's reach of the "
+                + f". {border:.0%} of the change lies, as it must, in windows that see across the "
                 "border.",
                 "agrees",
             ),

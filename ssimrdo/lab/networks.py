@@ -21,15 +21,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ssimrdo.losses.torch import one_minus_lwssim, one_minus_ssim
+from ssimrdo.metrics.kernels import RADIUS
 from ssimrdo.observer import Observer
 
 Loss = Callable[[Any, Any], Any]
 
+
+def _framed(images: Any) -> Any:
+    """Return images with mirrored borders, so that windows see samples at the border as well."""
+    return nn.functional.pad(images, (RADIUS,) * 4, mode="reflect")
+
+
 LOSSES: Final[Mapping[str, Loss]] = MappingProxyType(
     {
         "MSE": nn.functional.mse_loss,
-        "1 \N{MINUS SIGN} SSIM": lambda x, y: one_minus_ssim(x, y, data_range=1),
-        "LWSSIM": lambda x, y: one_minus_lwssim(x, y, data_range=1),
+        "1 \N{MINUS SIGN} SSIM": lambda x, y: one_minus_ssim(_framed(x), _framed(y), data_range=1),
+        "LWSSIM": lambda x, y: one_minus_lwssim(_framed(x), _framed(y), data_range=1),
     }
 )
 """Reconstruction losses by name, of images from 0 to 1."""

@@ -44,6 +44,16 @@ HELPED_DB: Final = 3.0
 PLAIN: Final = ("psnr", "mse", "max_error")
 """Indices of plain error: indifferent to place by construction."""
 
+PARTS: Final = (
+    "ssim_luminance",
+    "ssim_contrast",
+    "ssim_structure",
+    "noise_power",
+    "noise_frequency",
+    "edge_sharpness",
+)
+"""Indices of one aspect alone, which nobody would take for a repair of SSIM."""
+
 DARK_HU, SOFT_HU = 140.0, 1050.0
 """Mean of lung and of soft tissue, from air."""
 
@@ -77,8 +87,10 @@ class Defect:
     ----------
     key : str
         Name in JSON.
+    short : str
+        Heading of a narrow column: the second place.
     title : str
-        Heading.
+        What is compared.
     paper : str
         What is known of the paper on it.
     first, second : Scene
@@ -86,6 +98,7 @@ class Defect:
     """
 
     key: str
+    short: str
     title: str
     paper: str
     first: Scene
@@ -142,21 +155,24 @@ def _in_patches(side: int, seed: int) -> tuple[Defect, ...]:
     return (
         Defect(
             "brightness",
-            "offset:\nlung or\nsoft tissue",
+            "bright",
+            "an offset: in soft tissue, against lung",
             "Insensitive where intensities are high (abstract).",
             Scene(np.float32(DARK_HU) + grain, offset),
             Scene(np.float32(SOFT_HU) + grain, offset),
         ),
         Defect(
             "texture",
-            "noise:\nflat or\ntexture",
+            "texture",
+            "noise: in texture, against a flat field",
             "Unstable where the variance is low (abstract).",
             Scene(flat, noise),
             Scene(textured, noise),
         ),
         Defect(
             "edges",
-            "noise:\nflat or\ngrating",
+            "grating",
+            "noise: on a grating, against a flat field",
             "Distortion is underestimated near hard edges (abstract).",
             Scene(flat, noise),
             Scene(bars, noise),
@@ -187,21 +203,24 @@ def _in_thorax(size: int, seed: int) -> tuple[Defect, ...]:
     return (
         Defect(
             "surroundings",
-            "noise in\nlung: alone\nor thorax",
+            "thorax",
+            "noise in the lungs: in the thorax, against alone",
             "SSIM 0.9395 → 0.9628 for one noise, which is another number than this one.",
             Scene(alone(image, mask), in_lung),
             Scene(image, in_lung),
         ),
         Defect(
             "blocks",
-            "noise:\nflat or\nedge blocks",
+            "edges",
+            "noise: in blocks with an edge, against flat ones",
             "More noise at edges for one SSIM (Fig. 4; numbers not at hand).",
             Scene(image, _in_blocks(noise, first, 20.0)),
             Scene(image, _in_blocks(noise, second, 20.0)),
         ),
         Defect(
             "pooling",
-            "noise:\nall over or\none block",
+            "one\nblock",
+            "noise: in one block, against all over",
             "Uniform pooling (abstract).",
             Scene(image, _in_blocks(noise, np.ones_like(local), everywhere)),
             Scene(image, _in_blocks(noise, local, concentrated)),
@@ -253,7 +272,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             table[row, column] = excess_db(index, defect)
     by_name = {index.name: table[row] for row, index in enumerate(indices)}
     ssim = by_name["ssim"]
-    repaired = [index for index in indices if index.name not in ("ssim", *PLAIN)]
+    repaired = [index for index in indices if index.name not in ("ssim", *PLAIN, *PARTS)]
     return Outcome(
         method=(
             "Each defect that the first four experiments show is put as one question to every "
@@ -287,17 +306,21 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
         panels=(
             Panel(
                 "excess",
-                "Decibels of squared error by which the second disturbance may exceed the first. "
-                "Orange: forgiven. Violet: punished. Grey: blind.",
+                "Decibels of squared error by which the disturbance may be stronger in the column's "
+                "place than in the other. Orange: forgiven. Violet: punished. No colour: blind.",
                 _heat(table, indices, known),
-                wide=True,
+            ),
+            Panel(
+                "scenes",
+                "The two places of each column, disturbed alike by squared error: first the one "
+                "that sets the value, then that of the column. Windows differ.",
+                _scenes(known),
             ),
         ),
         tables=(
             Table(
                 "",
-                "Excess in decibels; beyond the range looked at: empty in the file with its sign "
-                "in the figure",
+                "Excess in decibels of squared error",
                 ["index", *(defect.key for defect in known)],
                 [
                     [index.title, *(_cell(value) for value in table[row])]
@@ -347,7 +370,7 @@ def _finding(
     near = ", ".join(f"{title} ({_text(seeing[title])})" for title in ordered[:3])
     blind = [title for title, value in excess.items() if math.isnan(value)]
     return Finding(
-        defect.title.replace("\n", " "),
+        defect.title[0].upper() + defect.title[1:],
         f"{defect.paper} How repaired indices do is not at hand.",
         f"SSIM: {_text(ssim_db)}. Nearest to squared error: {near}. Forgives most: {forgiving} "
         f"({_text(seeing[forgiving])})." + (f" Blind: {', '.join(blind)}." if blind else ""),
@@ -372,7 +395,26 @@ def _text(value: float) -> str:
         return f"{'>' if value > 0 else '<'} {math.copysign(REACH_DB, value):+.0f} dB".replace(
             "-", "\N{MINUS SIGN}"
         )
-    return f"{round(value, 1) + 0.0:+.1f} dB".replace("-", "\N{MINUS SIGN}")
+    if round(value, 1) == 0:
+        return "0.0 dB"
+    return f"{value:+.1f} dB".replace("-", "\N{MINUS SIGN}")
+
+
+def _scenes(known: Sequence[Defect]) -> str:
+    from ssimrdo.lab.drawing import picture, svg
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(len(known) // 2, 4)
+        for number, defect in enumerate(known):
+            row, column = divmod(number, 2)
+            low, high = np.quantile(defect.second.image, (0.02, 0.98))
+            for place, scene in enumerate((defect.first, defect.second)):
+                shown = (scene.image + scene.disturbance)[::2, ::2]
+                title = "" if place == 0 else defect.short.replace("\n", " ")
+                options = {"cmap": "gray", "vmin": low - 100, "vmax": high + 100}
+                picture(axes[row, 2 * column + place], shown, title, **options)
+
+    return svg(draw, 4.2)
 
 
 def _heat(
@@ -381,18 +423,17 @@ def _heat(
     from ssimrdo.lab.drawing import heat_map, svg
 
     def draw(figure: Figure) -> None:
-        drawn = heat_map(
+        heat_map(
             figure.subplots(),
             np.clip(table, -REACH_DB, REACH_DB),
             rows=[index.title for index in indices],
-            columns=[defect.title for defect in known],
+            columns=[defect.short for defect in known],
             texts=[[_text(value).removesuffix(" dB") for value in row] for row in table],
             low=-20,
             high=20,
         )
-        figure.colorbar(drawn, shrink=0.5, aspect=30, label="dB", extend="both")
 
-    return svg(draw, 1.0 + 0.25 * len(indices), 1.35)
+    return svg(draw, 0.7 + 0.22 * len(indices))
 
 
 EXPERIMENT: Final = Experiment(
