@@ -268,7 +268,16 @@ HUGE = "9" * 400
         ("j.jsonl", '{"series": "' + "a" * 5000 + '"}', "column series: 'aaaa"),
         ("j.jsonl", '{"series": "a", "series_uid": "MUELLER"}', "'MUELLER' is no UID"),
         ("j.jsonl", '{"series": "a", "series_uid": {"a": 1}}', "column series_uid: is no text"),
-        ("j.jsonl", '{"series": "a", "skip_bad": ["no"]}', "column skip_bad: it is neither"),
+        (
+            "j.jsonl",
+            '{"series": "a", "skip_bad": ["no"]}',
+            "skip_bad: ['no'] is neither yes nor no",
+        ),
+        (
+            "j.jsonl",
+            f'{{"series": "a", "skip_bad": {"[" * 900}{"]" * 900}}}',
+            "skip_bad: is nested too deeply",
+        ),
         ("j.jsonl", '{"series": "a", "output": "\\ud83dx.mp4"}', "cannot be printed"),
         ("j.jsonl", '{"series": "a", "output": "\\u001b[2Jx.mp4"}', "cannot be printed"),
         ("j.jsonl", '{"series": "a", "output": "a\\u202ex.mp4"}', "cannot be printed"),

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ssimrdo.batch.names import check_output
 from ssimrdo.batch.store import is_url, place_below
 from ssimrdo.batch.yaml_rows import BadRowError, yaml_rows
-from ssimrdo.encoding.options import OPTIONS, read_text
+from ssimrdo.encoding.options import OPTIONS, read_flag, read_text
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError, cause_of, name_options
 from ssimrdo.extras import require
@@ -188,14 +188,14 @@ def _entry(
         _check_column(place, name)
         if value is None or value == "":
             continue
+        if not _is_plain(value):
+            raise InputError(f"{place}, column {name}: is nested too deeply")
         if name in _OWN_COLUMNS:
             try:
                 own[name] = _OWN_COLUMNS[name](value)
             except ValueError as error:
                 raise InputError(f"{place}, column {name}: {shortened(error)}") from None
             continue
-        if not _is_plain(value):
-            raise InputError(f"{place}, column {name}: is nested too deeply")
         field = _FIELD_OF[name]
         if field in options:
             raise InputError(f"{place}, column {name}: is the same as {called[field]}")
@@ -271,17 +271,6 @@ def _uid(value: Any) -> str:
     return text
 
 
-def _flag(value: Any) -> bool:
-    known = {
-        **dict.fromkeys(("true", "yes", "on", "1"), True),
-        **dict.fromkeys(("false", "no", "off", "0"), False),
-    }
-    text = "" if isinstance(value, dict | list) else str(value).lower()
-    if text not in known:
-        raise ValueError(f"{_shown(value)} is neither true nor false")
-    return known[text]
-
-
 def _text(value: Any) -> str:
     if isinstance(value, dict | list):
         raise ValueError("is no text")
@@ -300,7 +289,7 @@ _MAX_PATH_BYTES: Final = 4095
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 
 _OWN_COLUMNS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
-    {"series": _series, "output": _output, "series_uid": _uid, "skip_bad": _flag}
+    {"series": _series, "output": _output, "series_uid": _uid, "skip_bad": read_flag}
 )
 
 _COLUMN_OF: Final = MappingProxyType({option.name: option.external for option in OPTIONS})
