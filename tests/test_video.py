@@ -274,7 +274,7 @@ def test_the_suffix_tells_the_container(name, container, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.hevc", "a.m4v", "a.avi", "a", ".mp4"])
 def test_containers_that_the_codec_does_not_go_into(name, tmp_path):
-    with pytest.raises(InputError, match=r"use one of \.mp4, \.mkv, \.h264$"):
+    with pytest.raises(InputError, match=r"use one of \.mp4, \.mkv, \.h264, \.dcm$"):
         container_of(tmp_path / name, X264())
 
 

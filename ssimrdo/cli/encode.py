@@ -36,9 +36,15 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(),
     metavar="OUT",
-    help="File to write: .mp4, .mkv or .h264; OUT.json gets settings and results.",
+    help="File to write: .mp4, .mkv, .h264 or .dcm; OUT.json gets settings and results.",
 )
 @encode_options
+@click.option(
+    "--template",
+    type=click.Path(),
+    metavar="SERIES",
+    help="For .dcm: the original, from which patient and study are taken. [default: no patient]",
+)
 @series_uid_option
 @skip_bad_option
 @overwrite_option
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
 def encode(
     series: str,
     output: str,
+    template: str | None,
     series_uid: str | None,
     skip_bad: bool,
     overwrite: bool,
@@ -71,6 +78,7 @@ def encode(
             series_uid=series_uid,
             skip_bad=skip_bad,
             overwrite=overwrite,
+            template=template,
             observer=observer,
         )
     tell_window(result.window, result.window_source, differing=len(result.header_windows) > 1)

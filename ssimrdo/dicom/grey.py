@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-WINDOW_FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+VOI_LUT_FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+"""Those of DICOM."""
+
+WIDE: Final = "WIDE"
+"""A function of ours, that no header has: see :func:`wide_curve`."""
+
+WINDOW_FUNCTIONS: Final = (*VOI_LUT_FUNCTIONS, WIDE)
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 _CENTER_WIDTH = re.compile(rf"\s*({_NUMBER})\s*/\s*({_NUMBER})\s*", re.ASCII)
@@ -37,7 +44,8 @@ class Window:
     width : float
         Window Width in HU; finite, at least 1 for ``LINEAR`` and above 0 otherwise.
     function : str
-        VOI LUT Function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
+        VOI LUT Function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``; or ``WIDE``, whose ends are
+        those of ``LINEAR_EXACT``.
     preset : str
         Name in :data:`NAMED_WINDOWS` that it was asked for by; windows that differ in it are equal.
 
@@ -87,9 +95,53 @@ _PRESETS: Final = {
     "temporal-bone": (600, 2800),
 }
 
+FULL: Final = Window(1023.5, 4096, WIDE, preset="full")
+"""All that 12 bits of HU hold, -1024 to 3071 HU, with luma spent where clinical windows are."""
+
 NAMED_WINDOWS: Final[Mapping[str, Window]] = MappingProxyType(
-    {name: Window(*window, preset=name) for name, window in _PRESETS.items()}
+    {**{name: Window(*window, preset=name) for name, window in _PRESETS.items()}, "full": FULL}
 )
+
+_WIDE_STEP: Final = 0.5
+"""HU; all ends of clinical windows are whole or half HU."""
+
+DISPLAY_LEVELS: Final = 256
+"""Grey levels that a window is shown in."""
+
+
+@cache
+def wide_curve(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of the curve of ``WIDE``, straight between them.
+
+    Luma is spent as clinical windows spend grey levels: its density at a HU is proportional to
+    ``1 / W``, where W is the width of the narrowest of :data:`NAMED_WINDOWS` that shows this HU,
+    or the whole range where none does. W is 256 at least, since a window of 256 HU shows each of
+    them already. The curve rises everywhere, so it can be undone.
+
+    Parameters
+    ----------
+    low, high : float
+        HU of black and of white.
+
+    Returns
+    -------
+    hu, share : ndarray of shape (corners,), float64
+        HU, ascending from ``low`` to ``high``, and the share of the luma range up to there,
+        ascending from 0 to 1; not to be changed.
+    """
+    windows = [(center - width / 2, center + width / 2) for center, width in _PRESETS.values()]
+    ends = {end for window in windows for end in window if low < end < high}
+    hu = np.array([low, *sorted(ends), high], np.float64)
+    middles = (hu[:-1] + hu[1:]) / 2
+    widths = [
+        min((b - a for a, b in windows if a < middle < b), default=high - low) for middle in middles
+    ]
+    levels = np.diff(hu) / np.maximum(np.minimum(widths, high - low), DISPLAY_LEVELS)
+    share = np.concatenate([[0.0], np.cumsum(levels)]) / levels.sum()
+    share[-1] = 1
+    for corners in (hu, share):
+        corners.setflags(write=False)
+    return hu, share
 
 
 def parse_window(text: str) -> Window | None:
@@ -172,7 +224,7 @@ def apply_window(
     peak = 2**bit_depth - 1
     # What float32 cannot hold is beyond the ends of the window, where it goes as infinity.
     with np.errstate(over="ignore"):
-        curve = _sigmoid if window.function == "SIGMOID" else _ramp
+        curve = {"SIGMOID": _sigmoid, WIDE: _wide}.get(window.function, _ramp)
         scaled = curve(hu, window, peak)
     # Truncating value + 0.5 rounds non-negative values and is faster than np.rint.
     scaled += np.float32(0.5)
@@ -189,11 +241,42 @@ def linear_ends(window: Window) -> tuple[float, float] | None:
         The window; that of a sigmoid has no ends, nor has a ``LINEAR`` one of width 1 a ramp.
     """
     low, width = _ramp_of(window)
-    return None if window.function == "SIGMOID" or width == 0 else (low, low + width)
+    is_linear = window.function not in ("SIGMOID", WIDE) and width > 0
+    return (low, low + width) if is_linear else None
+
+
+def hu_of_shares(
+    window: Window, shares: NDArray[np.float64], *, step: float
+) -> NDArray[np.float64] | None:
+    """Return the HU at which a window shows shares of the way from black to white.
+
+    Parameters
+    ----------
+    window : Window
+        The window.
+    shares : ndarray of float64
+        From 0 to 1.
+    step : float
+        Share of a grey level. A sigmoid reaches black and white at no HU; they get the HU of half
+        a level.
+
+    Returns
+    -------
+    ndarray of the same shape, float64, or None
+        None for a window that shows nothing but black and white.
+    """
+    if window.function == "SIGMOID":
+        grey = np.clip(shares, step / 2, 1 - step / 2)
+        return np.asarray(window.center - window.width / 4 * np.log(1 / grey - 1), np.float64)
+    low, width = _ramp_of(window)
+    if window.function == WIDE:
+        hu, corners = wide_curve(low, low + width)
+        return np.asarray(np.interp(shares, corners, hu), np.float64)
+    return low + shares * width if width else None
 
 
 def _ramp_of(window: Window) -> tuple[float, float]:
-    """Return where the ramp of LINEAR or LINEAR_EXACT begins, and its width, in HU."""
+    """Return where the ramp of LINEAR, LINEAR_EXACT or WIDE begins, and its width, in HU."""
     center, width = window.center, window.width
     if window.function == "LINEAR":
         center, width = center - 0.5, width - 1
@@ -220,3 +303,22 @@ def _sigmoid(hu: NDArray[np.float32], window: Window, peak: int) -> NDArray[np.f
     np.exp(curve, out=curve)
     curve += 1
     return np.divide(np.float32(peak), curve, out=curve)
+
+
+def _wide(hu: NDArray[np.float32], window: Window, peak: int) -> NDArray[np.float32]:
+    """Return the curve of :func:`wide_curve` scaled to 0..peak, float32."""
+    low, width = _ramp_of(window)
+    table = _wide_table(low, width)
+    place = np.clip((hu - np.float32(low)) * np.float32(1 / _WIDE_STEP), 0, table.size - 2)
+    index = place.astype(np.int32)
+    before = table[index]
+    curve = (before + (place - index) * (table[index + 1] - before)) * np.float32(peak)
+    return np.asarray(np.clip(curve, 0, peak), np.float32)
+
+
+@cache
+def _wide_table(low: float, width: float) -> NDArray[np.float32]:
+    """Return the curve at even steps, whole and half HU: far faster to look up than corners."""
+    corners, shares = wide_curve(low, low + width)
+    at = low + _WIDE_STEP * np.arange(math.ceil(width / _WIDE_STEP) + 2)
+    return np.asarray(np.interp(at, corners, shares), np.float32)

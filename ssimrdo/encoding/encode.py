@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 
 from ssimrdo import metrics
 from ssimrdo.codecs.base import ConstantQuality, MeanBitrate, check_format
+from ssimrdo.codecs.x264.level import check_rate
 from ssimrdo.dicom import Geometry, SkippedFile
+from ssimrdo.dicom.read.video import holds_video
+from ssimrdo.encoding import dicom_video
 from ssimrdo.encoding.passes import (
     Clock,
     PassOutcome,
@@ -29,7 +33,7 @@ from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_frames, open_
 from ssimrdo.encoding.verify import verify
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import InputError, VerificationError
-from ssimrdo.files import check_free, whole_files
+from ssimrdo.files import check_free, scratch_folder, whole_files
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area, GreyScale, SliceTissue, errors_by_tissue
@@ -46,7 +50,7 @@ from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import TissueSummary, grey_scale, quality_warnings
 from ssimrdo.video import attachment
-from ssimrdo.video.mux import container_of
+from ssimrdo.video.mux import DICOM, container_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ def encode(
     series_uid: str | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    template: Path | str | None = None,
     observer: Observer | None = None,
     note: Mapping[str, Any] | None = None,
     **options: Any,
@@ -90,6 +95,9 @@ def encode(
         Leave out files that cannot be used instead of refusing the series.
     overwrite : bool
         Replace an existing output.
+    template : Path or str, optional
+        For ``.dcm``: the series that patient, study and references to its images are taken from,
+        which is the source or its original. Without one the object is nobody's.
     observer : Observer, optional
         Is told how many slices are done, each encode counting each slice, and may cancel.
     note : mapping, optional
@@ -120,6 +128,8 @@ def encode(
     settings = _settings(settings, options)
     job = _Job(Path(output), settings, overwrite, observer or Observer(), note or {})
     job.check()
+    if template is not None and not job.in_dicom:
+        raise InputError("is for DICOM objects", field="template", remedy="write .dcm")
     with job.clock.measure("load"):
         opened = open_source(
             series,
@@ -130,7 +140,10 @@ def encode(
             series_uid=series_uid,
             skip_bad=skip_bad,
         )
-    return _encode(job, opened, started)
+        original = None
+        if template is not None:
+            original = dicom_video.original_of(template, series, opened, series_uid)
+    return _encode(job, opened, started, original)
 
 
 def encode_frames(
@@ -181,8 +194,17 @@ def encode_frames(
     return _encode(job, opened, started)
 
 
-def check_not_input(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+def check_not_input(
+    outputs: Iterable[Path], inputs: Iterable[Path], *, may_replace_video: bool = False
+) -> None:
     """Check that no output is a file of the series or other DICOM.
+
+    Parameters
+    ----------
+    outputs, inputs : iterable of Path
+        Files to be written, and those of the series.
+    may_replace_video : bool
+        Let an output take the place of a DICOM object that holds a video.
 
     Raises
     ------
@@ -191,7 +213,10 @@ def check_not_input(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """
     inputs = tuple(inputs)
     for path in outputs:
-        if path.is_file() and (_is_dicom(path) or any(map(path.samefile, inputs))):
+        if not path.is_file():
+            continue
+        is_video = may_replace_video and holds_video(path)
+        if any(map(path.samefile, inputs)) or (_is_dicom(path) and not is_video):
             raise InputError(f"{path}: is a DICOM file", remedy="use another name")
 
 
@@ -222,28 +247,49 @@ class _Job:
     clock: Clock = field(default_factory=Clock)
 
     @property
+    def in_dicom(self) -> bool:
+        """Whether a DICOM object is to hold the video."""
+        return container_of(self.output, self.settings.codec) == DICOM
+
+    @property
     def container(self) -> str:
-        return container_of(self.output, self.settings.codec)
+        """FFmpeg's name of the video's container."""
+        return "mp4" if self.in_dicom else container_of(self.output, self.settings.codec)
 
     def check(self) -> None:
         """Check the output before any work is done for it."""
-        container_of(self.output, self.settings.codec)
+        if self.in_dicom:
+            dicom_video.check_settings(self.settings)
         for path in (self.output, sidecar_path(self.output)):
             check_free(path, overwrite=self.overwrite)
 
 
-def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
-    settings, clock = job.settings, job.clock
+def _encode(
+    job: _Job,
+    opened: OpenedSource,
+    started: float,
+    original: dicom_video.Original | None = None,
+) -> EncodeResult:
+    asked, clock = job.settings, job.clock
     paths = job.output, sidecar_path(job.output)
-    check_not_input(paths, opened.paths)
+    check_not_input(paths, opened.paths, may_replace_video=job.in_dicom)
+    level = None
+    if job.in_dicom:
+        settings, opened, level = dicom_video.for_dicom(asked, opened)
+        job = replace(job, settings=settings)
+    settings = job.settings
     check_format(settings.codec, opened.frames.format, opened.name)
     with clock.measure("load"):
         load_kernels(opened.frames.format, settings.objective, settings.indices)
-    with whole_files(*paths, overwrite=job.overwrite) as (video, sidecar):
+    with (
+        whole_files(*paths, overwrite=job.overwrite) as (output, sidecar),
+        nullcontext() if level is None else scratch_folder() as folder,
+    ):
+        video = output if folder is None else folder / "video.mp4"
         scale = _scale(opened)
         outcome, search = _encode_to(video, job, opened.frames, scale)
         series = _series_record(opened, outcome)
-        if series is not None and job.container == "matroska":
+        if series is not None and (job.container == "matroska" or level is not None):
             attachment.attach(video, job.container, ct.NAME, ct.MIME_TYPE, series.text())
         with clock.measure("verify"):
             verify(
@@ -253,11 +299,16 @@ def _encode(job: _Job, opened: OpenedSource, started: float) -> EncodeResult:
                 bit_depth=settings.bit_depth,
                 threads=settings.threads,
             )
-        result = _result(job, video, opened, outcome, search, scale, series, started)
+        if level is not None:
+            check_rate([one.bytes for one in outcome.slices], level, opened.frames.format)
+            dicom_video.write_object(
+                output, video, opened, original, level=level, payload_bytes=outcome.payload_bytes
+            )
+        result = _result(job, output, opened, outcome, search, scale, series, started)
         _warn_of_missed_rate(result)
         for warning in result.warnings:
             logger.warning("%s", warning.text)
-        write_sidecar(sidecar, sidecar_record(result, settings.as_dict(), job.note))
+        write_sidecar(sidecar, sidecar_record(result, asked.as_dict(), job.note))
     return result
 
 
@@ -450,7 +501,7 @@ def _series_record(opened: OpenedSource, outcome: PassOutcome) -> ct.SeriesRecor
         rows=shown.rows,
         columns=shown.columns,
         bit_depth=shown.bit_depth,
-        luma_range="full",
+        luma_range="full" if shown.full_range else "limited",
         window=window,
         inverted=opened.inverted,
         planes=tuple(planes[index] for index in opened.notes.used),

@@ -240,10 +240,10 @@ def stream_settings(
 
 
 class _Frame(NamedTuple):
-    """A slice, ready for the encoder."""
+    """A slice as it is shown, and ready for the encoder: padded, in the range that is coded."""
 
     luma: NDArray[Any]
-    padded: NDArray[Any]
+    coded: NDArray[Any]
     steering: Steering
 
 
@@ -331,7 +331,7 @@ def _frames(
                 settings.codec.role(index),
                 0.0 if shifts is None else float(shifts[index]),
             )
-        yield _Frame(luma, padded, steering)
+        yield _Frame(luma, coded.coded(padded), steering)
         index += 1
 
 
@@ -346,7 +346,7 @@ def _packets(
     for index, frame in enumerate(frames):
         measuring.expect(index, frame.luma)
         with clock.measure("encode"):
-            packets = list(session.encode(frame.padded, frame.steering, index))
+            packets = list(session.encode(frame.coded, frame.steering, index))
         advance()
         yield from packets
     flushed = iter(session.flush())
@@ -431,7 +431,7 @@ class _Measuring:
 
     def _measure(self, source: NDArray[Any], shown: NDArray[Any]) -> _Measured:
         assert self._indices is not None
-        pair = FramePair(source, self._format.crop(shown), self._format)
+        pair = FramePair(source, self._format.shown(self._format.crop(shown)), self._format)
         values = metrics.measure(pair, self._indices)
         tissue = None
         if self._by_tissue is not None:

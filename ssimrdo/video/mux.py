@@ -27,20 +27,30 @@ SUFFIXES: Final = {
 }
 """FFmpeg's name of the container for each suffix; raw streams are called after their syntax."""
 
+DICOM: Final = "dicom"
+"""The container that :file:`.dcm` asks for: an MP4 file in a DICOM object; not one of FFmpeg's."""
+
+_DICOM_SUFFIX: Final = ".dcm"
+_DICOM_SYNTAX: Final = "h264"
+
 WritePacket = Callable[[Packet], None]
 
 
 def container_of(output: Path, codec: Codec) -> str:
-    """Return FFmpeg's name of the container that an output path's suffix asks for.
+    """Return FFmpeg's name of the container that an output path's suffix asks for, or `DICOM`.
 
     Raises
     ------
     InputError
         If the suffix is none that the codec's streams go into.
     """
-    container = SUFFIXES.get(output.suffix.lower())
+    suffix, in_dicom = output.suffix.lower(), codec.syntax == _DICOM_SYNTAX
+    if suffix == _DICOM_SUFFIX and in_dicom:
+        return DICOM
+    container = SUFFIXES.get(suffix)
     if container not in codec.containers:
-        known = (suffix for suffix, name in SUFFIXES.items() if name in codec.containers)
+        known = [suffix for suffix, name in SUFFIXES.items() if name in codec.containers]
+        known += [_DICOM_SUFFIX] * in_dicom
         raise InputError(
             f"{output}: the suffix tells the container", remedy=f"use one of {', '.join(known)}"
         )

@@ -261,7 +261,7 @@ class X264Session:
 
     def __init__(self, codec: X264, stream: StreamSettings) -> None:
         self._strength, self._even = codec.strength, codec.even
-        self._peak = stream.format.peak
+        self._format = stream.format
         self._encoder = Encoder(codec.parameters(stream))
         self.headers = self._encoder.headers()
 
@@ -276,11 +276,11 @@ class X264Session:
         packet = self._encoder.encode(
             luma,
             quantizer_offsets(
-                luma,
+                self._format.shown(luma),
                 steering,
                 strength=self._strength,
                 even=self._even,
-                data_range=self._peak,
+                data_range=self._format.peak,
             ),
             pts=index,
             frame_type=None if role is None else FRAME_TYPES[role],

@@ -114,7 +114,7 @@ def encoder_parameters(
     options: list[tuple[str, str]] = [
         *search.options,
         ("fps", f"{frames.fps.numerator}/{frames.fps.denominator}"),
-        ("fullrange", "on"),
+        ("fullrange", "on" if frames.full_range else "off"),
         ("threads", threads),
         *rate_options(stream.rate, steered=stream.steered),
         *steering_options(steered=stream.steered),

@@ -15,7 +15,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID, CTImageStorage, UncompressedTransferSyntaxes
 
 from ssimrdo.dicom.digits import PATIENT_POSITIONS, PlaneDigits, decimal_string, is_decimal
-from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.grey import VOI_LUT_FUNCTIONS, Window
 from ssimrdo.dicom.read.elements import (
     CUT_OFF,
     MEDIA_STORAGE_SOP_CLASS,
@@ -456,6 +456,8 @@ def _slice_thickness(elements: Elements) -> float | None:
 
 def _windows(elements: Elements) -> tuple[Window, ...]:
     function = _text(elements, "VOILUTFunction").upper() or "LINEAR"
+    if function not in VOI_LUT_FUNCTIONS:
+        return ()
     centers, widths = _numbers(elements, "WindowCenter"), _numbers(elements, "WindowWidth")
     windows = []
     for center, width in zip(centers, widths, strict=False):

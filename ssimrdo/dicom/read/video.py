@@ -94,6 +94,15 @@ def is_dicom(path: Path) -> bool:
         return has_prefix(stream.read(WINDOW_BYTES))
 
 
+def holds_video(path: Path) -> bool:
+    """Tell whether a file is a DICOM object with a video in it."""
+    try:
+        encapsulated_video(path).close()
+    except (DamagedError, OSError):
+        return False
+    return True
+
+
 def encapsulated_video(path: Path) -> FileParts:
     """Return the video in a DICOM file.
 
