@@ -149,7 +149,7 @@ def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capf
         (["{series}", "--anchor", "x266"], "x264, x264-ssim, x265, x265-ssim, svtav1, jpeg2000"),
         (["{series}", "--anchor", "x264", "--anchor", "x264"], "given twice"),
         (["{series}", "--test", "ssim,strength=x"], "no number"),
-        (["{series}", "--metric", "vmaf"], "use one of ssim, weighted_ssim, ms_ssim, psnr"),
+        (["{series}", "--metric", "vmaf"], "use one of ssim, weighted_ssim, ms_ssim, ssim_"),
         (["{series}", "--metric", "vmaf"], "error: --metric: quality index 'vmaf' is unknown"),
         (["{series}", "--anchor", "x266"], "error: --anchor: 'x266' is unknown"),
         (["{series}", "--test", "ssm"], "error: --test: 'ssm' is unknown: use one of ssim, "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import subprocess
 import sys
 
@@ -68,6 +69,14 @@ def test_equal_frames_have_the_best_value(name, shape):
     assert best == pytest.approx(BEST[name], abs=2e-6)
     index = metrics.get(name)
     assert name in RATIOS or index.sign * value(name, x, y) <= index.sign * best + 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_processes_can_be_sent_an_index(name):
+    sent = pickle.loads(pickle.dumps(metrics.get(name)))
+    pair = pair_of(*frames((32, 32)))
+    assert sent == metrics.get(name) or sent.value(pair) == metrics.get(name).value(pair)
+    assert sent.log_loss(0.5) == metrics.get(name).log_loss(0.5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -236,6 +236,7 @@ def test_every_index_is_known_by_its_name():
         assert metrics.get(name.replace("_", "-")) is metrics.get(name)
     everyday = [name for name in metrics.names() if metrics.get(name).everyday]
     assert everyday == ["ssim", "weighted_ssim", "psnr"]
+    assert metrics.usual_names() == ("ssim", "weighted_ssim", "ms_ssim", "psnr")
     with pytest.raises(InputError, match=r"'vmaf' is unknown: use one of ssim, .*psnr"):
         metrics.get("vmaf")
 
@@ -245,7 +246,7 @@ def test_an_index_can_be_added(registry):
         metrics.QualityIndex("peak_error", "Peak error", largest_error, higher_is_better=False)
     )
     assert registry.get("peak-error") is index
-    assert registry.names()[-1] == "peak_error"
+    assert registry.names()[-1] == registry.usual_names()[-1] == "peak_error"
     x, y = scene((32, 32))
     assert measured(x, y)["peak_error"] == np.abs(x.astype(int) - y).max() > 0
     assert (index.sign, index.worst_key, index.worst([3, 7, 5])) == (-1, "max", 7)

@@ -14,7 +14,7 @@ from ssimrdo import EncodeSettings, Floor, InputError, Window, objective
 from ssimrdo.codecs.base import ConstantQuality, ConstantQuantizer, MeanBitrate
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.encoding.options import BY_NAME, OPTIONS, OVER, RATES
-from ssimrdo.metrics import names
+from ssimrdo.metrics import get, names
 
 USUAL = {
     "crf": 23.0,
@@ -316,6 +316,12 @@ def test_lossless_is_for_ten_bit_alone():
             EncodeSettings.of(**options)
 
 
+def floors(name):
+    """Return two values between which an index can be asked for."""
+    index = get(name)
+    return index.low + 0.01, min(index.high - 0.01, index.low + 0.99)
+
+
 rates = st.one_of(
     st.just({}),
     st.fixed_dictionaries({"crf": st.floats(1, 51)}),
@@ -325,7 +331,11 @@ rates = st.one_of(
         {"min_ssim": st.floats(0.01, 0.99)}, optional={"over": st.sampled_from(OVER)}
     ),
     st.fixed_dictionaries(
-        {"min": st.tuples(st.sampled_from(names()), st.floats(0.01, 0.99))},
+        {
+            "min": st.sampled_from(names()).flatmap(
+                lambda name: st.tuples(st.just(name), st.floats(*floors(name)))
+            )
+        },
         optional={"over": st.sampled_from(OVER)},
     ),
     st.fixed_dictionaries({"over": st.sampled_from(OVER)}),

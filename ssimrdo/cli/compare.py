@@ -60,7 +60,12 @@ class _NamingOption(click.Option):
         record = super().get_help_record(ctx)
         if record is None:
             return None
-        known = {"anchors": ANCHORS, "metrics": metrics.names(), "objectives": objective.names()}
+        known = {
+            "anchors": ANCHORS,
+            "metrics": metrics.names(),
+            "usual": metrics.usual_names(),
+            "objectives": objective.names(),
+        }
         shown = {name: ", ".join(values) for name, values in known.items()}
         return record[0], record[1].format(**shown)
 
@@ -122,7 +127,7 @@ class _NamingOption(click.Option):
     cls=_NamingOption,
     multiple=True,
     metavar="NAME",
-    help="Quality index, one of {metrics}; repeatable. [default: all]",
+    help="Quality index, one of {metrics}; repeatable. [default: {usual}]",
 )
 @encode_option("window")
 @encode_option("bit_depth")

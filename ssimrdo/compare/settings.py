@@ -69,7 +69,7 @@ class CompareSettings:
     tests : tuple of str, Codec or Candidate
         Variants of ssimrdo, such as ``ssim,strength=0.3``, or codecs.
     metrics : tuple of str
-        Names of quality indices; all that are registered by default.
+        Names of quality indices; by default all that are registered and not special.
     window : Window, optional
         Window; each header's own when None.
     fps : Fraction
@@ -94,7 +94,7 @@ class CompareSettings:
     preset: str = PRESET
     anchors: tuple[Named, ...] = ("x264",)
     tests: tuple[Named, ...] = (RDO,)
-    metrics: tuple[str, ...] = field(default_factory=metrics.names)
+    metrics: tuple[str, ...] = field(default_factory=metrics.usual_names)
     window: Window | None = None
     fps: Fraction = Fraction(FPS)
     bit_depth: int = BIT_DEPTH

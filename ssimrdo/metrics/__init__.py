@@ -8,6 +8,7 @@ from ssimrdo.metrics.registry import (
     measure,
     names,
     register,
+    usual_names,
 )
 from ssimrdo.metrics.similarity import (
     ALPHA,
@@ -167,6 +168,7 @@ __all__ = [
     "ssim_map",
     "ssim_terms",
     "stabilizers",
+    "usual_names",
     "vifp",
     "weighted_ssim",
     "weighted_ssim_map",

@@ -240,4 +240,4 @@ def _cw_ssim(pair: FramePair) -> float:
     return cw_ssim(pair.source, pair.shown, data_range=pair.format.peak)
 
 
-CW_SSIM = register(QualityIndex("cw_ssim", "CW-SSIM", _cw_ssim))
+CW_SSIM = register(QualityIndex("cw_ssim", "CW-SSIM", _cw_ssim, special=True))

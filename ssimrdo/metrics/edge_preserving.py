@@ -88,4 +88,4 @@ def _map(pair: FramePair) -> NDArray[np.float32]:
     return edge_ssim_map(pair.source, pair.shown, data_range=pair.format.peak)
 
 
-EDGE_SSIM = register(QualityIndex("edge_ssim", "Edge-preserving SSIM", _value, _map))
+EDGE_SSIM = register(QualityIndex("edge_ssim", "Edge-preserving SSIM", _value, _map, special=True))

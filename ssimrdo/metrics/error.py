@@ -134,6 +134,7 @@ MSE = register(
         higher_is_better=False,
         decimals=3,
         high=math.inf,
+        special=True,
         log_loss=truncated_log,
     )
 )
@@ -147,6 +148,7 @@ MAX_ERROR = register(
         higher_is_better=False,
         decimals=0,
         high=math.inf,
+        special=True,
         log_loss=truncated_log,
         # In proportion to the error, not to its square.
         loss_per_qp=LOG_MSE_PER_QP / 2,

@@ -311,4 +311,4 @@ def _map(pair: FramePair) -> NDArray[np.float32]:
     return fsim_map(pair.source, pair.shown, data_range=pair.format.peak)
 
 
-FSIM = register(QualityIndex("fsim", "FSIM", _value, _map))
+FSIM = register(QualityIndex("fsim", "FSIM", _value, _map, special=True))

@@ -126,5 +126,6 @@ GMSD = register(
         higher_is_better=False,
         high=0.5,
         log_loss=truncated_log,
+        special=True,
     )
 )

@@ -11,6 +11,7 @@ References
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -209,17 +210,18 @@ def _from_logistic(sums: Any, weights: Any, alpha: float) -> NDArray[np.float64]
     return np.asarray((np.log(share / (1 - share)) / alpha) ** 2, np.float64)
 
 
-def _index(name: str, title: str, c: float, alpha: float) -> QualityIndex:
-    def value(pair: FramePair) -> float:
-        x, y, peak = pair.source, pair.shown, pair.format.peak
-        return haarpsi(x, y, data_range=peak, c=c, alpha=alpha)
-
-    def map_of(pair: FramePair) -> NDArray[np.float32]:
-        x, y, peak = pair.source, pair.shown, pair.format.peak
-        return haarpsi_map(x, y, data_range=peak, c=c, alpha=alpha)
-
-    return register(QualityIndex(name, title, value, map_of))
+def _value(pair: FramePair, *, c: float, alpha: float) -> float:
+    return haarpsi(pair.source, pair.shown, data_range=pair.format.peak, c=c, alpha=alpha)
 
 
-HAARPSI = _index("haarpsi", "HaarPSI", C, ALPHA)
-HAARPSI_MED = _index("haarpsi_med", "HaarPSI for medical images", MEDICAL_C, MEDICAL_ALPHA)
+def _map(pair: FramePair, *, c: float, alpha: float) -> NDArray[np.float32]:
+    return haarpsi_map(pair.source, pair.shown, data_range=pair.format.peak, c=c, alpha=alpha)
+
+
+def _index(name: str, title: str, *, c: float, alpha: float) -> QualityIndex:
+    value, map_of = partial(_value, c=c, alpha=alpha), partial(_map, c=c, alpha=alpha)
+    return register(QualityIndex(name, title, value, map_of, special=True))
+
+
+HAARPSI = _index("haarpsi", "HaarPSI", c=C, alpha=ALPHA)
+HAARPSI_MED = _index("haarpsi_med", "HaarPSI for medical images", c=MEDICAL_C, alpha=MEDICAL_ALPHA)

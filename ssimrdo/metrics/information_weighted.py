@@ -337,4 +337,4 @@ def _value(pair: FramePair) -> float:
     return iw_ssim(pair.source, pair.shown, data_range=pair.format.peak)
 
 
-IW_SSIM = register(QualityIndex("iw_ssim", "IW-SSIM", _value))
+IW_SSIM = register(QualityIndex("iw_ssim", "IW-SSIM", _value, special=True))

@@ -91,5 +91,6 @@ INVERSE_SSIM = register(
         low=1.0,
         high=CEILING,
         log_loss=_log_excess,
+        special=True,
     )
 )

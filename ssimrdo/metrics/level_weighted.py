@@ -173,4 +173,4 @@ def _lwssim_map(pair: FramePair) -> NDArray[np.float32]:
     return lwssim_map(pair.source, pair.shown, data_range=pair.format.peak)
 
 
-LWSSIM = register(QualityIndex("lwssim", "LWSSIM", _lwssim, _lwssim_map))
+LWSSIM = register(QualityIndex("lwssim", "LWSSIM", _lwssim, _lwssim_map, special=True))

@@ -291,7 +291,14 @@ def _frequency(pair: FramePair) -> float:
 
 
 NOISE_POWER = register(
-    QualityIndex("noise_power", "Noise power kept", _power, decimals=3, log_loss=log_departure)
+    QualityIndex(
+        "noise_power",
+        "Noise power kept",
+        _power,
+        decimals=3,
+        log_loss=log_departure,
+        special=True,
+    )
 )
 NOISE_FREQUENCY = register(
     QualityIndex(
@@ -302,5 +309,6 @@ NOISE_FREQUENCY = register(
         log_loss=log_departure,
         # A mean over all power moves less than the power that comes or goes.
         loss_per_qp=0.8 * LOG_MSE_PER_QP,
+        special=True,
     )
 )

@@ -107,7 +107,15 @@ def _map(pair: FramePair) -> NDArray[np.float32]:
 
 
 DISTORTION_WEIGHTED = register(
-    QualityIndex("ssim_distortion_weighted", "Distortion-weighted SSIM", _distortion_weighted, _map)
+    QualityIndex(
+        "ssim_distortion_weighted",
+        "Distortion-weighted SSIM",
+        _distortion_weighted,
+        _map,
+        special=True,
+    )
 )
-PERCENTILE = register(QualityIndex("ssim_p5", "5th percentile of SSIM", _percentile, _map))
-MINIMUM = register(QualityIndex("ssim_min", "Lowest SSIM", _minimum, _map))
+PERCENTILE = register(
+    QualityIndex("ssim_p5", "5th percentile of SSIM", _percentile, _map, special=True)
+)
+MINIMUM = register(QualityIndex("ssim_min", "Lowest SSIM", _minimum, _map, special=True))

@@ -101,6 +101,8 @@ class QualityIndex:
         Slope of ``log_loss`` over QP in theory.
     in_db : bool
         Whether curves are compared by ``-10 log10(1 - q)`` as well.
+    special : bool
+        Whether even comparisons measure it only where they are asked for it.
     """
 
     name: str
@@ -116,6 +118,7 @@ class QualityIndex:
     log_loss: Callable[[float | NDArray[Any]], Any] = log_dissimilarity
     loss_per_qp: float = LOG_MSE_PER_QP
     in_db: bool = False
+    special: bool = False
 
     @property
     def sign(self) -> int:
@@ -162,6 +165,11 @@ def get(name: str) -> QualityIndex:
 def names() -> tuple[str, ...]:
     """Return the names of all indices, in the order in which they became known."""
     return tuple(_INDICES)
+
+
+def usual_names() -> tuple[str, ...]:
+    """Return the names of the indices that are not special, which a comparison measures."""
+    return tuple(name for name, index in _INDICES.items() if not index.special)
 
 
 def measure(pair: FramePair, indices: Iterable[QualityIndex]) -> Mapping[str, float]:

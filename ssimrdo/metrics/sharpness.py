@@ -398,5 +398,6 @@ EDGE_SHARPNESS = register(
         log_loss=log_departure,
         # A small error moves a width in proportion to itself, not to its square.
         loss_per_qp=LOG_MSE_PER_QP / 2,
+        special=True,
     )
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,15 @@ def _structure(pair: FramePair) -> NDArray[np.float32]:
     return pair.contrast_and_structure[1]
 
 
+def _mean(map_of: Callable[[FramePair], NDArray[np.float32]], pair: FramePair) -> float:
+    return float(map_of(pair).mean(dtype=np.float64))
+
+
 def _term(name: str, title: str, map_of: Any, **fields: Any) -> QualityIndex:
     """Register the mean of a map over the windows."""
-
-    def mean(pair: FramePair) -> float:
-        return float(map_of(pair).mean(dtype=np.float64))
-
-    return register(QualityIndex(name, title, mean, map_of, **fields))
+    # No function within a function: other processes are sent indices.
+    mean = partial(_mean, map_of)
+    return register(QualityIndex(name, title, mean, map_of, **fields, special=True))
 
 
 LUMINANCE = _term("ssim_luminance", "SSIM luminance", _luminance)

@@ -182,4 +182,4 @@ def _log_loss(value: float | NDArray[Any]) -> Any:
     return np.log(np.expm1(7 * np.maximum(np.subtract(1, value), 1e-9)))
 
 
-VIFP = register(QualityIndex("vifp", "VIFp", _value, log_loss=_log_loss))
+VIFP = register(QualityIndex("vifp", "VIFp", _value, log_loss=_log_loss, special=True))
