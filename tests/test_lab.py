@@ -238,7 +238,7 @@ def test_excess_of_an_index_is_what_its_weights_say():
     noise = white_noise(shape, 100, 0)
     dark, bright = (np.full(shape, level, np.float32) for level in (100, 1000))
     defect = repairs.Defect(
-        "toy", "toy", "", repairs.Scene(dark, noise), repairs.Scene(bright, noise)
+        "toy", "toy", "toy", "", repairs.Scene(dark, noise), repairs.Scene(bright, noise)
     )
     assert repairs.excess_db(toy("weighted", value), defect) == pytest.approx(6.02, abs=0.06)
     blind = toy("blind", lambda _: 1.0)

@@ -306,8 +306,8 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
         panels=(
             Panel(
                 "excess",
-                "Decibels of squared error by which the disturbance may be stronger in the column's "
-                "place than in the other. Orange: forgiven. Violet: punished. No colour: blind.",
+                "Decibels of squared error by which disturbances may be stronger in the column's "
+                "place. Orange: forgiven. Violet: punished. No colour: blind.",
                 _heat(table, indices, known),
             ),
             Panel(
