@@ -194,7 +194,9 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                     for name, rows in best.items()
                 )
                 + f" Rows whose two best are within {_CLOSE_PERCENT} points count for neither.",
-                "an index prefers the objective that is made of it",
+                "SSIM prefers the objective that is made of it"
+                if columns[int(np.argmin(table[keys.index("ssim")]))] == "ssim"
+                else "SSIM does not prefer the objective that is made of it",
             ),
             _camps(keys, own),
             _two_sides(keys, own),
@@ -268,7 +270,7 @@ def _camps(keys: Sequence[str], own: NDArray[np.float64]) -> Finding:
         f"Spending bits for SSIM saves more than {_CLEAR_PERCENT:.0f} % of the rate under "
         f"{'; '.join(gain) or 'no index'}, and costs more than that under "
         f"{'; '.join(lose) or 'no index'}.",
-        "indices do not agree on what is good",
+        "indices do not agree" if gain and lose else "indices agree here",
     )
 
 
