@@ -21,6 +21,7 @@ from video_files import SOFT_TISSUE, ct_volume, frames_of, plane, run_command, w
 from ssimrdo import Volume, Window, encode
 from ssimrdo.decoding import decode
 from ssimrdo.dicom import Geometry, load_volume
+from ssimrdo.dicom.grey import FULL, apply_window
 from ssimrdo.errors import CancelledError, InputError
 from ssimrdo.observer import Observer
 
@@ -173,6 +174,24 @@ def test_hu_lead_to_the_same_luma_under_other_functions(function, bit_depth, hu,
         assert np.abs(luma - plane(frame)[:ROWS, :COLUMNS]).max() < 0.51
         assert one.VOILUTFunction == function
         assert (one.WindowCenter, one.WindowWidth) == (31.5, 99.75)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_hu_of_the_whole_range_lead_to_the_same_luma(bit_depth, hu, series, tmp_path):
+    video = tmp_path / "a.mkv"
+    encode(series, video, window="full", effort="fast", bit_depth=bit_depth)
+    result = decode(video, tmp_path / "out", template=series)
+    found = datasets_of(tmp_path / "out")
+    luma = [plane(frame)[:ROWS, :COLUMNS] for frame in frames_of(video)]
+    for one, shown in zip(found, luma, strict=True):
+        again = apply_window(hu_of(one).astype(np.float32), FULL, bit_depth=bit_depth)
+        assert_array_equal(again, shown)
+        # No viewer knows the curve.
+        assert (one.WindowCenter, one.WindowWidth) == (40, 400)
+        assert "VOILUTFunction" not in one
+    assert result.tissue is not None
+    error = np.array([hu_of(one) for one in found]) - hu
+    assert np.sqrt((error**2).mean()) < 40
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)

@@ -22,7 +22,7 @@ from ssimrdo.dicom.digits import (
     is_decimal,
     is_orientation,
 )
-from ssimrdo.dicom.grey import Window, linear_ends
+from ssimrdo.dicom.grey import WIDE, Window, linear_ends
 from ssimrdo.errors import InputError
 
 SCHEMA: Final = 1
@@ -44,6 +44,8 @@ RANGES: Final = ("full", "limited")
 
 # A step between slices that is this much larger than the usual one is a gap.
 _GAP: Final = 1.5
+# Of a curve that is looked up in a table; stored values have 16 bits.
+_WIDEST_HU: Final = 65536
 _SMALLEST_STEP_MM: Final = 1e-3
 
 
@@ -293,6 +295,8 @@ def _window(fields: Mapping[str, Any]) -> Window:
         window = Window(float(center), float(width), function)
     except (InputError, OverflowError):
         raise _bad("window") from None
+    if window.function == WIDE and window.width > _WIDEST_HU:
+        raise _bad("window")
     ends = linear_ends(window) or (window.center, window.width)
     if not all(abs(end) < 1e9 for end in (*ends, window.width)):
         raise _bad("window")

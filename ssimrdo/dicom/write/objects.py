@@ -10,7 +10,8 @@ from pydicom.uid import UID, generate_uid
 
 import ssimrdo
 from ssimrdo.dicom.digits import decimal_string
-from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.grey import VOI_LUT_FUNCTIONS, Window
+from ssimrdo.dicom.luma import FALLBACK_WINDOW
 from ssimrdo.dicom.write.identity import Identity
 
 LOSSY_METHODS: Final = {
@@ -139,7 +140,12 @@ def add_sources(dataset: Dataset, sources: list[tuple[str, str]]) -> None:
 
 
 def add_window(dataset: Dataset, window: Window) -> None:
-    """Show the image in a window at first (PS3.3 C.11.2)."""
+    """Show the image in a window at first (PS3.3 C.11.2).
+
+    No viewer knows a function of ours; soft tissue takes its place.
+    """
+    if window.function not in VOI_LUT_FUNCTIONS:
+        window = FALLBACK_WINDOW
     dataset.WindowCenter = decimal_string(window.center)
     dataset.WindowWidth = decimal_string(window.width)
     if window.function != "LINEAR":

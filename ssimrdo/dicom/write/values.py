@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom.digits import MAX_DS_LENGTH, decimal_string
-from ssimrdo.dicom.grey import Window, linear_ends
+from ssimrdo.dicom.grey import Window, hu_of_shares
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
 
@@ -21,7 +21,6 @@ MOST_ROUNDING_HU: Final = 1e-6
 
 # Of a step between stored values, below which steps count as equal.
 _EVEN: Final = 1e-9
-_HALF_A_LEVEL: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,18 +75,13 @@ def hu_of_codes(window: Window, frames: FrameFormat, *, inverted: bool) -> NDArr
     shown = (np.clip(codes, black, white) - black) / (white - black)
     if inverted:
         shown = 1 - shown
-    if window.function == "SIGMOID":
-        edge = _HALF_A_LEVEL / (white - black)
-        grey = np.clip(shown, edge, 1 - edge)
-        return np.asarray(window.center - window.width / 4 * np.log(1 / grey - 1))
-    ends = linear_ends(window)
-    if ends is None:
+    hu = hu_of_shares(window, shown, step=1 / (white - black))
+    if hu is None:
         raise InputError(
             f"the window {window} shows black and white alone: there are no HU to go back to",
             remedy="encode with a wider window",
         )
-    low, high = ends
-    return np.asarray(low + shown * (high - low))
+    return hu
 
 
 def stored_scale(hu: NDArray[np.float64]) -> StoredScale:
