@@ -9,7 +9,8 @@ import signal
 
 import pytest
 from batch_series import videos, write_tree
-from dicom_files import CANARY
+from dicom_files import CANARY, write_series
+from video_files import ct_volume
 
 from ssimrdo.batch import dry_run, read_results, run
 from ssimrdo.batch.journal import BatchRecord, Journal
@@ -214,3 +215,26 @@ def test_pipes_and_devices_in_a_series_are_not_waited_for(tmp_path):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert (result.totals.encoded, result.failed) == (2, 0)
+
+
+def test_slices_unlike_their_neighbours_are_in_the_results(tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    volume = ct_volume(9, 64, 64, seed=1)
+    volume[[2, 6]] += 900
+    write_series(root / "a", volume)
+    write_tree(root, "b")
+    for again in (False, True):
+        if again:
+            # Once more from the sidecars.
+            (out / "results.jsonl").unlink()
+        run(root, out, executor=InProcess())
+        warned = {one.output: one.warnings.split() for one in read_results(out)}
+        assert "unlike_neighbours" in warned["a.mp4"]
+        assert "unlike_neighbours" not in warned["b.mp4"]
+    (told,) = (
+        one
+        for one in json.loads((out / "a.json").read_text())["warnings"]
+        if one["code"] == "unlike_neighbours"
+    )
+    assert told["text"].endswith("slice 3, 7")
+    assert "unlike those around them" in (out / "report.html").read_text(encoding="utf-8")

@@ -278,7 +278,9 @@ def test_warnings_are_logged_recorded_and_few(volume, tmp_path, caplog):
     result = encode(Volume(volume), tmp_path / "a.mp4", window="80/20", crf=45, preset="veryfast")
     record = json.loads((tmp_path / "a.json").read_text())
     codes = [warning["code"] for warning in record["warnings"]]
-    assert codes == ["window_clips_body", "low_ssim_in_body", "large_error"] == [*WARNING_TITLES]
+    assert (
+        codes == ["window_clips_body", "low_ssim_in_body", "large_error"] == [*WARNING_TITLES][:3]
+    )
     texts = [warning["text"] for warning in record["warnings"]]
     told = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert told[-3:] == texts == [one.text for one in result.warnings]

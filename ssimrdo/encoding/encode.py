@@ -48,7 +48,13 @@ from ssimrdo.record.result import (
 )
 from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
 from ssimrdo.record.summary import SliceSummary
-from ssimrdo.record.tissue import TissueSummary, grey_scale, quality_warnings
+from ssimrdo.record.tissue import (
+    UNLIKE_NEIGHBOURS,
+    TissueSummary,
+    grey_scale,
+    quality_warnings,
+    unlike_warnings,
+)
 from ssimrdo.video import attachment
 from ssimrdo.video.mux import DICOM, container_of
 
@@ -307,7 +313,9 @@ def _encode(
         result = _result(job, output, opened, outcome, search, scale, series, started)
         _warn_of_missed_rate(result)
         for warning in result.warnings:
-            logger.warning("%s", warning.text)
+            # These slices have been told when they were read, by their names.
+            if warning.code != UNLIKE_NEIGHBOURS:
+                logger.warning("%s", warning.text)
         write_sidecar(sidecar, sidecar_record(result, asked.as_dict(), job.note))
     return result
 
@@ -472,7 +480,10 @@ def _result(
         window_source=opened.window_source,
         header_windows=opened.header_windows,
         tissue=tissue,
-        warnings=quality_warnings(tissue, opened.window),
+        warnings=(
+            *quality_warnings(tissue, opened.window),
+            *unlike_warnings(opened.notes.odd),
+        ),
         series=series,
     )
 

@@ -47,10 +47,13 @@ class SourceNotes:
         Indices of the slices that became frames, in their order.
     bad : dict of str to str
         Reason by name of the files that could not be decoded.
+    odd : list of int
+        Numbers, from 1, of the frames whose HU are implausible between those around them.
     """
 
     used: list[int] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
+    odd: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -168,17 +171,19 @@ def _opened_series(
     own, counts = series.header_window, series.header_windows
     used = choose_window(own, wanted.window, name=wanted.name, counts=counts)
     notes = SourceNotes()
-    odd: set[str] = set()
+    told: set[str] = set()
     # Every passage has to have the same slices.
     readable: dict[str, bool] = {}
 
-    def warn_once(header: SliceHeader) -> None:
-        if header.name not in odd:
-            odd.add(header.name)
+    def note_odd(header: SliceHeader) -> None:
+        # It is told once the slice behind it has been read.
+        notes.odd.append(len(notes.used))
+        if header.name not in told:
+            told.add(header.name)
             logger.warning("%s: not like the slices around it; it may be damaged", header.name)
 
     def frames() -> Iterator[NDArray[Any]]:
-        notes.used, notes.bad = [], {}
+        notes.used, notes.bad, notes.odd = [], {}, []
 
         def note_bad(header: SliceHeader, error: BadSliceError) -> None:
             if readable.setdefault(header.name, False):
@@ -191,7 +196,7 @@ def _opened_series(
             used,
             bit_depth=wanted.bit_depth,
             on_bad=note_bad if wanted.skip_bad else None,
-            on_odd=warn_once,
+            on_odd=note_odd,
         ):
             header = series.slices[index]
             if not readable.setdefault(header.name, True):

@@ -196,11 +196,15 @@ class QualityWarning:
     text: str
 
 
+UNLIKE_NEIGHBOURS: Final = "unlike_neighbours"
+"""Code of the warning of slices that may be damaged."""
+
 WARNING_TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "window_clips_body": "the window clips more than half of the body",
         "low_ssim_in_body": f"SSIM inside the body below {LEAST_SSIM:g} in the worst slice",
         "large_error": "an error inside the body above a quarter of the window's width",
+        UNLIKE_NEIGHBOURS: "slices unlike those around them, which may be damaged",
     }
 )
 """What warnings mean, by code."""
@@ -245,3 +249,22 @@ def quality_warnings(
             )
         )
     return tuple(found)
+
+
+def unlike_warnings(numbers: Sequence[int]) -> tuple[QualityWarning, ...]:
+    """Return the warning of slices whose HU are implausible between those around them.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+        Of these slices, from 1; empty if there are none.
+    """
+    if not numbers:
+        return ()
+    listed = ", ".join(map(str, numbers[:_MOST_LISTED]))
+    more = f" and {len(numbers) - _MOST_LISTED} more" if len(numbers) > _MOST_LISTED else ""
+    text = f"not like the slices around them, and perhaps damaged: slice {listed}{more}"
+    return (QualityWarning(UNLIKE_NEIGHBOURS, text),)
+
+
+_MOST_LISTED: Final = 5
