@@ -45,9 +45,9 @@ from ssimrdo.files import write_whole
 from ssimrdo.frames import FrameFormat
 from ssimrdo.machine import cores, processor
 from ssimrdo.metrics import ALPHA, BETA, kernels, stabilizers
+from ssimrdo.metrics.bilateral import REACH
 from ssimrdo.objective import BALANCED, BODY, EDGE, SSIM, Objective, block_statistics
 from ssimrdo.objective.balanced import squared_error_weight
-from ssimrdo.objective.edge import REACH
 
 BLOCK: Final = "linearity"
 """Name of the block of docs/method.md that the table goes to."""

@@ -1,0 +1,44 @@
+"""Indices of other people, written in PyTorch, that ours are compared with."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from typing import Any
+
+
+class _Whatever(type):
+    """Makes a class that has whatever is asked for, and can be inherited from."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Placeholder
+
+
+class _Placeholder(metaclass=_Whatever):
+    pass
+
+
+class _Empty(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_Placeholder, name)
+
+
+def load_piq() -> Any:
+    """Return the package piq.
+
+    Its indices that need networks import torchvision, which has to be of PyTorch's build; where it
+    is missing, empty modules stand in for it, as none of those is compared with.
+
+    Raises
+    ------
+    ImportError
+        If piq or PyTorch is missing.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
+            sys.modules.setdefault(name, _Empty(name))
+    return importlib.import_module("piq")
