@@ -40,6 +40,9 @@ WHOLE_TABLE_MS: Final = 250.0
 GRADIENT_RATIO: Final = 3.0
 """How many times as long as SSIM its gradient may take."""
 
+LEAST_SIDE: Final = 176
+"""Samples a side from which on all indices of the others have all their scales."""
+
 Peers = Mapping[str, Mapping[str, Callable[[], Any]]]
 
 
@@ -148,10 +151,7 @@ def peers_of(x: NDArray[Any], y: NDArray[Any], peak: int) -> Peers:
         "gmsd": {"piq": partial(piq.gmsd, b, a, **span)},
         "haarpsi": {"piq": partial(piq.haarpsi, b, a, **span)},
         "haarpsi_med": {"piq": partial(piq.haarpsi, b, a, **medical)},
-        "vifp": {
-            "piq": partial(piq.vif_p, b, a, **span),
-            "torchmetrics": partial(image.visual_information_fidelity, b, a),
-        },
+        "vifp": {"piq": partial(piq.vif_p, b, a, **span)},
         "fsim": {"piq": partial(piq.fsim, b, a, chromatic=False, **span)},
         "psnr": {
             "piq": partial(piq.psnr, b, a, **span),
@@ -159,6 +159,9 @@ def peers_of(x: NDArray[Any], y: NDArray[Any], peak: int) -> Peers:
         },
         "mse": {"torchmetrics": partial(regression.mean_squared_error, b, a)},
     }
+    if peak == 255:
+        # It takes no other range.
+        found["vifp"]["torchmetrics"] = partial(image.visual_information_fidelity, b, a)
     return found
 
 
@@ -254,8 +257,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="samples a side (default: 512)")
     parser.add_argument("--depth", type=int, default=8, help="bits per sample (default: 8)")
     options = parser.parse_args()
-    if options.repeats < 1 or options.side < 161 or not 8 <= options.depth <= 16:
-        parser.error("takes 1 repeat or more, 161 samples a side or more, and 8 to 16 bits")
+    if options.repeats < 1 or options.side < LEAST_SIDE or not 8 <= options.depth <= 16:
+        parser.error(
+            f"takes 1 repeat or more, {LEAST_SIDE} samples a side or more, and 8 to 16 bits"
+        )
     report = measure(options.side, options.depth, options.repeats)
     print(json.dumps(report.as_dict(), indent=2) if options.json else table(report))
 

@@ -38,7 +38,7 @@ def load_piq() -> Any:
     ImportError
         If piq or PyTorch is missing.
     """
-    if importlib.util.find_spec("torchvision") is None:
+    if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
         for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
             sys.modules.setdefault(name, _Empty(name))
     return importlib.import_module("piq")
