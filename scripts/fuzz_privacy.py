@@ -253,6 +253,10 @@ def commands_of(root: Path, series: Mapping[str, Path], work: Path) -> Iterator[
     yield command("encode", whole, "-o", _OUT, "--bitrate", "200", suffix=".mkv", statuses=(0,))
     yield command("encode", compressed, "-o", _OUT, "--over", "mean", suffix=".h264", statuses=(0,))
     yield command("inspect", whole, "-o", _OUT, suffix=".png", statuses=(0,))
+    yield command("metrics", whole, compressed, "-o", _OUT, "--json", suffix=".html")
+    yield command("metrics", whole, compressed, "-o", _OUT, "--roi", "body", suffix=".csv")
+    truncated = work / "given-truncated"
+    yield command("metrics", whole, truncated, "--map", _OUT, "--skip-bad", "--index", "ssim")
     yield command("encode", root, "-o", _OUT, suffix=".mp4", statuses=(2,))
     yield command(
         *("compare", whole, compressed, work / "given-truncated", "-o", _OUT, "--no-cache"),

@@ -34,6 +34,7 @@ COMMANDS: Final = {
         *("--metric", "ssim"),
     ),
     "inspect": ("inspect", "{ct}", "-o", "{out}/maps.html"),
+    "metrics": ("metrics", "{ct}", "{ct}", "-o", "{out}/a.html", "--map", "{out}/maps", "--all"),
     "phantom": ("phantom", "{out}/phantom", "--slices", "3", "--size", "128"),
 }
 GRACE_S: Final = 60.0

@@ -174,7 +174,7 @@ def table(found: Sequence[tuple[Encoded, Measurement]]) -> str:
     for name in first.indices:
         unit = unit_of(name, first.unit)
         title = f"{title_of(name)}, {unit}" if unit else title_of(name)
-        places = decimals_of(name, first.unit)
+        places = decimals_of(name)
         cells = []
         for _, measured in found:
             one = measured.summary[name]

@@ -172,7 +172,7 @@ def _text(found: Measurement) -> str:
     from ssimrdo.measurement.results import columns_of, decimals_of, title_of, unit_of
 
     columns = list(columns_of(found))
-    digits = [decimals_of(name, found.unit) for name in columns]
+    digits = [decimals_of(name) for name in columns]
     sizes = [max(len(name), 9) for name in columns]
     heads = (f"{name:>{size}}" for name, size in zip(columns, sizes, strict=True))
     lines = [

@@ -89,7 +89,7 @@ def map_png(name: str, measured: MeasuredSlice, scale: CommonScale) -> bytes:
     drawn = _drawn(name, measured.maps[name], scale)
     unit = GREY_LEVELS if scale.grey is None else HU
     value = measured.row.values[name]
-    shown = "–" if value is None else f"{value:.{decimals_of(name, unit)}f}"
+    shown = "–" if value is None else f"{value:.{decimals_of(name)}f}"
     mark = unit_of(name, unit)
     axis.set_title(
         f"{title_of(name)}, slice {measured.row.number}: {shown}{' ' + mark if mark else ''}",

@@ -133,7 +133,7 @@ def _head(measurement: Measurement, name: str) -> str:
 
 
 def _summary_row(measurement: Measurement, name: str) -> dict[str, Any]:
-    one, digits = measurement.summary[name], decimals_of(name, measurement.unit)
+    one, digits = measurement.summary[name], decimals_of(name)
     better = name in measurement.indices and metrics.get(name).higher_is_better
     return {
         "name": _head(measurement, name),
@@ -177,7 +177,7 @@ def _rows(measurement: Measurement, columns: list[str]) -> list[dict[str, Any]]:
     lines: dict[int, dict[str, Any]] = {}
     for row in measurement.slices:
         values = {**row.values, "rmse": row.rmse, "largest_error": row.max_error}
-        cells = [number(values[name], decimals_of(name, measurement.unit)) for name in columns]
+        cells = [number(values[name], decimals_of(name)) for name in columns]
         lines[row.number] = {"number": row.number, "cells": cells, "reason": None}
     for one in measurement.failures:
         reason = f"{one.side}: {one.reason}"
@@ -198,7 +198,7 @@ def _chart(measurement: Measurement, name: str) -> dict[str, Any] | None:
     if high - low < 1e-9 * max(abs(high), 1):
         low, high = low - 0.5, high + 0.5
     first, last = known[0][0], max(known[-1][0], known[0][0] + 1)
-    digits = decimals_of(name, measurement.unit)
+    digits = decimals_of(name)
 
     def at(place: int, value: float) -> tuple[float, float]:
         x = LEFT + (WIDTH - LEFT - RIGHT) * (place - first) / (last - first)

@@ -245,12 +245,14 @@ def title_of(name: str) -> str:
     return ERROR_TITLES.get(name) or metrics.get(name).title
 
 
-def decimals_of(name: str, unit: str) -> int:
+def decimals_of(name: str) -> int:
     """Return the decimals that a column is shown with."""
     if name in ERROR_TITLES:
         return 1
     index = metrics.get(name)
-    return max(index.decimals, 1) if index.unit.startswith(_LEVELS) and unit else index.decimals
+    if not index.unit.startswith(_LEVELS):
+        return index.decimals
+    return 2 if index.unit.endswith(_SQUARED) else 1
 
 
 def summary_of(
