@@ -149,6 +149,31 @@ def test_local_processes_and_a_killed_one(study, local):
     executor.shutdown()
 
 
+def test_what_a_worker_warns_of_is_told_here_once(tmp_path, caplog):
+    for name, windows in (("none", [None] * 2), ("two", [400, 80])):
+        for number, (pixels, width) in enumerate(zip(ct_volume(2, 64, 96), windows, strict=True)):
+            center = None if width is None else 40
+            write_series(
+                tmp_path / name / f"{number}",
+                pixels[None],
+                SeriesInstanceUID=f"1.2.3.{len(name)}",
+                SOPInstanceUID=f"1.2.3.{len(name)}.{number}",
+                ImagePositionPatient=[0, 0, number],
+                WindowCenter=center,
+                WindowWidth=width,
+            )
+    settings = replace(SETTINGS, window=None, anchors=("x264",), slices=2)
+    for executor in (LocalExecutor(1), InProcess()):
+        caplog.clear()
+        with compare([tmp_path / "none", tmp_path / "two"], settings, executor=executor):
+            pass
+        executor.shutdown()
+        told = [message for message in caplog.messages if "window" in message]
+        assert len(told) == 2
+        assert told[0].startswith("none: the header has no window")
+        assert told[1].startswith("two: the windows in the header differ")
+
+
 def test_processes_of_the_standard_library(study, local):
     """They can be told of a codec, an objective and an index that are registered here alone."""
     index = metrics.QualityIndex("largest", "Largest", largest_error, higher_is_better=False)

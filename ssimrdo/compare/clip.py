@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,8 @@ from ssimrdo.encoding.source import open_source
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.metrics.tissue import GreyScale, TissueMap, tissue_map
 from ssimrdo.record.tissue import grey_scale
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ def load_clip(
     limit: int | None = None,
     series_uid: str | None = None,
     skip_bad: bool = False,
+    warn: Callable[[str], object] = logger.warning,
 ) -> Clip:
     """Read a series slice by slice into a raw file and map that file into memory.
 
@@ -116,7 +120,7 @@ def load_clip(
         What to call it.
     raw : Path
         File to write; it must stay as long as the clip is used.
-    window, bit_depth, fps, limit, series_uid, skip_bad
+    window, bit_depth, fps, limit, series_uid, skip_bad, warn
         As :func:`ssimrdo.encoding.source.open_source`.
 
     Raises
@@ -135,6 +139,7 @@ def load_clip(
         skip_bad=skip_bad,
         name=name,
         limit=limit,
+        warn=warn,
     )
     assert opened.window is not None, "series have one"
     frames = opened.frames.format

@@ -52,7 +52,13 @@ class SeriesOptions:
     series_uid: str | None = None
     skip_bad: bool = False
 
-    def load(self, path: Path, name: str, raw: Path) -> Clip:
+    def load(
+        self,
+        path: Path,
+        name: str,
+        raw: Path,
+        warn: Callable[[str], object] = logger.warning,
+    ) -> Clip:
         """Read a series into a raw file; errors as :func:`ssimrdo.compare.clip.load_clip`."""
         return load_clip(
             path,
@@ -64,6 +70,7 @@ class SeriesOptions:
             limit=self.settings.slices,
             series_uid=self.series_uid,
             skip_bad=self.skip_bad,
+            warn=warn,
         )
 
 
@@ -167,12 +174,15 @@ class SeriesReply:
         Encodes made, and found in the cache.
     machine : MachineFacts, optional
         The worker's; None if the series failed.
+    warnings : tuple of str
+        What whoever compares is to be warned of.
     """
 
     outcome: Outcome
     encodes: Mapping[EncodeKey, Path] = field(default_factory=dict)
     counts: EncodeCounts = field(default_factory=EncodeCounts)
     machine: MachineFacts | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def all_versions(contenders: Iterable[Contender]) -> dict[str, str]:
@@ -194,8 +204,9 @@ def run_series(task: SeriesTask) -> SeriesReply:
     SeriesReply
         What came of it; a series that fails is a reply as well.
     """
+    warnings: list[str] = []
     try:
-        return _run_series(task)
+        return _run_series(task, warnings)
     except SsimrdoError as error:
         reason = without_paths(error, task.path, task.name)
     except OSError as error:
@@ -203,10 +214,10 @@ def run_series(task: SeriesTask) -> SeriesReply:
     except Exception as error:
         # Its message may quote what stands in the DICOM header.
         reason = f"unexpected {type(error).__name__}; please report it"
-    return SeriesReply(Outcome(task.name, error=reason))
+    return SeriesReply(Outcome(task.name, error=reason), warnings=tuple(warnings))
 
 
-def _run_series(task: SeriesTask) -> SeriesReply:
+def _run_series(task: SeriesTask, warnings: list[str]) -> SeriesReply:
     for library, here in all_versions(task.contenders).items():
         there = task.versions.get(library, "none")
         if here != there:
@@ -228,12 +239,12 @@ def _run_series(task: SeriesTask) -> SeriesReply:
             observer=Observer(),
         )
         raw = work / "series.raw"
-        clip = task.options.load(task.path, task.name, raw)
+        clip = task.options.load(task.path, task.name, raw, warnings.append)
         # It stays mapped; workers that are killed leave nothing large behind.
         raw.unlink()
         outcome = runner.run(clip, task.turn)
     encodes = {} if task.cache_folder is None else runner.encodes
-    return SeriesReply(outcome, encodes, runner.counts, machine_facts())
+    return SeriesReply(outcome, encodes, runner.counts, machine_facts(), tuple(warnings))
 
 
 def run_on(
@@ -260,6 +271,8 @@ def run_on(
 
     for task, future in as_finished(executor, run_series, tasks, stopping=stopping):
         reply = _reply_of(task, future)
+        for warning in reply.warnings:
+            logger.warning("%s", warning)
         if reply.outcome.error:
             logger.warning("%s is left out: %s", task.name, reply.outcome.error)
         runner.take(task.name, reply.counts, reply.encodes)

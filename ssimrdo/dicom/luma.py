@@ -46,6 +46,7 @@ def choose_window(
     *,
     name: str = "",
     counts: Mapping[Window, int] | None = None,
+    warn: Callable[[str], object] = logger.warning,
 ) -> Window:
     """Return the window asked for, else the header's own, else `FALLBACK_WINDOW`.
 
@@ -61,22 +62,18 @@ def choose_window(
         What the warning calls the series, where there are several.
     counts : mapping of Window to int, optional
         How many slices come with each window.
+    warn : callable
+        Takes the warning.
     """
     if asked is not None:
         return asked
     prefix = f"{name}: " if name else ""
     if own is None:
-        logger.warning(
-            "%sthe header has no window: using %g/%g HU; choose another",
-            prefix,
-            FALLBACK_WINDOW.center,
-            FALLBACK_WINDOW.width,
-        )
+        center, width = FALLBACK_WINDOW.center, FALLBACK_WINDOW.width
+        warn(f"{prefix}the header has no window: using {center:g}/{width:g} HU; choose another")
         return FALLBACK_WINDOW
     if counts and len(counts) > 1:
-        logger.warning(
-            "%sthe windows in the header differ: %s; using %s for all", prefix, shares(counts), own
-        )
+        warn(f"{prefix}the windows in the header differ: {shares(counts)}; using {own} for all")
     return own
 
 

@@ -113,6 +113,7 @@ def open_source(
     skip_bad: bool = False,
     name: str = "",
     limit: int | None = None,
+    warn: Callable[[str], object] = logger.warning,
 ) -> OpenedSource:
     """Find what is to be encoded and choose its window; no pixel is read.
 
@@ -132,13 +133,15 @@ def open_source(
         What the warning about a missing window calls the source, where there are several.
     limit : int, optional
         Take only so many slices, from the first on.
+    warn : callable
+        Takes each warning, now and while slices are read.
 
     Raises
     ------
     InputError
         If the source cannot be used.
     """
-    wanted = _Wanted(window, bit_depth, fps, skip_bad, name, limit)
+    wanted = _Wanted(window, bit_depth, fps, skip_bad, name, limit, warn)
     if isinstance(source, Volume):
         return _opened_volume(source, wanted)
     if isinstance(source, Series):
@@ -161,6 +164,7 @@ class _Wanted:
     skip_bad: bool
     name: str
     limit: int | None
+    warn: Callable[[str], object]
 
 
 def _opened_series(
@@ -169,7 +173,7 @@ def _opened_series(
     shown, first = printable(path), series.slices[0].path
     aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: printable(first))
     own, counts = series.header_window, series.header_windows
-    used = choose_window(own, wanted.window, name=wanted.name, counts=counts)
+    used = choose_window(own, wanted.window, name=wanted.name, counts=counts, warn=wanted.warn)
     notes = SourceNotes()
     told: set[str] = set()
     # Every passage has to have the same slices.
@@ -180,7 +184,7 @@ def _opened_series(
         notes.odd.append(len(notes.used))
         if header.name not in told:
             told.add(header.name)
-            logger.warning("%s: not like the slices around it; it may be damaged", header.name)
+            wanted.warn(f"{header.name}: not like the slices around it; it may be damaged")
 
     def frames() -> Iterator[NDArray[Any]]:
         notes.used, notes.bad, notes.odd = [], {}, []
@@ -229,7 +233,7 @@ def _opened_series(
 
 
 def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
-    used = choose_window(volume.window, wanted.window, name=wanted.name)
+    used = choose_window(volume.window, wanted.window, name=wanted.name, warn=wanted.warn)
     first, again = _first_and_all(volume.hu, "hu")
     if np.ndim(first) != 2:
         raise InputError("a slice has rows and columns", field="hu")
