@@ -113,10 +113,12 @@ DISPLAY_LEVELS: Final = 256
 def wide_curve(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the corners of the curve of ``WIDE``, straight between them.
 
-    Luma is spent as clinical windows spend grey levels: its density at a HU is proportional to
-    ``1 / W``, where W is the width of the narrowest of :data:`NAMED_WINDOWS` that shows this HU,
-    or the whole range where none does. W is 256 at least, since a window of 256 HU shows each of
-    them already. The curve rises everywhere, so it can be undone.
+    Its slope at a HU is proportional to ``1 / √W``, where W is the width of the narrowest of
+    :data:`NAMED_WINDOWS` that shows this HU, or the whole range where none does: halfway between a
+    straight line, which serves the widest window alone, and ``1 / W``, which gives every window as
+    many grey levels and takes more rate for the wide ones than it saves in the narrow ones. W is
+    256 at least, since a window of 256 HU shows each of them already. The curve rises everywhere,
+    so it can be undone.
 
     Parameters
     ----------
@@ -136,7 +138,8 @@ def wide_curve(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np
     widths = [
         min((b - a for a, b in windows if a < middle < b), default=high - low) for middle in middles
     ]
-    levels = np.diff(hu) / np.maximum(np.minimum(widths, high - low), DISPLAY_LEVELS)
+    slopes = 1 / np.sqrt(np.maximum(np.minimum(widths, high - low), DISPLAY_LEVELS))
+    levels = slopes * np.diff(hu)
     share = np.concatenate([[0.0], np.cumsum(levels)]) / levels.sum()
     share[-1] = 1
     for corners in (hu, share):
@@ -222,14 +225,24 @@ def apply_window(
     if bit_depth not in (8, 10):
         raise ValueError(f"bit_depth must be 8 or 10, not {bit_depth}")
     peak = 2**bit_depth - 1
-    # What float32 cannot hold is beyond the ends of the window, where it goes as infinity.
-    with np.errstate(over="ignore"):
-        curve = {"SIGMOID": _sigmoid, WIDE: _wide}.get(window.function, _ramp)
-        scaled = curve(hu, window, peak)
+    scaled = _scaled(hu, window, peak)
     # Truncating value + 0.5 rounds non-negative values and is faster than np.rint.
     scaled += np.float32(0.5)
     luma = scaled.astype(np.uint8) if bit_depth == 8 else scaled.astype(np.uint16)
     return np.subtract(peak, luma, dtype=luma.dtype) if inverted else luma
+
+
+def _scaled(hu: NDArray[np.float32], window: Window, peak: int) -> NDArray[np.float32]:
+    """Return what a window shows of HU, 0 to peak, before it is rounded; an array of its own."""
+    curve = {"SIGMOID": _sigmoid, WIDE: _wide}.get(window.function, _ramp)
+    # What float32 cannot hold is beyond the ends of the window, where it goes as infinity.
+    with np.errstate(over="ignore"):
+        return curve(hu, window, peak)
+
+
+def shares_of_hu(window: Window, hu: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return how far from black, 0, to white, 1, a window shows HU; see :func:`hu_of_shares`."""
+    return _scaled(hu.astype(np.float32), window, 1).astype(np.float64)
 
 
 def linear_ends(window: Window) -> tuple[float, float] | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +30,15 @@ from ssimrdo.encoding.search import Goal, Trial, find_smallest
 from ssimrdo.encoding.settings import EncodeSettings, Floor
 from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_frames, open_source
 from ssimrdo.encoding.verify import verify
+from ssimrdo.encoding.views import TissueCount, View, protected, views_of
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import InputError, VerificationError
 from ssimrdo.files import check_free, scratch_folder, whole_files
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.metrics import QualityIndex
-from ssimrdo.metrics.tissue import SSIM_AREAS, Area, GreyScale, SliceTissue, errors_by_tissue
+from ssimrdo.metrics.tissue import SSIM_AREAS, Area, GreyScale, SliceTissue, TissueErrors
+from ssimrdo.objective import Objective
+from ssimrdo.objective.protect import SHOWN_DEPTH
 from ssimrdo.observer import Event, Observer
 from ssimrdo.record import ct
 from ssimrdo.record.result import (
@@ -45,13 +47,13 @@ from ssimrdo.record.result import (
     GreyMapping,
     SearchInfo,
     Seconds,
+    WindowQuality,
 )
 from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import (
     UNLIKE_NEIGHBOURS,
     TissueSummary,
-    grey_scale,
     quality_warnings,
     unlike_warnings,
 )
@@ -287,13 +289,16 @@ def _encode(
     check_format(settings.codec, opened.frames.format, opened.name)
     with clock.measure("load"):
         load_kernels(opened.frames.format, settings.objective, settings.indices)
+        if settings.protected:
+            seen = replace(opened.frames.format, bit_depth=SHOWN_DEPTH)
+            load_kernels(seen, settings.objective, settings.indices)
     with (
         whole_files(*paths, overwrite=job.overwrite) as (output, sidecar),
         nullcontext() if level is None else scratch_folder() as folder,
     ):
         video = output if folder is None else folder / "video.mp4"
-        scale = _scale(opened)
-        outcome, search = _encode_to(video, job, opened.frames, scale)
+        looks = _Looks.of(opened, settings)
+        outcome, search = _encode_to(video, job, opened.frames, looks)
         series = _series_record(opened, outcome)
         if series is not None and (job.container == "matroska" or level is not None):
             attachment.attach(video, job.container, ct.NAME, ct.MIME_TYPE, series.text())
@@ -310,7 +315,7 @@ def _encode(
             dicom_video.write_object(
                 output, video, opened, original, level=level, payload_bytes=outcome.payload_bytes
             )
-        result = _result(job, output, opened, outcome, search, scale, series, started)
+        result = _result(job, output, opened, outcome, search, looks, series, started)
         _warn_of_missed_rate(result)
         for warning in result.warnings:
             # These slices have been told when they were read, by their names.
@@ -330,24 +335,52 @@ def _warn_of_missed_rate(result: EncodeResult) -> None:
         )
 
 
-def _scale(opened: OpenedSource) -> GreyScale | None:
-    return grey_scale(opened.window, opened.frames.format.peak, inverted=opened.inverted)
+@dataclass(frozen=True)
+class _Looks:
+    """How the frames are judged: what bits are spent for, and what errors mean."""
+
+    objective: Objective | None
+    count: TissueCount
+    views: tuple[View, ...]
+
+    @classmethod
+    def of(cls, opened: OpenedSource, settings: EncodeSettings) -> _Looks:
+        """Return how frames of a source are judged.
+
+        Raises
+        ------
+        InputError
+            If windows are to be protected of which the source's own leaves nothing.
+        """
+        frames, inverted = opened.frames.format, opened.inverted
+        views: tuple[View, ...] = ()
+        if settings.protected:
+            if opened.window is None:
+                raise InputError("frames of luma have no window", field="protect")
+            views = views_of(settings.protected, opened.window, frames, inverted=inverted)
+        objective = settings.objective
+        return cls(
+            None if objective is None else protected(objective, views),
+            TissueCount.of(opened.window, frames, inverted=inverted),
+            views,
+        )
 
 
 def _encode_to(
-    path: Path, job: _Job, source: FrameSource, scale: GreyScale | None
+    path: Path, job: _Job, source: FrameSource, looks: _Looks
 ) -> tuple[PassOutcome, SearchInfo | None]:
     settings = job.settings
     progress = _Progress(job.observer, source.count)
     if isinstance(settings.rate, Floor):
-        return _search_to(path, job, source, scale, settings.rate, progress)
+        return _search_to(path, job, source, looks, settings.rate, progress)
     common = PassSettings(
         settings.codec,
         settings.rate,
-        settings.objective,
+        looks.objective,
         settings.threads,
         settings.indices,
-        by_tissue=partial(errors_by_tissue, scale=scale),
+        by_tissue=looks.count,
+        views=looks.views,
     )
     progress.expect(settings.codec.passes(settings.rate))
     return run_passes(
@@ -359,7 +392,7 @@ def _search_to(
     path: Path,
     job: _Job,
     source: FrameSource,
-    scale: GreyScale | None,
+    looks: _Looks,
     floor: Floor,
     progress: _Progress,
 ) -> tuple[PassOutcome, SearchInfo]:
@@ -373,12 +406,13 @@ def _search_to(
         common = PassSettings(
             settings.codec,
             ConstantQuality(crf),
-            settings.objective,
+            looks.objective,
             settings.threads,
             settings.indices,
             shifts,
             # Of the encode that is kept.
-            by_tissue=None if to is None else partial(errors_by_tissue, scale=scale),
+            by_tissue=None if to is None else looks.count,
+            views=looks.views,
         )
         target = Target(job.container, to)
         return run_passes(source, common, target, clock=job.clock, advance=progress.advance)
@@ -435,12 +469,13 @@ def _result(
     opened: OpenedSource,
     outcome: PassOutcome,
     search: SearchInfo | None,
-    scale: GreyScale | None,
+    looks: _Looks,
     series: ct.SeriesRecord | None,
     started: float,
 ) -> EncodeResult:
     settings, shown = job.settings, opened.frames.format
-    tissue = _tissue(outcome, scale)
+    scale = looks.count.scale
+    tissue = _tissue([one.tissue for one in outcome.slices], outcome.tissue, scale)
     coded = shown.padded()
     first: QualityIndex = settings.indices[0]
     values = outcome.values(first.name) * first.sign
@@ -480,6 +515,7 @@ def _result(
         window_source=opened.window_source,
         header_windows=opened.header_windows,
         tissue=tissue,
+        windows=_window_quality(settings, outcome, looks.views),
         warnings=(
             *quality_warnings(tissue, opened.window),
             *unlike_warnings(opened.notes.odd),
@@ -488,11 +524,31 @@ def _result(
     )
 
 
-def _tissue(outcome: PassOutcome, scale: GreyScale | None) -> TissueSummary:
-    slices = [one.tissue for one in outcome.slices if one.tissue is not None]
-    assert outcome.tissue is not None, "it was asked for"
-    ssim = dict(zip(SSIM_AREAS, zip(*(one.ssim for one in slices), strict=True), strict=True))
-    return TissueSummary.of(outcome.tissue, ssim, scale)
+def _tissue(
+    slices: Iterable[SliceTissue | None], counted: TissueErrors | None, scale: GreyScale | None
+) -> TissueSummary:
+    assert counted is not None, "it was asked for"
+    known = (one.ssim for one in slices if one is not None)
+    ssim = dict(zip(SSIM_AREAS, zip(*known, strict=True), strict=True))
+    return TissueSummary.of(counted, ssim, scale)
+
+
+def _window_quality(
+    settings: EncodeSettings, outcome: PassOutcome, views: Sequence[View]
+) -> tuple[WindowQuality, ...]:
+    """Return what the slices look like through each view."""
+    by_view = zip(*(one.seen for one in outcome.slices), strict=True)
+    return tuple(
+        WindowQuality(
+            view.window,
+            {
+                index.name: SliceSummary.of((one.values[index.name] for one in slices), index)
+                for index in settings.indices
+            },
+            _tissue([one.tissue for one in slices], counted, view.scale),
+        )
+        for view, slices, counted in zip(views, by_view, outcome.seen, strict=True)
+    )
 
 
 def _grey(opened: OpenedSource) -> GreyMapping | None:

@@ -29,6 +29,8 @@ RDO: Final = "balanced"
 
 FPS: Final = "25"
 BIT_DEPTH: Final = 8
+WIDE_BIT_DEPTH: Final = 10
+"""Of the whole range of HU."""
 MAX_THREADS: Final = 128
 
 _FPS = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9}|\d{1,9}/\d{1,9})", re.ASCII)
@@ -178,6 +180,25 @@ def read_window(given: Any) -> Window | None:
     return parse_window(read_text(given))
 
 
+def read_windows(given: Any) -> tuple[Window, ...]:
+    """Return windows of a text with commas, or of an iterable; none of ``none``.
+
+    Raises
+    ------
+    ValueError, InputError
+        If one is none, or the header's own.
+    """
+    parts = given.split(",") if isinstance(given, str) else given
+    try:
+        windows = [read_window(part) for part in parts if part != "none"]
+    except TypeError:
+        raise ValueError(f"{_shown(given)} are no windows") from None
+    found = tuple(window for window in windows if window is not None)
+    if len(found) < len(windows):
+        raise ValueError("auto is not one window; name it")
+    return tuple(dict.fromkeys(found))
+
+
 def read_floor(given: Any) -> tuple[str, float]:
     """Return index and value of ``ssim=0.95`` or of such a pair.
 
@@ -307,15 +328,23 @@ OPTIONS: Final = (
         "window",
         read_window,
         "NAME|CENTRE/WIDTH|auto",
-        "Clinical window such as lung or bone, HU such as 40/400, or the header's own.",
+        "Clinical window such as lung or bone, HU such as 40/400, the header's own, or full: all "
+        "HU along a curve, to be shown in any window later.",
         "auto",
+    ),
+    Option(
+        "protect",
+        read_windows,
+        "NAME,NAME|none",
+        "Windows that the slices will be looked at through: bits are spent for what they show.",
+        "lung, soft-tissue and bone with {window} full, else none",
     ),
     Option(
         "bit_depth",
         read_whole_number,
         "8|10",
         "Bits per sample; 10 takes the High 10 profile.",
-        f"{BIT_DEPTH}",
+        f"{BIT_DEPTH}; {WIDE_BIT_DEPTH} with {{window}} full",
     ),
     Option("fps", read_fps, "F", "Slices per second.", FPS),
     Option(

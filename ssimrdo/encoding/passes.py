@@ -6,6 +6,7 @@ beside it. Memory does not grow with the number of slices.
 
 from __future__ import annotations
 
+import operator
 import time
 import zlib
 from collections import defaultdict, deque
@@ -31,6 +32,7 @@ from ssimrdo.codecs.base import (
     on_clock,
 )
 from ssimrdo.encoding.ahead import ahead
+from ssimrdo.encoding.views import View
 from ssimrdo.errors import EncoderError
 from ssimrdo.files import scratch_folder
 from ssimrdo.frames import CLOCK_FPS, FrameFormat, FrameSource
@@ -101,6 +103,8 @@ class PassSettings:
         What is added to each whole frame's quantizer, in steps of the codec's quality scale.
     by_tissue : callable, optional
         Counts the errors of a slice by tissue, where indices are measured; None counts none.
+    views : sequence of View
+        Windows through which the frames are measured as well, where tissue is counted.
     """
 
     codec: Codec
@@ -110,6 +114,23 @@ class PassSettings:
     indices: Sequence[QualityIndex] | None = None
     shifts: NDArray[np.float64] | None = None
     by_tissue: Callable[[FramePair], TissueErrors] | None = None
+    views: Sequence[View] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was measured of one slice through a window other than its own.
+
+    Parameters
+    ----------
+    values : mapping
+        Quality indices by name.
+    tissue : SliceTissue
+        What is kept of its errors by tissue.
+    """
+
+    values: Mapping[str, float]
+    tissue: SliceTissue
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +149,8 @@ class SliceOutcome:
         CRC-32 of the frame that a decoder shows; 0 where nothing was measured.
     tissue : SliceTissue, optional
         What is kept of its errors by tissue.
+    seen : tuple of Seen
+        What it looks like through each view.
     """
 
     frame_type: str
@@ -135,6 +158,7 @@ class SliceOutcome:
     values: Mapping[str, float] = field(default_factory=dict)
     checksum: int = 0
     tissue: SliceTissue | None = None
+    seen: tuple[Seen, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,12 +175,15 @@ class PassOutcome:
         Size of the video without its container.
     tissue : TissueErrors, optional
         Errors by tissue of all slices together, where they were counted.
+    seen : tuple of TissueErrors
+        The same through each view.
     """
 
     slices: tuple[SliceOutcome, ...]
     settings: str
     payload_bytes: int
     tissue: TissueErrors | None = None
+    seen: tuple[TissueErrors, ...] = ()
 
     def values(self, index: str) -> NDArray[np.float64]:
         """Return an index of every slice."""
@@ -289,6 +316,7 @@ def _run_pass(
         settings=session.settings,
         payload_bytes=extra + sum(size for _, size in types.values()),
         tissue=measuring.tissue,
+        seen=measuring.seen,
     )
 
 
@@ -364,6 +392,7 @@ class _Measured(NamedTuple):
     values: Mapping[str, float]
     checksum: int
     tissue: SliceTissue | None
+    seen: tuple[Seen, ...]
 
 
 class _Measuring:
@@ -379,6 +408,8 @@ class _Measuring:
     ) -> None:
         self.expected = 0
         self.tissue: TissueErrors | None = None
+        self.seen: tuple[TissueErrors, ...] = ()
+        self._views = settings.views
         self._format = shown
         self._indices = settings.indices
         self._by_tissue = settings.by_tissue
@@ -434,9 +465,22 @@ class _Measuring:
         pair = FramePair(source, self._format.shown(self._format.crop(shown)), self._format)
         values = metrics.measure(pair, self._indices)
         tissue = None
+        seen: tuple[Seen, ...] = ()
         if self._by_tissue is not None:
             errors = self._by_tissue(pair)
             # There is one thread that measures.
             self.tissue = errors if self.tissue is None else self.tissue + errors
             tissue = SliceTissue.of(errors)
-        return _Measured(values, zlib.crc32(np.ascontiguousarray(shown).data), tissue)
+            seen = self._look(pair, self._indices)
+        return _Measured(values, zlib.crc32(np.ascontiguousarray(shown).data), tissue, seen)
+
+    def _look(self, pair: FramePair, indices: Sequence[QualityIndex]) -> tuple[Seen, ...]:
+        """Measure a slice through every view."""
+        pairs = [view.pair(pair) for view in self._views]
+        counted = [view.count(one) for view, one in zip(self._views, pairs, strict=True)]
+        known = self.seen
+        self.seen = tuple(map(operator.add, known, counted)) if known else tuple(counted)
+        return tuple(
+            Seen(metrics.measure(one, indices), SliceTissue.of(errors))
+            for one, errors in zip(pairs, counted, strict=True)
+        )

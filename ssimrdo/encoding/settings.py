@@ -21,7 +21,7 @@ from ssimrdo.codecs.base import (
 )
 from ssimrdo.codecs.x264.choices import CRF
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.grey import WIDE, Window
 from ssimrdo.encoding.options import (
     BIT_DEPTH,
     BY_NAME,
@@ -31,7 +31,9 @@ from ssimrdo.encoding.options import (
     OVER,
     RATES,
     RDO,
+    WIDE_BIT_DEPTH,
 )
+from ssimrdo.encoding.views import PROTECTED
 from ssimrdo.errors import InputError
 from ssimrdo.objective import OFF, Objective
 
@@ -113,6 +115,9 @@ class EncodeSettings:
         Slices per second.
     threads : int
         Threads; 0 leaves the number to the codec.
+    protect : tuple of Window, optional
+        Windows that the frames will be looked at through, for which bits are spent in place of the
+        frames as they are; None is lung, soft tissue and bone for the whole range of HU, else none.
     measure : tuple of str
         Quality indices that are measured beside those that every encode measures.
 
@@ -130,6 +135,7 @@ class EncodeSettings:
     bit_depth: int = BIT_DEPTH
     fps: Fraction = Fraction(FPS)
     threads: int = 0
+    protect: tuple[Window, ...] | None = None
     measure: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -179,6 +185,8 @@ class EncodeSettings:
                     f"{name[:40]!r} is no option", remedy=f"use some of {', '.join(BY_NAME)}"
                 )
         values = {name: BY_NAME[name].value(value) for name, value in given.items()}
+        if values.get("window") is not None and values["window"].function == WIDE:
+            values.setdefault("bit_depth", WIDE_BIT_DEPTH)
         rdo = values.pop("rdo", OFF if codec is not None and not codec.steerable else RDO)
         rate = _rate(values)
         if codec is None:
@@ -228,7 +236,8 @@ class EncodeSettings:
         else:
             options[RATE_FIELDS[self.rate.mode]] = point_of(self.rate)
         options |= self.codec.options() if self._has_default_codec else {"codec": self.codec}
-        others = {name: getattr(self, name) for name in ("window", "bit_depth", "fps", "threads")}
+        names = ("window", "bit_depth", "fps", "threads", "protect")
+        others = {name: getattr(self, name) for name in names}
         options |= others | {"measure": self.measure or None}
         return {name: value for name, value in options.items() if value is not None}
 
@@ -253,6 +262,8 @@ class EncodeSettings:
         }
         if floor is not None and not is_ssim:
             record["min"] = f"{floor.index}={floor.value:.15g}"
+        if self.protect is not None:
+            record["protect"] = [window.as_dict() for window in self.protect]
         if self.measure:
             record["measure"] = list(self.measure)
         if not self._has_default_codec:
@@ -263,6 +274,14 @@ class EncodeSettings:
     def _has_default_codec(self) -> bool:
         """Whether options tell all of the codec."""
         return isinstance(self.codec, X264) and self.codec.tune is None
+
+    @property
+    def protected(self) -> tuple[Window, ...]:
+        """Windows that the frames will be looked at through, beside their own."""
+        if self.protect is not None:
+            return self.protect
+        is_wide = self.window is not None and self.window.function == WIDE
+        return PROTECTED if is_wide else ()
 
     @property
     def steered(self) -> bool:
@@ -293,6 +312,7 @@ def _check_types(settings: EncodeSettings) -> None:
         ("bit_depth", int, "a whole number"),
         ("fps", Fraction, "a fraction"),
         ("threads", int, "a whole number"),
+        ("protect", tuple | None, "a tuple of windows"),
         ("measure", tuple, "a tuple of names"),
     )
     for name, kind, what in kinds:

@@ -128,6 +128,33 @@ class SearchInfo:
 
 
 @dataclass(frozen=True)
+class WindowQuality:
+    """What slices look like through a window other than their own.
+
+    Parameters
+    ----------
+    window : Window
+        The window.
+    quality : mapping of str to SliceSummary
+        Quality of the decoded slices, by index.
+    tissue : TissueSummary
+        Errors by tissue.
+    """
+
+    window: Window
+    quality: Mapping[str, SliceSummary]
+    tissue: TissueSummary
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {
+            "window": self.window.as_dict(),
+            **{name: summary.as_dict() for name, summary in self.quality.items()},
+            "tissue": self.tissue.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
 class EncodeResult:
     """What came out of an encode.
 
@@ -178,6 +205,8 @@ class EncodeResult:
         How many slices of a series come with each window.
     tissue : TissueSummary, optional
         Errors by tissue.
+    windows : tuple of WindowQuality
+        What the slices look like through the windows that were protected.
     warnings : tuple of QualityWarning
         What to be warned of.
     series : SeriesRecord, optional
@@ -206,6 +235,7 @@ class EncodeResult:
     window_source: str | None = None
     header_windows: Mapping[Window, int] = field(default_factory=dict)
     tissue: TissueSummary | None = None
+    windows: tuple[WindowQuality, ...] = ()
     warnings: tuple[QualityWarning, ...] = ()
     series: SeriesRecord | None = None
 
@@ -250,6 +280,7 @@ class EncodeResult:
             "kbps": self.kbps,
             **{name: summary.as_dict() for name, summary in self.quality.items()},
             "tissue": self.tissue and self.tissue.as_dict(),
+            "windows": [one.as_dict() for one in self.windows],
             "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
             "worst_slice": self.worst_slice,
             "worst_slice_number": self.worst_slice + 1,
