@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import secrets
 import threading
@@ -37,6 +38,8 @@ STALE_S: Final = 60.0
 SETTLE_S: Final = 2.0
 """Of a lock in a store: how often it is renewed, when it counts as left behind, and how long those
 wait who take one over at a time."""
+
+_MOST_AHEAD_S: Final = 86400.0
 
 STRAGGLERS_S: Final = 60.0
 """How long to wait for jobs that outlive the process that started them."""
@@ -99,30 +102,37 @@ def exclusive_in(store: FsspecStore) -> Iterator[None]:
 
 def is_held_in(store: FsspecStore) -> bool:
     """Tell whether a batch has a store."""
-    holder, renewed = _holder(store)
-    return bool(holder) and time.time() - renewed < STALE_S
+    return _seconds_left(_holder(store)[1]) > 0
 
 
 def _take(store: FsspecStore, holder: str) -> None:
     for _ in range(2):
         if store.create(BATCH_LOCK, _signed(holder)):
             return
-        other, renewed = _holder(store)
-        if other and time.time() - renewed < STALE_S:
+        if store.get(BATCH_LOCK) is None:
+            continue
+        if left := _seconds_left(_holder(store)[1]):
             raise InputError(
                 f"{printable(store.place)}: another batch is running here, or was killed less than "
                 f"{STALE_S:g} s ago",
-                remedy="wait for it or stop it",
+                remedy="wait for it or stop it; if it was killed, the same command goes on in "
+                f"{math.ceil(left)} s",
             )
-        if other:
-            # Whoever is last of those that take it over at a time has it.
-            store.put(BATCH_LOCK, _signed(holder))
-            time.sleep(SETTLE_S)
-            if _holder(store)[0] == holder:
-                return
+        # Whoever is last of those that take it over at a time has it.
+        store.put(BATCH_LOCK, _signed(holder))
+        time.sleep(SETTLE_S)
+        if _holder(store)[0] == holder:
+            return
     raise InputError(
         f"{printable(store.place)}: another batch has just begun here", remedy="wait for it"
     )
+
+
+def _seconds_left(renewed: float) -> float:
+    """Return for how long a lock still holds if it is not renewed."""
+    age = time.time() - renewed
+    # Clocks differ, though not by this much.
+    return STALE_S - age if -_MOST_AHEAD_S < age < STALE_S else 0.0
 
 
 def _renew(store: FsspecStore, holder: str, ended: threading.Event) -> None:
