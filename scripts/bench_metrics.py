@@ -22,11 +22,13 @@ from typing import Any, Final
 
 import numpy as np
 from bench_peers import load_piq
+from benchmark_tables import replace_block
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Window, apply_window, load_hu, open_series
+from ssimrdo.files import write_whole
 from ssimrdo.frames import FrameFormat
 from ssimrdo.losses import one_minus_ssim
 from ssimrdo.machine import processor
@@ -34,6 +36,10 @@ from ssimrdo.metrics import FramePair
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "data" / "phantom"
+QUALITY = ROOT / "docs" / "quality.md"
+BLOCK = "indices"
+"""Name of the block of docs/quality.md that the table goes to."""
+
 WHOLE_TABLE_MS: Final = 250.0
 """What all indices together may take."""
 
@@ -256,12 +262,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="calls of each (default: 15)")
     parser.add_argument("--side", type=int, default=512, help="samples a side (default: 512)")
     parser.add_argument("--depth", type=int, default=8, help="bits per sample (default: 8)")
+    parser.add_argument("--update", action="store_true", help="write the table to docs/quality.md")
     options = parser.parse_args()
     if options.repeats < 1 or options.side < LEAST_SIDE or not 8 <= options.depth <= 16:
         parser.error(
             f"takes 1 repeat or more, {LEAST_SIDE} samples a side or more, and 8 to 16 bits"
         )
     report = measure(options.side, options.depth, options.repeats)
+    if options.update:
+        page = replace_block(QUALITY.read_text(), table(report), name=BLOCK)
+        write_whole(QUALITY, page.encode(), overwrite=True)
     print(json.dumps(report.as_dict(), indent=2) if options.json else table(report))
 
 
