@@ -19,7 +19,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from video_files import run_command
 
-from ssimrdo import Event, InputError, Observer, lab, metrics
+from ssimrdo import BadSliceError, Event, InputError, Observer, lab, metrics
 from ssimrdo.lab import blocks, coding, disturbances, drawing, grating, lung, repairs, terms
 from ssimrdo.lab import run as running
 from ssimrdo.lab.experiment import Experiment, Finding, LabSettings, Outcome, Table
@@ -561,6 +561,39 @@ def test_an_experiment_whose_library_is_missing_is_left_out_of_many(monkeypatch,
     assert record["numbers"] == {}
     with pytest.raises(InputError, match="torch"):
         run_lab(["autoencoders"])
+
+
+def test_an_experiment_that_fails_spoils_no_others(monkeypatch, tmp_path, capfd):
+    def fail(*_):
+        raise BadSliceError(str(tmp_path / "SMITH.dcm"), "it has no pixels")
+
+    known = {"terms": fake("terms", fail), "lung": fake("lung", lambda *_: outcome())}
+    monkeypatch.setattr(lab, "get", known.__getitem__)
+    monkeypatch.setattr(lab, "SUMMARIES", dict.fromkeys(known, ""))
+    output = tmp_path / "out"
+    done = run_command(capfd, "lab", "all", "-o", output)
+    assert done.status == 3
+    record = json.loads(done.out)["experiments"]
+    assert [one["failed"] for one in record.values()] == [True, False]
+    written = "".join(path.read_text() for path in output.iterdir())
+    assert "it has no pixels" in written
+    assert "SMITH" not in written + done.out
+    with pytest.raises(BadSliceError):
+        run_lab(["terms"])
+
+
+def test_real_series_are_looked_for_before_the_work(monkeypatch, tmp_path):
+    def run(*_):
+        raise AssertionError
+
+    known = {
+        "terms": Experiment("terms", "", "", run),
+        "coding": Experiment("coding", "", "", run, uses_ct=True),
+    }
+    monkeypatch.setattr(lab, "get", known.__getitem__)
+    with pytest.raises(InputError, match="no such folder"):
+        run_lab(list(known), LabSettings(ct_folder=tmp_path / "missing"))
+    assert lab.get("coding").uses_ct
 
 
 def test_nothing_is_written_if_the_page_fails(monkeypatch, tmp_path, results):

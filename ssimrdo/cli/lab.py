@@ -8,6 +8,8 @@ import click
 
 from ssimrdo.cli.options import overwrite_option, verbose_option
 
+EXIT_SOME_FAILED = 3
+
 CT_VARIABLE = "SSIMRDO_CT_DATA"
 """Environment variable that names a folder with a CT series in each folder."""
 
@@ -62,12 +64,12 @@ class _LabCommand(click.Command):
 @verbose_option
 def lab(
     name: str, output: str, quick: bool, seed: int, ct_folder: str | None, overwrite: bool
-) -> None:
+) -> int:
     """Run the experiment NAME, or all, and write what it finds to FOLDER.
 
     Each re-creates a published study of where SSIM misleads on CT, or of what helps, and sets what
     the paper found beside what comes out here. They need no data: a synthetic thorax is at hand. A
-    summary goes to stdout as JSON.
+    summary goes to stdout as JSON. Exit status 3: some of several experiments failed.
     """
     import json
     import os
@@ -95,3 +97,4 @@ def lab(
         results = run_lab(names, settings, observer=observer, finished=finished)
         files = write_lab(results, folder, settings, overwrite=overwrite)
     show(json.dumps({"output": output, "files": files, **summary(results, settings)}))
+    return EXIT_SOME_FAILED if any(result.is_failed for result in results) else 0

@@ -166,7 +166,7 @@ def _plan(quick: bool) -> tuple[Plan, int]:
     from ssimrdo.lab.networks import Plan, device
 
     if quick:
-        return Plan(side=32, channels=8, code=32, steps=80, batch=16, looks=2), 1
+        return Plan(side=32, channels=8, code=32, steps=100, batch=8, looks=2), 1
     plan = Plan(side=48, channels=16, code=64, steps=600, batch=32, looks=10)
     if device() == "cuda":
         plan = replace(plan, side=96, channels=48, code=128, steps=6000, batch=64)
@@ -457,4 +457,5 @@ EXPERIMENT: Final = Experiment(
     "Lu 2019, Table 1",
     run,
     needs=("torch",),
+    uses_ct=True,
 )

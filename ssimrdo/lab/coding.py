@@ -354,4 +354,5 @@ EXPERIMENT: Final = Experiment(
     "Which index should one optimise for CT?",
     "BD-rate of each objective under each index",
     run,
+    uses_ct=True,
 )

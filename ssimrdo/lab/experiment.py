@@ -153,6 +153,8 @@ class Experiment:
         Does it: takes the settings and an observer, which may cancel.
     needs : tuple of str
         Optional libraries, as imported, that it cannot do without.
+    uses_ct : bool
+        Whether it takes real slices where there are some.
     """
 
     name: str
@@ -160,3 +162,4 @@ class Experiment:
     source: str
     run: Callable[[LabSettings, Observer], Outcome]
     needs: tuple[str, ...] = ()
+    uses_ct: bool = False

@@ -16,10 +16,12 @@ from typing import Any, Final
 import numpy as np
 
 from ssimrdo import lab
-from ssimrdo.errors import InputError
+from ssimrdo.compare.series import without_paths
+from ssimrdo.errors import CancelledError, InputError, SsimrdoError
 from ssimrdo.extras import require
 from ssimrdo.files import check_folder_free, whole_folder
 from ssimrdo.lab.experiment import Experiment, LabSettings, Outcome, Table
+from ssimrdo.lab.series import real_series
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import table_cell
 
@@ -47,12 +49,15 @@ class Result:
         Why it was left out; empty if it was not.
     seconds : float
         Wall time.
+    is_failed : bool
+        Whether it was left out because it failed.
     """
 
     experiment: Experiment
     outcome: Outcome | None
     skipped: str = ""
     seconds: float = 0.0
+    is_failed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as JSON types."""
@@ -60,6 +65,7 @@ class Result:
             "title": self.experiment.title,
             "source": self.experiment.source,
             "skipped": self.skipped or None,
+            "failed": self.is_failed,
             "seconds": round(self.seconds, 1),
             "findings": []
             if self.outcome is None
@@ -80,8 +86,8 @@ def run_lab(
     Parameters
     ----------
     names : sequence of str
-        Of experiments. Where there are several, one that lacks an optional library is left out
-        with a sentence that says so.
+        Of experiments. Where there are several, one that fails or lacks an optional library is
+        left out with a sentence that says so.
     settings : LabSettings, optional
         How; in full, without real slices, by default.
     observer : Observer, optional
@@ -92,32 +98,52 @@ def run_lab(
     Raises
     ------
     InputError
-        If a name is unknown, the only experiment lacks a library, or real slices cannot be used.
+        If a name is unknown, the only experiment lacks a library, or the folder of real series is
+        none.
     CancelledError
         If the observer cancels.
+    SsimrdoError
+        If the only experiment fails.
     """
     settings, observer = settings or LabSettings(), observer or Observer()
     experiments = [lab.get(name) for name in names]
     require("matplotlib", "jinja2", what="lab")
+    if any(experiment.uses_ct for experiment in experiments):
+        real_series(settings.ct_folder)
     results = []
     for done, experiment in enumerate(experiments):
         observer.check()
         observer.tell(Event(done, len(names), experiment.name))
-        result = _run(experiment, settings, _within(observer, done, len(names), experiment.name))
-        if result.skipped and len(names) == 1:
+        within = _within(observer, done, len(names), experiment.name)
+        if len(names) == 1:
             require(*experiment.needs, what=experiment.name)
+            result = _run(experiment, settings, within)
+        else:
+            result = _tried(experiment, settings, within)
         if finished is not None:
             finished(result)
         results.append(result)
     return results
 
 
-def _run(experiment: Experiment, settings: LabSettings, observer: Observer) -> Result:
-    begin = time.perf_counter()
+def _tried(experiment: Experiment, settings: LabSettings, observer: Observer) -> Result:
+    """Return what an experiment found, or why it was left out."""
     try:
         require(*experiment.needs, what=experiment.name)
     except InputError as error:
         return Result(experiment, None, f"Left out: {error}.")
+    try:
+        return _run(experiment, settings, observer)
+    except CancelledError:
+        raise
+    except SsimrdoError as error:
+        # Neither files nor UIDs, which may tell whom.
+        reason = without_paths(error, settings.ct_folder or Path(), "the folder")
+        return Result(experiment, None, f"Failed: {reason}.", is_failed=True)
+
+
+def _run(experiment: Experiment, settings: LabSettings, observer: Observer) -> Result:
+    begin = time.perf_counter()
     outcome = experiment.run(settings, observer)
     return Result(experiment, outcome, seconds=time.perf_counter() - begin)
 
