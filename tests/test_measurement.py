@@ -391,6 +391,16 @@ def test_a_slice_without_a_body_has_no_value(volume: NDArray[np.int16]) -> None:
     assert summary.mean == pytest.approx(np.mean(values))
 
 
+def test_a_body_smaller_than_an_index_takes_has_no_value() -> None:
+    hu = np.full((2, 40, 40), -1000.0)
+    hu[0, 5:35, 5:35] = hu[1, 5:11, 5:11] = 40
+    found = measure(Volume(hu), Volume(hu), ["ms_ssim", "psnr"], roi="body", window=SOFT)
+    assert [row.values["ms_ssim"] for row in found.slices] == [1, None]
+    assert [row.values["psnr"] for row in found.slices] == [100, 100]
+    (warning,) = (one for one in found.warnings if one.code == "index_undefined")
+    assert warning.slices == (2,)
+
+
 # Warnings
 
 

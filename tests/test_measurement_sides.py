@@ -173,7 +173,8 @@ def test_a_window_may_not_contradict_the_record(video: Path, series: Path, tmp_p
     assert (found.unit, found.matched_by, found.window_source) == ("HU", "position", "encode")
 
 
-def test_a_frame_that_does_not_decode_is_named(video: Path, series: Path) -> None:
+@pytest.mark.parametrize(("kept", "reason"), [(0, "does not decode"), (0.5, "is damaged")])
+def test_a_damaged_frame_is_named(video: Path, series: Path, kept: float, reason: str) -> None:
     whole = measure(series, video, "psnr")
     with av.open(str(video)) as source:
         packets = [(one.pts or 0, one.pos, one.size) for one in source.demux(video=0) if one.size]
@@ -181,9 +182,11 @@ def test_a_frame_that_does_not_decode_is_named(video: Path, series: Path) -> Non
     pts, position, size = packets[-1]
     number = 1 + sorted(one[0] for one in packets).index(pts)
     data = bytearray(video.read_bytes())
-    data[position : position + size] = bytes(size)
+    begin = position + int(kept * size)
+    data[begin : position + size] = bytes(position + size - begin)
     video.write_bytes(data)
-    with pytest.raises(InputError, match=rf"video\.mp4, frame {number}: the frame") as caught:
+    words = rf"video\.mp4, frame {number}: the frame {reason}"
+    with pytest.raises(InputError, match=words) as caught:
         measure(series, video, "psnr")
     assert "{skip_bad}" in (caught.value.remedy or "")
     found = measure(series, video, "psnr", skip_bad=True)
