@@ -44,6 +44,7 @@ NEW_KEYS = {
     "objective": str,
     "window_source": str,
     "header_windows": list,
+    "windows": list,
     "warnings": list,
     "tissue": {
         "unit": str,

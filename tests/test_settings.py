@@ -103,6 +103,7 @@ EXAMPLES: dict[str, list] = {
     "fps": ["12.5", "30000/1001", 25, Fraction(25, 2)],
     "threads": ["4", 0],
     "x264_params": ["bframes=1:no-cabac", {"bframes": 1}, (("bframes", "1"),)],
+    "protect": ["lung,bone", "none", (Window(1, 2), "40/80")],
     "measure": ["ms_ssim", "ms-ssim,psnr", ("ms_ssim",)],
 }
 
@@ -208,6 +209,7 @@ def test_indices_are_those_of_every_encode_and_those_asked_for():
         *(({"fps": fps}, "fps") for fps in ("25", 25, 25.0, None, True, Fraction(10**400))),
         *(({"threads": threads}, "threads") for threads in ("1", 1.0, None, True, -1, 129)),
         *(({"measure": wrong}, "measure") for wrong in ("psnr", None, ["psnr"], ("vmaf",), (5,))),
+        *(({"protect": wrong}, "protect") for wrong in ("lung", [], 5, ("lung",), (None,))),
         ({"objective": None}, "effort"),
         ({"codec": X264(params=(("aq-mode", "0"),))}, "x264_params"),
     ],
@@ -222,6 +224,7 @@ def test_wrong_fields_are_refused_by_name(arguments, field):
 
 def test_every_field_is_checked():
     tried = {"rate", "objective", "codec", "window", "bit_depth", "fps", "threads", "measure"}
+    tried |= {"protect"}
     assert tried == {each.name for each in dataclasses.fields(EncodeSettings)}
 
 
@@ -265,6 +268,7 @@ NUMBERS = ("crf", "bitrate_kbps", "min_ssim", "rdo_strength", "qp", "bit_depth",
         ),
         *(("measure", value) for value in ("vmaf", 5, [5], "")),
         *(("even", value) for value in ("maybe", 2, [True], "")),
+        *(("protect", value) for value in ("", "auto", "brian", 5, [5], "lung,,bone")),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):
@@ -278,7 +282,7 @@ def test_wrong_options_are_refused_by_name(name, value):
 
 def test_wrong_options_are_tried_for_every_option():
     tried = {*NUMBERS, "min", "over", "effort", "preset", "rdo", "window", "fps", "x264_params"}
-    assert tried | {"even", "measure"} == BY_NAME.keys()
+    assert tried | {"even", "measure", "protect"} == BY_NAME.keys()
 
 
 @pytest.mark.parametrize(

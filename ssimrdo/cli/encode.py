@@ -18,10 +18,12 @@ from ssimrdo.cli.options import (
 )
 from ssimrdo.cli.progress import slice_progress, tell_window
 from ssimrdo.cli.terminal import show
+from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
+    from ssimrdo.encoding.ct_series import CTResult
     from ssimrdo.metrics import QualityIndex
-    from ssimrdo.record.result import EncodeResult, SearchInfo
+    from ssimrdo.record.result import EncodeResult, SearchInfo, WindowQuality
     from ssimrdo.record.summary import SliceSummary
     from ssimrdo.record.tissue import TissueSummary
 
@@ -36,14 +38,33 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(),
     metavar="OUT",
-    help="File to write: .mp4, .mkv, .h264 or .dcm; OUT.json gets settings and results.",
+    help="File to write: .mp4, .mkv, .h264 or .dcm; OUT.json gets settings and results. "
+    "With --as ct a folder.",
+)
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(("video", "ct")),
+    default="video",
+    show_default=True,
+    help="ct: lossy CT images that keep HU; needs ssimrdo[archive].",
+)
+@click.option(
+    "--max-hu-error",
+    metavar="HU",
+    help="With --as ct: no pixel is further off, whatever the window. [default: none]",
+)
+@click.option(
+    "--syntax",
+    metavar="htj2k|j2k",
+    help="With --as ct: HTJ2K or JPEG 2000. [default: htj2k]",
 )
 @encode_options
 @click.option(
     "--template",
     type=click.Path(),
     metavar="SERIES",
-    help="For .dcm: the original, from which patient and study are taken. [default: no patient]",
+    help="For DICOM: the original, from which patient and study are taken. [default: no patient]",
 )
 @series_uid_option
 @skip_bad_option
@@ -53,6 +74,9 @@ if TYPE_CHECKING:
 def encode(
     series: str,
     output: str,
+    kind: str,
+    max_hu_error: str | None,
+    syntax: str | None,
     template: str | None,
     series_uid: str | None,
     skip_bad: bool,
@@ -64,9 +88,25 @@ def encode(
 
     The folder is searched recursively; slices are ordered by their position in the patient.
     """
-    settings = encode_settings(options)
     if not series:
         raise click.UsageError("SERIES is empty")
+    if kind == "ct":
+        _encode_ct(
+            (series, output),
+            options,
+            as_json,
+            max_hu_error=max_hu_error,
+            syntax=syntax,
+            template=template,
+            series_uid=series_uid,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+        )
+        return
+    for name, value in (("max_hu_error", max_hu_error), ("syntax", syntax)):
+        if value is not None:
+            raise InputError("is for CT images", field=name, remedy="give --as ct, or leave it out")
+    settings = encode_settings(options)
 
     from ssimrdo.encoding.encode import encode as encode_series
 
@@ -82,10 +122,54 @@ def encode(
             observer=observer,
         )
     tell_window(result.window, result.window_source, differing=len(result.header_windows) > 1)
-    show(json.dumps(result.as_dict()) if as_json else _text(result))
+    show(json.dumps(result.as_dict()) if as_json else result_text(result))
 
 
-def _text(result: EncodeResult) -> str:
+def _encode_ct(
+    paths: tuple[str, str],
+    options: dict[str, Any],
+    as_json: bool,
+    *,
+    max_hu_error: str | None,
+    syntax: str | None,
+    **others: Any,
+) -> None:
+    from ssimrdo.encoding.ct_series import SYNTAX, ct_goal, encode_ct
+    from ssimrdo.encoding.options import read_window
+
+    window = options.pop("window")
+    goal = ct_goal(options, max_hu_error)
+    with slice_progress("compressing") as observer:
+        result = encode_ct(
+            *paths,
+            goal,
+            window=read_window(window or "auto"),
+            syntax=syntax or SYNTAX,
+            observer=observer,
+            **others,
+        )
+    show(json.dumps(result.as_dict()) if as_json else _ct_text(result))
+
+
+def _ct_text(result: CTResult) -> str:
+    from ssimrdo import metrics
+
+    lines = [
+        f"{result.output}: {result.slices} slices, {result.columns}x{result.rows}, "
+        f"{result.syntax}, quality in the window {result.window}",
+        f"  size      {result.bytes / 1000:.1f} kB, {result.ratio:.1f}:1",
+        *(_quality(metrics.get(name), summary) for name, summary in result.quality.items()),
+        f"  HU        RMSE {result.hu_rmse:.2f}, largest error {result.max_hu_error:.1f}",
+        _errors(result.tissue),
+        f"  time      {result.seconds:.1f} s, {result.slices / result.seconds:.1f} slices/s",
+    ]
+    if result.lossless_slices:
+        lines.append(f"  lossless  {result.lossless_slices} slices: nothing else was good enough")
+    return "\n".join(lines)
+
+
+def result_text(result: EncodeResult) -> str:
+    """Return what people are told of an encode."""
     from ssimrdo import metrics
 
     window, missed = result.window, result.bitrate_error_percent
@@ -98,6 +182,7 @@ def _text(result: EncodeResult) -> str:
         *(_quality(metrics.get(name), summary) for name, summary in result.quality.items()),
         f"  worst     slice {result.worst_slice + 1}",
         *([_errors(result.tissue)] if result.tissue else []),
+        *(line for one in result.windows for line in _window_lines(one)),
         f"  time      {result.seconds.total:.1f} s, "
         f"{result.frames / result.seconds.total:.1f} slices/s",
     ]
@@ -114,6 +199,17 @@ def _quality(index: QualityIndex, summary: SliceSummary) -> str:
     return (
         f"  {title:9} mean {summary.mean:.{digits}f}{unit}, "
         f"worst slice {summary.worst:.{digits}f}{unit}"
+    )
+
+
+def _window_lines(one: WindowQuality) -> tuple[str, ...]:
+    from ssimrdo import metrics
+
+    name = one.window.preset or str(one.window)
+    return (
+        f"  in the window {name}:",
+        f"  {_quality(metrics.SSIM, one.quality[metrics.SSIM.name])}",
+        f"  {_errors(one.tissue)}",
     )
 
 

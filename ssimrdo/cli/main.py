@@ -20,7 +20,9 @@ from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.terminal import MessageHandler, tell, write_to_stderr
 from ssimrdo.errors import InputError, SsimrdoError, cause_of
 
-COMMANDS = ("batch", "compare", "decode", "encode", "inspect", "lab", "metrics", "phantom")
+COMMANDS = (
+    *("batch", "compare", "decode", "encode", "inspect", "lab", "metrics", "phantom", "view"),
+)
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

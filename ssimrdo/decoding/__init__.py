@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ssimrdo.decoding.decode import DecodeResult, decode
+from ssimrdo.decoding.view import view
 
-__all__ = ["DecodeResult", "decode"]
+__all__ = ["DecodeResult", "decode", "view"]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,23 +24,20 @@ from ssimrdo.decoding.video import (
 from ssimrdo.dicom import SliceHeader, Window, open_series
 from ssimrdo.dicom.luma import load_luma
 from ssimrdo.dicom.write.ct import CTSlice, check_syntax, ct_object
+from ssimrdo.dicom.write.folder import check_slice_folder, slice_folder, slice_name
 from ssimrdo.dicom.write.identity import identity_of, matching_slices
 from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save
 from ssimrdo.dicom.write.values import StoredScale, hu_of_codes, stored_scale
+from ssimrdo.encoding.views import TissueCount
 from ssimrdo.errors import InputError
-from ssimrdo.files import check_folder_free, whole_folder
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import FramePair
-from ssimrdo.metrics.tissue import SSIM_AREAS, SliceTissue, TissueErrors, errors_by_tissue
+from ssimrdo.metrics.tissue import SSIM_AREAS, SliceTissue, TissueErrors
 from ssimrdo.observer import Event, Observer
 from ssimrdo.record.ct import SeriesRecord
-from ssimrdo.record.tissue import TissueSummary, grey_scale
+from ssimrdo.record.tissue import TissueSummary
 from ssimrdo.text import printable
 
-SLICE_NAME: Final = "slice_{number:04d}.dcm"
-"""Of the files, from 1 on; names never come from what a header says."""
-
-_OUR_NAMES: Final = re.compile(r"slice_[0-9]{4,6}\.dcm")
 _BYTES_PER_PIXEL: Final = 2
 # By which a slice's PSNR may differ from the record's, as windows may be rounded otherwise.
 _SAME_PSNR_DB: Final = 0.05
@@ -170,7 +165,8 @@ def decode(
     started = time.perf_counter()
     path, folder = Path(video), Path(output)
     check_syntax(syntax)
-    _check_output(folder, [path, *([] if template is None else [Path(template)])], overwrite)
+    inputs = [path, *([] if template is None else [Path(template)])]
+    check_slice_folder(folder, inputs, overwrite=overwrite)
     with opened_video(path) as opened:
         found = record_of(opened, path, None if record is None else Path(record))
         facts = facts_of(opened, path, found)
@@ -184,7 +180,7 @@ def decode(
         ratio = uncompressed / max(facts.payload_bytes, 1)
         job = _Job(found, facts, scale, series, originals, syntax, ratio, f"{template}")
         errors = _Errors(found, frames)
-        with whole_folder(folder, overwrite=overwrite, replace=True) as staged:
+        with slice_folder(folder, overwrite=overwrite) as staged:
             size = _write(staged, job, opened, path, errors, observer or Observer())
     return DecodeResult(
         output=str(output),
@@ -253,7 +249,7 @@ def _write(
             source=None if original is None else (CTImageStorage, original.sop_instance_uid),
         )
         dataset = ct_object(one, job.series, number, derivation, syntax=job.syntax)
-        target = staged / SLICE_NAME.format(number=number)
+        target = staged / slice_name(number)
         save(dataset, target)
         size += target.stat().st_size
         observer.tell(Event(number, job.record.frames))
@@ -265,8 +261,7 @@ class _Errors:
 
     def __init__(self, record: SeriesRecord, frames: FrameFormat) -> None:
         self._record, self._frames = record, frames
-        self._scale = grey_scale(record.window, frames.peak, inverted=record.inverted)
-        self._count = partial(errors_by_tissue, scale=self._scale)
+        self._count = TissueCount.of(record.window, frames, inverted=record.inverted)
         self._counted: TissueErrors | None = None
         self._slices: list[SliceTissue] = []
 
@@ -299,7 +294,7 @@ class _Errors:
             return None
         by_area = zip(*(one.ssim for one in self._slices), strict=True)
         return TissueSummary.of(
-            self._counted, dict(zip(SSIM_AREAS, by_area, strict=True)), self._scale
+            self._counted, dict(zip(SSIM_AREAS, by_area, strict=True)), self._count.scale
         )
 
 
@@ -308,18 +303,3 @@ def _originals(
 ) -> Sequence[SliceHeader]:
     original, _ = open_series(template, series_uid=series_uid)
     return matching_slices(original, record.planes, (record.rows, record.columns), template)
-
-
-def _check_output(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Check that the folder holds nothing that replacing it would take away from somebody."""
-    check_folder_free(folder, overwrite=overwrite)
-    place = folder.resolve()
-    for path in inputs:
-        if place in (path.resolve(), *path.resolve().parents):
-            raise InputError(f"{folder}: holds the input", remedy="name another folder")
-    if folder.is_dir():
-        others = (one for one in folder.iterdir() if not _OUR_NAMES.fullmatch(one.name))
-        if next(others, None) is not None:
-            raise InputError(
-                f"{folder}: holds other files than slices", remedy="name another folder"
-            )

@@ -343,8 +343,9 @@ OPTIONS: Final = (
         "bit_depth",
         read_whole_number,
         "8|10",
-        "Bits per sample; 10 takes the High 10 profile.",
-        f"{BIT_DEPTH}; {WIDE_BIT_DEPTH} with {{window}} full",
+        f"Bits per sample; 10 takes the High 10 profile. {{window}} full takes {WIDE_BIT_DEPTH} "
+        "where nothing is given.",
+        f"{BIT_DEPTH}",
     ),
     Option("fps", read_fps, "F", "Slices per second.", FPS),
     Option(

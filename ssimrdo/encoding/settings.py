@@ -319,6 +319,8 @@ def _check_types(settings: EncodeSettings) -> None:
         value = getattr(settings, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{value!r:.60} is not {what}", field=name)
+    if not all(isinstance(window, Window) for window in settings.protect or ()):
+        raise InputError(f"{settings.protect!r:.60} are not windows", field="protect")
     _check_codec(settings.codec)
 
 
