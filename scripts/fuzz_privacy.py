@@ -252,6 +252,15 @@ def commands_of(root: Path, series: Mapping[str, Path], work: Path) -> Iterator[
     whole, compressed = work / "given-whole", work / "given-compressed"
     yield command("encode", whole, "-o", _OUT, "--bitrate", "200", suffix=".mkv", statuses=(0,))
     yield command("encode", compressed, "-o", _OUT, "--over", "mean", suffix=".h264", statuses=(0,))
+    video = command("encode", whole, "-o", _OUT, "--effort", "fast", suffix=".mkv", statuses=(0,))
+    yield video
+    for syntax in ("explicit", "rle", "jpegls", "htj2k"):
+        decoded = (video.output / "a.mkv", "-o", _OUT, "--syntax", syntax, "--json")
+        yield command("decode", *decoded, statuses=(0,))
+    yield command("encode", whole, "-o", _OUT, "--effort", "fast", suffix=".dcm", statuses=(0,))
+    for syntax in ("htj2k", "j2k"):
+        lossy = (whole, "-o", _OUT, "--as", "ct", "--syntax", syntax, "--json")
+        yield command("encode", *lossy, statuses=(0,))
     yield command("inspect", whole, "-o", _OUT, suffix=".png", statuses=(0,))
     yield command("metrics", whole, compressed, "-o", _OUT, "--json", suffix=".html")
     yield command("metrics", whole, compressed, "-o", _OUT, "--roi", "body", suffix=".csv")

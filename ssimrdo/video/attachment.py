@@ -80,7 +80,9 @@ def attached(video: Path | BinaryIO, name: str, most: int) -> bytes | None:
     """
     source: Any = str(video) if isinstance(video, Path) else video
     shown = video if isinstance(video, Path) else Path()
-    with ffmpeg_errors_of(shown), av.open(source) as opened:
+    # Nothing is decoded to see what streams are like, whatever size they claim.
+    options = {"codec_whitelist": "none"}
+    with ffmpeg_errors_of(shown), av.open(source, options=options) as opened:
         text = opened.metadata.get(METADATA_KEY)
         if text is not None:
             found = [text.encode()]

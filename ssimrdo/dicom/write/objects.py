@@ -18,6 +18,7 @@ LOSSY_METHODS: Final = {
     "h264": "ISO_14496_10",
     "hevc": "ISO_23008_2",
     "jpeg2000": "ISO_15444_1",
+    "j2k": "ISO_15444_1",
     "htj2k": "ISO_15444_15",
 }
 """Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1) by FFmpeg's name of the codec. There is none
@@ -54,11 +55,14 @@ class Derivation:
         Bytes of the original's pixels, 16 bits each, over those that are left.
     description : str
         A sentence.
+    lossy : bool
+        Whether anything was lost.
     """
 
     codec: str
     ratio: float
     description: str
+    lossy: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,16 @@ def new_object(sop_class: str, syntax: str, series: SeriesIds, number: int) -> D
 
 
 def add_derivation(dataset: Dataset, derivation: Derivation) -> None:
-    """Say that the pixels are derived, and that compression was lossy (PS3.3 C.7.6.1.1.5)."""
+    """Say how the pixels are derived, and whether compression was lossy (PS3.3 C.7.6.1.1.5)."""
+    dataset.DerivationDescription = derivation.description
+    if not derivation.lossy:
+        dataset.LossyImageCompression = "00"
+        return
     dataset.LossyImageCompression = "01"
     dataset.LossyImageCompressionRatio = decimal_string(round(derivation.ratio, 3))
     method = LOSSY_METHODS.get(derivation.codec)
     if method is not None:
         dataset.LossyImageCompressionMethod = method
-    dataset.DerivationDescription = derivation.description
     dataset.DerivationCodeSequence = [_code(*_LOSSY_COMPRESSION)]
 
 
