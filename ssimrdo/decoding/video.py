@@ -13,6 +13,7 @@ import av
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from ssimrdo.codecs.base import FFMPEG_MARGIN
 from ssimrdo.dicom.read.elements import DamagedError
 from ssimrdo.dicom.read.video import encapsulated_video, is_dicom
 from ssimrdo.errors import InputError, cause_of
@@ -24,6 +25,9 @@ from ssimrdo.video.attachment import attached
 from ssimrdo.video.decode import luma_plane
 
 COPY_AGAIN: Final = "copy the file again, or encode the series again"
+
+DAMAGED: Final = (OSError, av.error.FFmpegError, UnicodeError)
+"""What PyAV raises of files: FFmpeg's errors, and its own of metadata that is no UTF-8."""
 
 ITS_OWN: Final = "give the record that was written with the video"
 
@@ -91,7 +95,7 @@ def record_of(video: Video, path: Path, given: Path | None = None) -> SeriesReco
         return read_record(_content(given), printable(given))
     try:
         data = attached(video, NAME, MAX_BYTES)
-    except (OSError, av.error.FFmpegError) as error:
+    except DAMAGED as error:
         raise _undecodable(path, error) from error
     if data is not None:
         return read_record(data, f"{printable(path)}: the record inside")
@@ -115,15 +119,18 @@ def facts_of(video: Video, path: Path, record: SeriesRecord) -> VideoFacts:
     """
     coded = frames_of(record).padded()
     try:
-        with _opened(video) as source:
+        with _opened(video, coded) as source:
             if not source.streams.video:
                 raise InputError(f"{printable(path)}: has no video", remedy="give a video")
             stream = source.streams.video[0]
+            # PyAV has none for codecs that FFmpeg does not know, whatever its types say.
+            if getattr(stream, "codec_context", None) is None:
+                raise InputError(f"{printable(path)}: its codec is unknown", remedy=COPY_AGAIN)
             context = stream.codec_context
             found = context.height, context.width
             payload = sum(packet.size for packet in source.demux(stream))
             codec = context.name
-    except (OSError, av.error.FFmpegError) as error:
+    except DAMAGED as error:
         raise _undecodable(path, error) from error
     if found != coded.shape:
         rows, columns = found
@@ -146,9 +153,10 @@ def decoded_frames(video: Video, path: Path, record: SeriesRecord) -> Iterator[N
     coded = frames.padded()
     number = 0
     try:
-        with _opened(video) as source:
+        with _opened(video, coded) as source:
             stream = source.streams.video[0]
             stream.thread_type = "AUTO"
+            stream.codec_context.options = _limits(coded)
             for frame in source.decode(stream):
                 number += 1
                 if number > record.frames or (frame.height, frame.width) != coded.shape:
@@ -168,7 +176,7 @@ def decoded_frames(video: Video, path: Path, record: SeriesRecord) -> Iterator[N
                         remedy=COPY_AGAIN,
                     )
                 yield frames.crop(luma)
-    except (OSError, av.error.FFmpegError) as error:
+    except DAMAGED as error:
         raise _undecodable(path, error) from error
     if number != record.frames:
         raise InputError(
@@ -187,11 +195,17 @@ def frames_of(record: SeriesRecord) -> FrameFormat:
     )
 
 
-def _opened(video: Video) -> InputContainer:
+def _opened(video: Video, coded: FrameFormat) -> InputContainer:
     if isinstance(video, Path):
-        return av.open(str(video), "r")
+        return av.open(str(video), "r", options=_limits(coded))
     video.seek(0)
-    return av.open(video, "r")
+    return av.open(video, "r", options=_limits(coded))
+
+
+def _limits(coded: FrameFormat) -> dict[str, str]:
+    """Return FFmpeg's options by which a stream that claims to be larger gets no memory."""
+    rows, columns = coded.shape
+    return {"max_pixels": f"{(rows + FFMPEG_MARGIN) * (columns + FFMPEG_MARGIN)}"}
 
 
 def _content(path: Path) -> bytes:
