@@ -145,6 +145,23 @@ def test_frames_are_read_as_they_are_and_left_alone(name):
     np.testing.assert_array_equal(y, before[1])
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "f2", "i2", "f8", "i4"])
+def test_any_real_dtype_will_do(name, dtype):
+    x, y = frames((40, 36))
+    found = value(name, x.astype(dtype), y.astype(dtype))
+    assert found == pytest.approx(value(name, x, y), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_that_cannot_be_written_to_will_do(name):
+    x, y = frames((40, 36))
+    expected = value(name, x, y)
+    for frame in (x, y):
+        frame.setflags(write=False)
+    assert value(name, x, y) == expected
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if metrics.get(name).map])
 @pytest.mark.parametrize("shape", [(64, 57), (11, 11)])
 def test_maps_have_the_size_of_the_frame_or_of_its_windows(name, shape):

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from ssimrdo.metrics.kernels import Plane, _compiled
+from ssimrdo.metrics.kernels import Plane, _compiled_late
 
 REACH: Final = 140.0
 """d₀ in grey levels of 255: the difference at which a sample counts a quarter."""
@@ -24,7 +24,7 @@ def _weight(d: np.float32, tap: np.float32, steepness: np.float32) -> Any:
     return tap * likeness * likeness
 
 
-@_compiled
+@_compiled_late
 def block_moments(
     phases: Plane,
     taps: Plane,
@@ -83,7 +83,7 @@ def block_moments(
     variance *= share
 
 
-@_compiled
+@_compiled_late
 def ssim_map(
     x: Plane,
     y: Plane,

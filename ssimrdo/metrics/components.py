@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
-from ssimrdo.metrics.inputs import check_pair, check_range
+from ssimrdo.metrics.inputs import check_pair, check_range, contiguous
 
 WINDOW: Final = 2 * kernels.RADIUS + 1
 """Side of SSIM's window in samples."""
@@ -64,8 +64,8 @@ def ssim_components(
     luminance = np.empty(shape, np.float32)
     contrast_structure = np.empty(shape, np.float32)
     kernels.ssim_components(
-        np.ascontiguousarray(x),
-        np.ascontiguousarray(y),
+        contiguous(x),
+        contiguous(y),
         kernels.gaussian_taps(),
         np.float32(c1),
         np.float32(c2),
@@ -114,8 +114,8 @@ def contrast_and_structure(
     taps = kernels.gaussian_taps().astype(np.float64)
     taps /= 2 * taps.sum() - taps[-1]
     kernels.contrast_and_structure(
-        np.ascontiguousarray(x),
-        np.ascontiguousarray(y),
+        contiguous(x),
+        contiguous(y),
         taps,
         float(stabilizers(data_range)[1]),
         float(data_range / 2),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
-from ssimrdo.metrics.inputs import check_pair, check_range
+from ssimrdo.metrics.inputs import check_pair, check_range, contiguous
 from ssimrdo.metrics.registry import (
     LOG_MSE_PER_QP,
     FramePair,
@@ -77,12 +77,12 @@ def max_error(x: NDArray[Any], y: NDArray[Any]) -> float:
         If the frames differ in shape, are not two-dimensional, or have NaN or infinities.
     """
     check_pair(x, y, title="the largest error")
-    return float(kernels.largest_error(np.ascontiguousarray(x), np.ascontiguousarray(y)))
+    return float(kernels.largest_error(contiguous(x), contiguous(y)))
 
 
 def _mean_squared_error(x: NDArray[Any], y: NDArray[Any], title: str) -> float:
     check_pair(x, y, title=title)
-    return float(kernels.mean_squared_error(np.ascontiguousarray(x), np.ascontiguousarray(y)))
+    return float(kernels.mean_squared_error(contiguous(x), contiguous(y)))
 
 
 def _psnr(pair: FramePair) -> float:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 LUMA_RANGE: Final = 255.0
 """L of the frames that published constants are for."""
 
+_KEPT: Final = {"B": np.uint8, "H": np.uint16, **dict.fromkeys("?bhef", np.float32)}
+"""Dtypes by their character; others become float64."""
+
 
 def check_pair(x: NDArray[Any], y: NDArray[Any], *, title: str, side: int = 1) -> None:
     """Check that two arrays are frames that can be compared.
@@ -82,6 +85,16 @@ def float_frame(
     return _scaled(x, title, data_range)
 
 
+def contiguous(x: NDArray[Any]) -> NDArray[Any]:
+    """Return a frame of one of the few kinds that kernels are compiled for; copied if it is not.
+
+    These are contiguous arrays that can be written to, of uint8, uint16, float32, which holds
+    smaller integers too, or float64.
+    """
+    dtype = _KEPT.get(x.dtype.newbyteorder("=").char, np.float64)
+    return np.require(x, dtype, ("C", "W"))
+
+
 def check_range(data_range: float, *, title: str) -> None:
     """Check that a data range is a number above 0.
 
@@ -96,7 +109,7 @@ def check_range(data_range: float, *, title: str) -> None:
 
 def _scaled(x: NDArray[Any], title: str, data_range: float) -> NDArray[np.float32]:
     check_range(data_range, title=title)
-    scaled = np.ascontiguousarray(x, np.float32)
+    scaled = np.require(x, np.float32, ("C", "W"))
     factor = LUMA_RANGE / data_range
     return scaled if factor == 1 else scaled * np.float32(factor)
 

@@ -8,7 +8,7 @@ layers either abort when two Python threads enter them (workqueue) or end forked
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,23 @@ def _compiled(function: Callable[..., Any]) -> Any:
         fastmath={"contract", "nsz", "reassoc"},
         boundscheck=False,
     )
+
+
+def _compiled_late(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function when it is first called; only Python, no other kernel, can call it.
+
+    Telling Numba of a function takes most of a millisecond, and few programs need all.
+    """
+
+    @cache
+    def dispatcher() -> Any:
+        return _compiled(function)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        return dispatcher()(*arguments)
+
+    return call
 
 
 @cache
@@ -167,7 +184,7 @@ def ssim_components(
                 )
 
 
-@_compiled
+@_compiled_late
 def contrast_and_structure(
     x: Plane,
     y: Plane,
@@ -439,7 +456,7 @@ def mean_squared_error(x: Plane, y: Plane) -> float:
     return total / x.size
 
 
-@_compiled
+@_compiled_late
 def largest_error(x: Plane, y: Plane) -> float:
     """Return the largest magnitude of the difference of two frames of one shape."""
     largest = np.float64(0)

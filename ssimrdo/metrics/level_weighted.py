@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.metrics import kernels
 from ssimrdo.metrics.components import WINDOW, stabilizers
-from ssimrdo.metrics.inputs import check_pair
+from ssimrdo.metrics.inputs import check_pair, contiguous
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register
 
 WINDOW_SIZES: Final = (3, 7, 11)
@@ -150,7 +150,7 @@ def _map(
         raise ValueError(f"exponents are 0 or more, not {alpha}, {beta} and {gamma}")
     c1, c2 = (np.float32(one) for one in stabilizers(data_range))
     middle = np.float32(data_range / 2)
-    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+    x, y = contiguous(x), contiguous(y)
     shape = (x.shape[0] - WINDOW + 1, x.shape[1] - WINDOW + 1)
     luminance, contrast, structure = np.empty((3, *shape), np.float32)
     total = np.zeros(shape, np.float32)
