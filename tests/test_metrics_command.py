@@ -242,6 +242,10 @@ def test_a_picture_that_is_measured_is_not_replaced(ssimrdo: Command, tmp_path: 
     done = ssimrdo(tmp_path / "in", tmp_path / "in", "-o", tmp_path / "out.html", "--overwrite")
     assert done.status == 2
     assert "is one of the inputs" in done.err
+    given = ["--map", tmp_path / "in", "--overwrite"]
+    done = ssimrdo(tmp_path / "in", tmp_path / "in", *given)
+    assert done.status == 2
+    assert "in: holds what is measured" in done.err
 
 
 @pytest.mark.parametrize(

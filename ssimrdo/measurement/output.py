@@ -68,7 +68,7 @@ def measure_to_files(
         )
 
     def check(ours: Side, theirs: Side) -> None:
-        _check_apart(paths, [*ours.inputs, *theirs.inputs])
+        _check_apart(paths, folder, [*ours.inputs, *theirs.inputs])
         check_not_input(paths, [])
 
     worst = None
@@ -160,7 +160,10 @@ def _map_writer(folder: Path) -> Callable[[MeasuredSlice, CommonScale], None]:
     return write
 
 
-def _check_apart(paths: Sequence[Path], inputs: Sequence[Path]) -> None:
+def _check_apart(paths: Sequence[Path], folder: Path | None, inputs: Sequence[Path]) -> None:
+    parents = {one.parent.resolve() for one in inputs}
+    if folder is not None and folder.resolve() in parents:
+        raise InputError(f"{folder}: holds what is measured", remedy="use another folder")
     for path in paths:
         if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):
             raise InputError(f"{path}: is one of the inputs", remedy="use another name")
