@@ -156,6 +156,19 @@ class TestAutograd:
         )
 
     @every_loss
+    def test_transforms_of_functions(self, name):
+        """Gradients of each image of a batch at once, as torch.func has them."""
+        function, _, _, options = of(name)
+        x, y = batches(3, 1, 24, 24)
+
+        def loss(y, x):
+            return function(y[None], x[None], data_range=1.0, **options)
+
+        found = torch.func.vmap(torch.func.grad(loss))(y, x)
+        _, _, expected = with_gradients(function, x, y, data_range=1.0, reduction="sum", **options)
+        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+    @every_loss
     def test_the_target_needs_no_gradient(self, name):
         function, _, _, options = of(name)
         x, y = batches(1, 1, 24, 24)
@@ -341,6 +354,19 @@ class TestInput:
         with pytest.raises(ValueError, match=message):
             function(torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32), **options)
 
+    @pytest.mark.parametrize(
+        ("module", "wrong"),
+        [
+            ("WeightedSSIMLoss", {"alpha": -1}),
+            ("LWSSIMLoss", {"gamma": -1}),
+            ("LWSSIMLoss", {"window_sizes": [4]}),
+            ("LWSSIMLoss", {"weights": [1]}),
+        ],
+    )
+    def test_exponents_and_windows_are_too(self, module, wrong):
+        with pytest.raises(ValueError, match=r"takes|exponents"):
+            getattr(torch_losses, module)(data_range=1.0, **wrong)
+
     @every_loss
     def test_nan_gives_nan(self, name):
         function, _, _, options = of(name)
@@ -367,3 +393,17 @@ class TestPeers:
         found = with_gradients(torch_losses.one_minus_ssim, x, y, data_range=1.0, reduction="sum")
         for one, other in zip(found, expected, strict=True):
             assert torch.allclose(one, other, rtol=0, atol=1e-6 * other.abs().max())
+
+
+# PyTorch warns of what it does itself as it traces.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["ssim", "cw_ssim"])
+def test_can_be_compiled(name):
+    """As torch.compile traces it; what code is then made of that is not ours to test."""
+    function, _, _, options = of(name)
+    x, y = batches(1, 1, 33, 24)
+    compiled = torch.compile(function, backend="aot_eager")
+    found = with_gradients(compiled, x, y, data_range=1.0, **options)
+    expected = with_gradients(function, x, y, data_range=1.0, **options)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)

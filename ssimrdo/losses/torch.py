@@ -197,14 +197,14 @@ def one_minus_cw_ssim(
     """
 
     def loss(a: Tensor, b: Tensor) -> Tensor:
-        options = (tuple(a.shape[-2:]), levels, orientations)
-        p, q = _bands(a, *options), _bands(b, *options)
+        shape = tuple(a.shape[-2:])
+        masks, weights = _pyramid(shape, levels, orientations, a.dtype, a.device)
+        p, q = _bands(a, masks), _bands(b, masks)
         product = p * q.conj()
         cross = torch.complex(_box(product.real), _box(product.imag)).abs()
         energy = _box(p.real**2 + p.imag**2 + q.real**2 + q.imag**2)
         constant = (stabilizer * data_range) ** 2 + torch.finfo(energy.dtype).tiny
         index = (2 * cross + constant) / (energy + constant)
-        weights = _weights(tuple(index.shape[-2:]), index.dtype, index.device)
         return 1 - (index * weights).sum(dim=(-2, -1)).mean(dim=-1)
 
     return _reduced(loss, x, y, "CW-SSIM", BOX, data_range, reduction)
@@ -254,6 +254,7 @@ class WeightedSSIMLoss(_Loss):
         gamma: float | None = None,
         reduction: str = "mean",
     ) -> None:
+        _exponents(alpha, beta, gamma)
         super().__init__(
             one_minus_weighted_ssim,
             data_range=data_range,
@@ -278,6 +279,8 @@ class LWSSIMLoss(_Loss):
         gamma: float | None = None,
         reduction: str = "mean",
     ) -> None:
+        _exponents(alpha, beta, gamma)
+        level_weights(window_sizes, weights)
         super().__init__(
             one_minus_lwssim,
             data_range=data_range,
@@ -375,9 +378,10 @@ class _Blur(torch.autograd.Function):
     Not a convolution, which GPUs compute with ten bits of mantissa unless told otherwise.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, plane: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
-        ctx.taps, ctx.axis = taps, axis
+    def forward(plane: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
         size = plane.shape[axis] - 2 * RADIUS
         out = plane.narrow(axis, RADIUS, size) * taps[RADIUS]
         for k, tap in enumerate(taps[:RADIUS]):
@@ -387,6 +391,10 @@ class _Blur(torch.autograd.Function):
         return out
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
+        _, ctx.taps, ctx.axis = inputs
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         wide = 2 * RADIUS
         padding = (wide, wide, 0, 0) if ctx.axis == -1 else (0, 0, wide, wide)
@@ -394,8 +402,13 @@ class _Blur(torch.autograd.Function):
         return _Blur.apply(padded, ctx.taps, ctx.axis), None, None
 
 
+@torch.compiler.assume_constant_result
+def _taps(size: int) -> tuple[float, ...]:
+    return tuple(window_taps(size).tolist())
+
+
 def _blur(plane: Tensor, size: int) -> Tensor:
-    taps = tuple(window_taps(size).tolist())
+    taps = _taps(size)
     return _Blur.apply(_Blur.apply(plane, taps, -2), taps, -1)
 
 
@@ -468,8 +481,11 @@ def _power(term: Tensor, exponent: float) -> Tensor:
 
 def _halve(planes: Tensor) -> Tensor:
     rows, columns = planes.shape[-2:]
-    if rows % 2 or columns % 2:
-        planes = functional.pad(planes, (0, columns % 2, 0, rows % 2), mode="replicate")
+    # Padding has no deterministic gradient on GPUs.
+    if rows % 2:
+        planes = torch.cat((planes, planes[..., -1:, :]), dim=-2)
+    if columns % 2:
+        planes = torch.cat((planes, planes[..., -1:]), dim=-1)
     return functional.avg_pool2d(planes, 2)
 
 
@@ -479,34 +495,27 @@ def _box(values: Tensor) -> Tensor:
     return functional.avg_pool2d(planes, BOX, stride=1).unflatten(0, values.shape[:2])
 
 
-def _bands(planes: Tensor, shape: tuple[int, int], levels: int, orientations: int) -> Tensor:
+def _bands(planes: Tensor, masks: Tensor) -> Tensor:
     """Return coefficients of shape (N, C, orientations, band rows, band columns)."""
-    down, across, masks = _pyramid(shape, levels, orientations, planes.dtype, planes.device)
-    spectrum = torch.fft.fft2(planes)[..., down[:, None], across]
-    return torch.fft.ifft2(spectrum[..., None, :, :] * masks)
+    spectrum = torch.fft.fftshift(torch.fft.fft2(planes), dim=(-2, -1))
+    for axis in (-2, -1):
+        side = masks.shape[axis]
+        spectrum = spectrum.narrow(axis, planes.shape[axis] // 2 - side // 2, side)
+    return torch.fft.ifft2(torch.fft.ifftshift(spectrum[..., None, :, :] * masks, dim=(-2, -1)))
 
 
-# Tensors made in inference mode cannot be used outside it, and these are kept.
-
-
+@torch.compiler.disable
 @lru_cache(maxsize=8)
 def _pyramid(
     shape: tuple[int, int], levels: int, orientations: int, dtype: Any, device: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows, columns and weights of the frequencies that the bands have."""
+) -> tuple[Tensor, Tensor]:
+    """Return the masks of bands and the weights of windows."""
+    masks = pyramid_of(shape, levels, orientations).masks
+    rows, columns = masks.shape[1:]
+    weights = window_weights((rows - BOX + 1, columns - BOX + 1))
+    scale = rows * columns / (shape[0] * shape[1])
+    # Tensors made in inference mode cannot be used outside it, and these are kept.
     with torch.inference_mode(False):
-        masks = torch.from_numpy(pyramid_of(shape, levels, orientations).masks.copy())
-        rows, columns = masks.shape[1:]
-        masks = torch.fft.ifftshift(masks, dim=(-2, -1)) * (rows * columns / (shape[0] * shape[1]))
-        # In the order of a transform, from 0 on and the negative ones behind.
-        down, across = (
-            torch.fft.ifftshift(torch.arange(-(side // 2), side - side // 2)) % whole
-            for side, whole in zip((rows, columns), shape, strict=True)
-        )
-        return down.to(device), across.to(device), masks.to(device, dtype)
-
-
-@lru_cache(maxsize=8)
-def _weights(shape: tuple[int, int], dtype: Any, device: Any) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.from_numpy(window_weights(shape).copy()).to(device, dtype)
+        made = (torch.tensor(one, dtype=dtype) for one in (masks * scale, weights))
+        first, second = (one.to(device) for one in made)
+    return first, second
