@@ -284,10 +284,11 @@ class _Work:
         pending: deque[Future[_Outcome]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for number, pair in self._pairs():
+                for number, one, other in self._usable_slices():
                     if indices is None:
-                        indices = self._usable(asked, pair, insisted)
-                    pending.append(pool.submit(self._measured, number, pair, indices, maps))
+                        indices = self._usable(asked, self._pair(one, other), insisted)
+                    given = (number, one, other, indices, maps)
+                    pending.append(pool.submit(self._measured, *given))
                     if len(pending) > PENDING_PER_WORKER * workers:
                         self._take(pending.popleft().result(), on_slice)
                 while pending:
@@ -299,9 +300,8 @@ class _Work:
             raise self._nothing()
         return self._measurement(indices)
 
-    def _pairs(self) -> Iterator[tuple[int, FramePair]]:
-        """Yield the slices that can be measured as frames, with their numbers."""
-        form = self.scale.format
+    def _usable_slices(self) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+        """Yield the slices that can be measured, as they are on either side, with their numbers."""
         for number, (one, other) in enumerate(slices(self.ours, self.theirs, self.matched), 1):
             self.observer.check()
             found = problem(one, other)
@@ -310,11 +310,13 @@ class _Work:
                 continue
             assert isinstance(one, np.ndarray)
             assert isinstance(other, np.ndarray)
-            source, shown = (
-                self.scale.reference(form.crop(one)),
-                self.scale.distorted(form.crop(other)),
-            )
-            yield number, FramePair(np.ascontiguousarray(source), np.ascontiguousarray(shown), form)
+            yield number, one, other
+
+    def _pair(self, one: NDArray[Any], other: NDArray[Any]) -> FramePair:
+        """Return slices as frames of the common scale."""
+        form = self.scale.format
+        source, shown = self.scale.reference(form.crop(one)), self.scale.distorted(form.crop(other))
+        return FramePair(np.ascontiguousarray(source), np.ascontiguousarray(shown), form)
 
     def _fail(self, number: int, side: str, damaged: Damaged) -> None:
         where = damaged.where or f"{(self.ours if side == 'reference' else self.theirs).name}"
@@ -356,9 +358,15 @@ class _Work:
         return tuple(usable)
 
     def _measured(
-        self, number: int, pair: FramePair, indices: Sequence[QualityIndex], maps: bool
+        self,
+        number: int,
+        one: NDArray[Any],
+        other: NDArray[Any],
+        indices: Sequence[QualityIndex],
+        maps: bool,
     ) -> _Outcome:
         scale, unit = self.scale, self.scale.unit_per_level
+        pair = self._pair(one, other)
         tissue = tissue_map(pair.source, data_range=pair.format.peak, scale=scale.grey)
         mask = None if self.region is None else self.region.of(tissue)
         values = {index.name: self._value(index, pair, mask) for index in indices}
