@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.metrics.registry import FramePair, QualityIndex, register
+from ssimrdo.metrics.registry import FramePair, QualityIndex, log_shortfall, register
 
 PERCENT: Final = 5.0
 """Share of the windows that may be worse than the percentile that is told."""
@@ -116,6 +116,15 @@ DISTORTION_WEIGHTED = register(
     )
 )
 PERCENTILE = register(
-    QualityIndex("ssim_p5", "5th percentile of SSIM", _percentile, _map, special=True)
+    QualityIndex(
+        "ssim_p5",
+        "5th percentile of SSIM",
+        _percentile,
+        _map,
+        log_loss=log_shortfall,
+        special=True,
+    )
 )
-MINIMUM = register(QualityIndex("ssim_min", "Lowest SSIM", _minimum, _map, special=True))
+MINIMUM = register(
+    QualityIndex("ssim_min", "Lowest SSIM", _minimum, _map, log_loss=log_shortfall, special=True)
+)

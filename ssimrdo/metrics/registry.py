@@ -66,6 +66,11 @@ def truncated_log(value: float | NDArray[Any]) -> Any:
     return np.log(np.maximum(value, 1e-9))
 
 
+def log_shortfall(value: float | NDArray[Any]) -> Any:
+    """Return ln(1 - q) of an index q that is 1 for equal frames and may be negative."""
+    return truncated_log(np.subtract(1, value))
+
+
 def log_departure(value: float | NDArray[Any]) -> Any:
     """Return ln of how far an index is from the 1 of equal frames, on either side."""
     return truncated_log(np.abs(np.subtract(1, value)))
