@@ -104,6 +104,14 @@ def ask_server(proxy: Proxy, what: str, data: str = "") -> None:
     connection.close()
 
 
+def forget(proxy: Proxy) -> None:
+    """Have the server forget all, and the proxy its faults; servers of one process share it."""
+    proxy.fault = lambda *_: None
+    proxy.seen.clear()
+    ask_server(proxy, "reset")
+    ask_server(proxy, "reset-auth", "inf")
+
+
 @contextmanager
 def s3_server() -> Iterator[Proxy]:
     """Yield a proxy before a server that holds no bucket yet."""
@@ -116,9 +124,7 @@ def s3_server() -> Iterator[Proxy]:
     proxy.port = front.server_port
     thread = threading.Thread(target=front.serve_forever, daemon=True)
     thread.start()
-    # What the one before has left is in this process.
-    ask_server(proxy, "reset")
-    ask_server(proxy, "reset-auth", "inf")
+    forget(proxy)
     try:
         yield proxy
     finally:

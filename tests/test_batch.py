@@ -82,14 +82,10 @@ def counts(result):
 # Functions that workers run; they are found by name in this module.
 
 
-def kill_worker_at_b(job: BatchJob) -> BatchRecord:
+def lose_workers_at_b_and_c(job: BatchJob) -> BatchRecord:
     if job.name == "b":
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_job(job)
-
-
-def crash_worker_at_b(job: BatchJob) -> BatchRecord:
-    if job.name == "b":
+    if job.name == "c":
         # Core dumps would slow the test down.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.raise_signal(signal.SIGSEGV)
@@ -100,7 +96,8 @@ def hang_at_b(job: BatchJob) -> BatchRecord:
     if job.name == "b":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
-    return run_job(job)
+    # That takes no time on however busy a machine.
+    return BatchRecord(job.output, job.name, "encoded")
 
 
 def small_disk_at_b(job: BatchJob) -> BatchRecord:
@@ -249,41 +246,38 @@ def test_skip_bad_leaves_damaged_files_out(root, out, executor):
     assert counts(run(root, out, settings, executor=executor)) == (3, 0, 0, 0)
 
 
-def run_function(root, out, function, kill_after=None):
+def run_function(root, out, function, executor):
     """Run a batch whose workers run another function."""
-    executor = LocalExecutor(2, timeout_s=kill_after)
     settings = BatchSettings()
     out.mkdir()
-    try:
-        with Journal(out / "results.jsonl") as journal:
-            jobs = runner.find_jobs(store_of(root), store_of(out), settings, executor)
-            totals, is_whole = runner.run_jobs(
-                jobs,
-                executor,
-                journal,
-                runner.Totals(),
-                observer=Observer(),
-                function=function,
-            )
-            return totals, is_whole, {r.output: r for r in journal.records()}
-    finally:
-        executor.stop()
+    with Journal(out / "results.jsonl") as journal:
+        jobs = runner.find_jobs(store_of(root), store_of(out), settings, executor)
+        totals, is_whole = runner.run_jobs(
+            jobs,
+            executor,
+            journal,
+            runner.Totals(),
+            observer=Observer(),
+            function=function,
+        )
+        return totals, is_whole, {r.output: r for r in journal.records()}
 
 
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [(kill_worker_at_b, "SIGKILL"), (crash_worker_at_b, "SIGSEGV")],
-)
-def test_worker_that_dies_loses_its_job_alone(root, out, function, reason):
+def test_worker_that_dies_loses_its_job_alone(root, out, executor):
     write_tree(root, "a/x", "a/y", "b", "c", "d")
-    totals, is_whole, records = run_function(root, out, function)
-    assert (totals.encoded, totals.failed, is_whole) == (4, 1, True)
-    assert reason in records["b.mp4"].reason
-    assert len(videos(out)) == 4
+    totals, is_whole, records = run_function(root, out, lose_workers_at_b_and_c, executor)
+    assert (totals.encoded, totals.failed, is_whole) == (3, 2, True)
+    assert "SIGKILL" in records["b.mp4"].reason
+    assert "SIGSEGV" in records["c.mp4"].reason
+    assert len(videos(out)) == 3
 
 
 def test_job_that_hangs_is_killed(root, out):
-    totals, _, records = run_function(root, out, hang_at_b, kill_after=12)
+    executor = LocalExecutor(2, timeout_s=3)
+    try:
+        totals, _, records = run_function(root, out, hang_at_b, executor)
+    finally:
+        executor.stop()
     assert (totals.encoded, totals.failed) == (2, 1)
     assert "timed out" in records["b.mp4"].reason
 
@@ -294,22 +288,22 @@ def test_slow_job_gives_up(root, out, executor):
     assert not list(out.rglob("*.partial"))
 
 
-def test_full_disk_is_recorded(root, out):
-    totals, _, records = run_function(root, out, small_disk_at_b)
+def test_full_disk_is_recorded(root, out, executor):
+    totals, _, records = run_function(root, out, small_disk_at_b, executor)
     assert (totals.encoded, totals.failed) == (2, 1)
     assert "b.mp4: File too large" in records["b.mp4"].reason
     assert not list(out.rglob("*.partial"))
 
 
-def test_unexpected_error_is_recorded_without_its_message(root, out):
-    totals, _, records = run_function(root, out, fail_with_header_text_at_b)
+def test_unexpected_error_is_recorded_without_its_message(root, out, executor):
+    totals, _, records = run_function(root, out, fail_with_header_text_at_b, executor)
     assert (totals.encoded, totals.failed) == (2, 1)
     assert CANARY not in records["b.mp4"].reason
     assert "unexpected ValueError in test_batch.py" in records["b.mp4"].reason
 
 
-def test_error_that_no_job_may_raise_is_recorded_and_the_rest_go_on(root, out):
-    totals, is_whole, records = run_function(root, out, raise_at_b)
+def test_error_that_no_job_may_raise_is_recorded_and_the_rest_go_on(root, out, executor):
+    totals, is_whole, records = run_function(root, out, raise_at_b, executor)
     assert (totals.encoded, totals.failed, is_whole) == (2, 1, True)
     assert "unexpected LookupError" in records["b.mp4"].reason
     assert CANARY not in records["b.mp4"].reason
@@ -341,7 +335,9 @@ def test_request_to_stop_finishes_what_runs(root, out, executor):
 
     result = run(root, out, executor=executor, observer=Observer(at_first, cancel))
     assert counted[:2] == [("search", 0, 0), ("planned", 0, 9)]
-    assert counted[-1] == ("finished", result.totals.encoded, 9)
+    # Two may have finished at a time.
+    (*_, last) = (one for one in counted if one[0] == "finished")
+    assert last == ("finished", result.totals.encoded, 9)
     assert [kind for kind, _, _ in counted].count("stopping") == 1
     assert result.interrupted
     assert 0 < result.totals.encoded < 9
@@ -433,12 +429,12 @@ def test_journal_waits_for_room_on_the_disk(tmp_path):
 
 
 def test_killed_batch_is_resumed_to_the_same_outputs(tmp_path, executor):
-    names = [f"{number:02d}" for number in range(12)]
+    names = [f"{number:02d}" for number in range(9)]
     write_tree(tmp_path / "in", *names)
     run(tmp_path / "in", tmp_path / "whole", executor=executor)
     out = tmp_path / "killed"
     done = {}
-    for kill_at in (1, 4, 8):
+    for kill_at in (1, 3, 6):
         process = subprocess.Popen(
             [*SSIMRDO, "batch", tmp_path / "in", "-o", out, "--json-log"],
             stderr=subprocess.PIPE,
@@ -464,7 +460,7 @@ def test_killed_batch_is_resumed_to_the_same_outputs(tmp_path, executor):
     assert videos(out) == videos(tmp_path / "whole")
     now = states(out)
     assert {name: now[name] for name in done} == done
-    assert len(results(out)) == 12
+    assert len(results(out)) == 9
     assert not [path for path in out.rglob("*") if PARTIAL.search(path.name)]
 
 

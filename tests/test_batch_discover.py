@@ -293,7 +293,7 @@ def instead(function):
 
 
 @pytest.mark.parametrize(
-    ("function", "timeout_s"), [(die_of_the_odd_file, None), (hang_over_many_files, 6.0)]
+    ("function", "timeout_s"), [(die_of_the_odd_file, None), (hang_over_many_files, 2.0)]
 )
 def test_file_that_costs_a_worker_may_be_a_damaged_slice_and_all_others_are_found(
     tmp_path, function, timeout_s

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import botocore.retryhandler
 import fsspec
 import pytest
 from batch_series import videos, write_tree
-from s3_server import ask_server, s3_server
+from s3_server import ask_server, forget, s3_server
 
 from ssimrdo.batch import BatchSettings, LocalExecutor, lock, read_results, run, runner
 from ssimrdo.batch.job import BatchJob, run_job
@@ -30,22 +32,33 @@ IN, OUT = "s3://archive/in", "s3://archive/out"
 SSIMRDO = [sys.executable, "-m", "ssimrdo"]
 
 
-@pytest.fixture
-def proxy(monkeypatch):
+@pytest.fixture(scope="module")
+def server():
     with s3_server() as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        # It has no time-out to come near to.
+        proxy.slow_s = 0.1
         yield proxy
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture
-def root(tmp_path):
-    write_tree(tmp_path / "in", "a/x", "a/y", "b")
-    return tmp_path / "in"
+def proxy(server, monkeypatch):
+    forget(server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    # As often as ever, but at once; that is seconds otherwise.
+    monkeypatch.setattr(botocore.retryhandler, "delay_exponential", lambda *_, **__: 0.01)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield server
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("series") / "in"
+    write_tree(root, "a/x", "a/y", "b")
+    return root
 
 
 @pytest.fixture
@@ -57,11 +70,22 @@ def bucket(proxy, root):  # noqa: ARG001
     return store
 
 
-@pytest.fixture
-def alone(root, tmp_path):
+@pytest.fixture(scope="module")
+def alone(root, tmp_path_factory):
     """The videos of a batch from folder to folder."""
-    run(root, tmp_path / "alone", executor=InProcess())
-    return videos(tmp_path / "alone")
+    out = tmp_path_factory.mktemp("alone")
+    run(root, out, executor=InProcess())
+    return videos(out)
+
+
+def run_commands(*commands):
+    """Run the command with these arguments, all at a time; return what came of each."""
+
+    def run_one(arguments):
+        return subprocess.run([*SSIMRDO, *arguments], capture_output=True, text=True, check=False)
+
+    with ThreadPoolExecutor(len(commands)) as threads:
+        return list(threads.map(run_one, commands))
 
 
 def stored(bucket):
@@ -95,13 +119,8 @@ def test_batch_reads_and_writes_a_store(bucket, alone):
 
 def test_wrong_credentials_are_told_in_one_line(proxy):
     ask_server(proxy, "reset-auth", "0")
-    for places in ((IN, OUT), (IN, "/nowhere/that/is/made"), ("/usr", OUT)):
-        done = subprocess.run(
-            [*SSIMRDO, "batch", places[0], "-o", places[1]],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    places = ((IN, OUT), (IN, "/nowhere/that/is/made"), ("/usr", OUT))
+    for done in run_commands(*(("batch", root, "-o", out) for root, out in places)):
         assert (done.returncode, done.stdout) == (2, "")
         assert "s3://archive/" in done.stderr
         assert done.stderr.count("\n") == 1
@@ -217,12 +236,7 @@ def test_second_batch_is_refused_and_changes_nothing(bucket):
     run(IN, OUT, executor=InProcess())
     before = {path: bucket.cat_file(path) for path in bucket.find("archive/out")}
     with lock.exclusive_in(FsspecStore(OUT)):
-        done = subprocess.run(
-            [*SSIMRDO, "batch", IN, "-o", OUT], capture_output=True, text=True, check=False
-        )
-        status = subprocess.run(
-            [*SSIMRDO, "batch", "status", OUT], capture_output=True, text=True, check=False
-        )
+        done, status = run_commands(("batch", IN, "-o", OUT), ("batch", "status", OUT))
     assert done.returncode == 2
     assert "another batch is running here" in done.stderr
     assert done.stderr.count("\n") == 1
