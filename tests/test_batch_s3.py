@@ -12,7 +12,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import botocore.retryhandler
 import fsspec
 import pytest
 from batch_series import videos, write_tree
@@ -48,7 +47,7 @@ def proxy(server, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     # As often as ever, but at once; that is seconds otherwise.
-    monkeypatch.setattr(botocore.retryhandler, "delay_exponential", lambda *_, **__: 0.01)
+    monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda *_, **__: 0.01)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield server
     fsspec.get_filesystem_class("s3").clear_instance_cache()
