@@ -291,6 +291,25 @@ def test_text_of_a_template_keeps_its_character_set(hu, tmp_path):
         assert datasets_of(folder / "ct")[0].PatientName == in_order(series)[0].PatientName
 
 
+@needs_dciodvfy
+@pytest.mark.parametrize("method", ["", "by hand"])
+def test_empty_elements_of_a_template_stay_away(method, hu, tmp_path):
+    series = tilted_series(
+        tmp_path / "in",
+        hu,
+        PatientIdentityRemoved="YES",
+        DeidentificationMethod=method,
+        OtherPatientNames="",
+        PatientComments="",
+    )
+    encode(series, tmp_path / "a.mkv", **FAST)
+    decode(tmp_path / "a.mkv", tmp_path / "ct", template=series)
+    assert errors_of(tmp_path / "ct/slice_0001.dcm") == []
+    one = datasets_of(tmp_path / "ct")[0]
+    assert one.get("PatientIdentityRemoved") == ("YES" if method else None)
+    assert "PatientComments" not in one
+
+
 def test_a_template_may_have_more_slices(hu, video, tmp_path):
     more = np.concatenate([hu, hu[:1]])
     series = tilted_series(tmp_path / "in", more)

@@ -81,6 +81,9 @@ def identity_of(header: SliceHeader) -> Identity:
     elements = {
         keyword: _raw(tag, found[tag]) for keyword, tag in _TAGS.items() if _is_text(found, tag)
     }
+    if "DeidentificationMethod" not in elements:
+        # The one may not stand without the other.
+        elements.pop("PatientIdentityRemoved", None)
     character_set = elements.get(_CHARACTER_SET)
     if character_set is not None:
         names = (character_set.value or b"").decode("ascii", "replace").split("\\")
@@ -149,7 +152,8 @@ def _is_same(one: PlaneDigits, other: PlaneDigits) -> bool:
 
 
 def _is_text(found: Mapping[int, Element], tag: int) -> bool:
-    return tag in found and found[tag].value is not None
+    # What has to be there though it is empty is there already.
+    return tag in found and bool((found[tag].value or b"").strip(b" \0"))
 
 
 def _raw(tag: int, element: Element) -> RawDataElement:
