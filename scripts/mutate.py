@@ -79,6 +79,14 @@ PARTS: Final = {
         ("test_objectives.py", "test_objective.py"),
     ),
     "tissue": Part(("metrics/tissue.py",), ("test_tissue.py", "test_quality.py")),
+    "losses": Part(
+        (
+            *("losses/kernels.py", "losses/frames.py", "losses/structural.py"),
+            *("losses/level_weighted.py", "losses/multiscale.py", "losses/complex_wavelet.py"),
+            *("metrics/level_weighted.py", "metrics/complex_wavelet.py"),
+        ),
+        ("test_losses.py", "test_losses_indices.py"),
+    ),
     "metrics": Part(
         (
             *("metrics/components.py", "metrics/error.py", "metrics/multiscale.py"),
