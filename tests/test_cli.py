@@ -46,6 +46,12 @@ NEW_KEYS = {
     "header_windows": list,
     "windows": list,
     "warnings": list,
+    "spacing": {
+        **dict.fromkeys(("step_mm", "smallest_mm", "largest_mm"), float),
+        "regular": bool,
+        "gaps": list,
+        **dict.fromkeys(("missing", "uneven", "repeated"), int),
+    },
     "tissue": {
         "unit": str,
         "span": float,

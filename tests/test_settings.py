@@ -74,6 +74,7 @@ USUAL = {
             {"crf": None, "target": "worst", "min": "ms_ssim=0.98765432101"},
         ),
         ({"measure": "ms-ssim"}, {"measure": ["ms_ssim"]}),
+        ({"strict": "yes"}, {"strict": True}),
         (
             {"codec": X264(preset="slow", tune="ssim")},
             {"effort": None, "preset": "slow", "codec": "x264 slow --tune ssim"},
@@ -105,6 +106,7 @@ EXAMPLES: dict[str, list] = {
     "x264_params": ["bframes=1:no-cabac", {"bframes": 1}, (("bframes", "1"),)],
     "protect": ["lung,bone", "none", (Window(1, 2), "40/80")],
     "measure": ["ms_ssim", "ms-ssim,psnr", ("ms_ssim",)],
+    "strict": ["yes", True, "no"],
 }
 
 
@@ -128,6 +130,7 @@ def test_every_option_works_in_python_and_round_trips(name, value):
         ("bit_depth", 8),
         ("fps", 25),
         ("threads", 0),
+        ("strict", "no"),
     )
     assert (settings == default) is is_default
     again = EncodeSettings.of(**settings.as_options())
@@ -210,6 +213,7 @@ def test_indices_are_those_of_every_encode_and_those_asked_for():
         *(({"threads": threads}, "threads") for threads in ("1", 1.0, None, True, -1, 129)),
         *(({"measure": wrong}, "measure") for wrong in ("psnr", None, ["psnr"], ("vmaf",), (5,))),
         *(({"protect": wrong}, "protect") for wrong in ("lung", [], 5, ("lung",), (None,))),
+        *(({"strict": wrong}, "strict") for wrong in ("yes", 1, None)),
         ({"objective": None}, "effort"),
         ({"codec": X264(params=(("aq-mode", "0"),))}, "x264_params"),
     ],
@@ -224,7 +228,7 @@ def test_wrong_fields_are_refused_by_name(arguments, field):
 
 def test_every_field_is_checked():
     tried = {"rate", "objective", "codec", "window", "bit_depth", "fps", "threads", "measure"}
-    tried |= {"protect"}
+    tried |= {"protect", "strict"}
     assert tried == {each.name for each in dataclasses.fields(EncodeSettings)}
 
 
@@ -269,6 +273,7 @@ NUMBERS = ("crf", "bitrate_kbps", "min_ssim", "rdo_strength", "qp", "bit_depth",
         *(("measure", value) for value in ("vmaf", 5, [5], "")),
         *(("even", value) for value in ("maybe", 2, [True], "")),
         *(("protect", value) for value in ("", "auto", "brian", 5, [5], "lung,,bone")),
+        *(("strict", value) for value in ("", "maybe", 5)),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):
@@ -282,7 +287,7 @@ def test_wrong_options_are_refused_by_name(name, value):
 
 def test_wrong_options_are_tried_for_every_option():
     tried = {*NUMBERS, "min", "over", "effort", "preset", "rdo", "window", "fps", "x264_params"}
-    assert tried | {"even", "measure", "protect"} == BY_NAME.keys()
+    assert tried | {"even", "measure", "protect", "strict"} == BY_NAME.keys()
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _encode_ct(
     from ssimrdo.encoding.ct_series import SYNTAX, ct_goal, encode_ct
     from ssimrdo.encoding.options import read_window
 
-    window = options.pop("window")
+    window, strict = options.pop("window"), bool(options.pop("strict"))
     goal = ct_goal(options, max_hu_error)
     with slice_progress("compressing") as observer:
         result = encode_ct(
@@ -145,6 +145,7 @@ def _encode_ct(
             goal,
             window=read_window(window or "auto"),
             syntax=syntax or SYNTAX,
+            strict=strict,
             observer=observer,
             **others,
         )

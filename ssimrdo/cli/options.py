@@ -42,7 +42,10 @@ def encode_option(name: str) -> Callable[[Command], Command]:
     default = f" [default: {option.default}]" if option.default else ""
     aliases = ("--" + alias.replace("_", "-") for alias in option.aliases)
     shown = name_options(option.help + default, flag_of)
-    return click.option(option.flag, *aliases, option.name, metavar=option.metavar, help=shown)
+    names = (option.flag, *aliases, option.name)
+    if not option.metavar:
+        return click.option(*names, is_flag=True, default=None, help=shown)
+    return click.option(*names, metavar=option.metavar, help=shown)
 
 
 def encode_options(command: Command) -> Command:

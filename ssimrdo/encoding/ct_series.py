@@ -26,7 +26,7 @@ from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save
 from ssimrdo.encoding.dicom_video import Original, original_of
 from ssimrdo.encoding.options import FLOOR, FPS, read_number
 from ssimrdo.encoding.settings import EncodeSettings, Floor
-from ssimrdo.encoding.source import open_source
+from ssimrdo.encoding.source import look_at_spacing, open_source
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
@@ -191,6 +191,7 @@ def encode_ct(
     files: Collection[str] | None = None,
     series_uid: str | None = None,
     skip_bad: bool = False,
+    strict: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> CTResult:
@@ -215,6 +216,8 @@ def encode_ct(
     files, series_uid, skip_bad
         As :func:`ssimrdo.dicom.open_series`; slices that cannot be decoded refuse the series all
         the same.
+    strict : bool
+        Refuse series of which slices are missing, or whose slices lie unevenly.
     overwrite : bool
         Replace the slices that an earlier call has left in the folder.
     observer : Observer, optional
@@ -235,6 +238,7 @@ def encode_ct(
     check_slice_folder(folder, inputs, overwrite=overwrite)
     found, skipped = open_series(series, files=files, series_uid=series_uid, skip_bad=skip_bad)
     opened = open_source(found, window=window, bit_depth=8, fps=Fraction(FPS))
+    look_at_spacing(opened, strict=strict)
     assert opened.window is not None, "series have one"
     original = None
     if template is not None:

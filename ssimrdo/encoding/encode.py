@@ -18,6 +18,7 @@ from ssimrdo.codecs.base import ConstantQuality, MeanBitrate, check_format
 from ssimrdo.codecs.x264.level import check_rate
 from ssimrdo.dicom import Geometry, SkippedFile
 from ssimrdo.dicom.read.video import holds_video
+from ssimrdo.dicom.spacing import check_regular, spacing_of
 from ssimrdo.encoding import dicom_video
 from ssimrdo.encoding.passes import (
     Clock,
@@ -28,7 +29,13 @@ from ssimrdo.encoding.passes import (
 )
 from ssimrdo.encoding.search import Goal, Trial, find_smallest
 from ssimrdo.encoding.settings import EncodeSettings, Floor
-from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_frames, open_source
+from ssimrdo.encoding.source import (
+    OpenedSource,
+    SeriesLike,
+    look_at_spacing,
+    open_frames,
+    open_source,
+)
 from ssimrdo.encoding.verify import verify
 from ssimrdo.encoding.views import TissueCount, View, protected, views_of
 from ssimrdo.encoding.warmup import load_kernels
@@ -52,9 +59,10 @@ from ssimrdo.record.result import (
 from ssimrdo.record.sidecar import sidecar_path, sidecar_record, write_sidecar
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import (
-    UNLIKE_NEIGHBOURS,
+    QUALITY_CODES,
     TissueSummary,
     quality_warnings,
+    spacing_warnings,
     unlike_warnings,
 )
 from ssimrdo.video import attachment
@@ -148,6 +156,7 @@ def encode(
             series_uid=series_uid,
             skip_bad=skip_bad,
         )
+        look_at_spacing(opened, strict=settings.strict)
         original = None
         if template is not None:
             original = dicom_video.original_of(template, series, opened, series_uid)
@@ -318,8 +327,8 @@ def _encode(
         result = _result(job, output, opened, outcome, search, looks, series, started)
         _warn_of_missed_rate(result)
         for warning in result.warnings:
-            # These slices have been told when they were read, by their names.
-            if warning.code != UNLIKE_NEIGHBOURS:
+            # The others have been told when slices were read, and looked for.
+            if warning.code in QUALITY_CODES:
                 logger.warning("%s", warning.text)
         write_sidecar(sidecar, sidecar_record(result, asked.as_dict(), job.note))
     return result
@@ -480,6 +489,10 @@ def _result(
     first: QualityIndex = settings.indices[0]
     values = outcome.values(first.name) * first.sign
     geometry = opened.geometry.of(opened.notes.used)
+    spacing = spacing_of(geometry.along_mm)
+    if settings.strict:
+        # Slices may have been left out on the way.
+        check_regular(spacing, opened.name)
     rate = settings.rate
     return EncodeResult(
         output=str(job.output),
@@ -519,8 +532,10 @@ def _result(
         warnings=(
             *quality_warnings(tissue, opened.window),
             *unlike_warnings(opened.notes.odd),
+            *spacing_warnings(spacing),
         ),
         series=series,
+        spacing=spacing,
     )
 
 

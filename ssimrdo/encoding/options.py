@@ -48,7 +48,7 @@ class Option:
         Makes the value of what a person wrote or a script gave; raises ValueError, whose text says
         what is wrong, or InputError.
     metavar : str
-        What stands for the value in usage messages.
+        What stands for the value in usage messages; empty for a flag, which stands for yes.
     help : str
         What it does, in one or two sentences; other options stand in braces.
     default : str
@@ -366,6 +366,12 @@ OPTIONS: Final = (
         read_names,
         "NAME,NAME",
         "Quality indices to measure beside SSIM, weighted SSIM and PSNR, such as ms_ssim.",
+    ),
+    Option(
+        "strict",
+        read_flag,
+        "",
+        "Refuse series of which slices are missing, or whose slices lie unevenly.",
     ),
 )
 """All options, in the order of usage messages."""

@@ -120,6 +120,8 @@ class EncodeSettings:
         frames as they are; None is lung, soft tissue and bone for the whole range of HU, else none.
     measure : tuple of str
         Quality indices that are measured beside those that every encode measures.
+    strict : bool
+        Refuse series of which slices are missing, or whose slices lie unevenly.
 
     Raises
     ------
@@ -137,6 +139,7 @@ class EncodeSettings:
     threads: int = 0
     protect: tuple[Window, ...] | None = None
     measure: tuple[str, ...] = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -238,7 +241,7 @@ class EncodeSettings:
         options |= self.codec.options() if self._has_default_codec else {"codec": self.codec}
         names = ("window", "bit_depth", "fps", "threads", "protect")
         others = {name: getattr(self, name) for name in names}
-        options |= others | {"measure": self.measure or None}
+        options |= others | {"measure": self.measure or None, "strict": self.strict or None}
         return {name: value for name, value in options.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
@@ -266,6 +269,8 @@ class EncodeSettings:
             record["protect"] = [window.as_dict() for window in self.protect]
         if self.measure:
             record["measure"] = list(self.measure)
+        if self.strict:
+            record["strict"] = True
         if not self._has_default_codec:
             record["codec"] = self.codec.label
         return record
@@ -321,6 +326,8 @@ def _check_types(settings: EncodeSettings) -> None:
             raise InputError(f"{value!r:.60} is not {what}", field=name)
     if not all(isinstance(window, Window) for window in settings.protect or ()):
         raise InputError(f"{settings.protect!r:.60} are not windows", field="protect")
+    if not isinstance(settings.strict, bool):
+        raise InputError(f"{settings.strict!r:.60} is neither yes nor no", field="strict")
     _check_codec(settings.codec)
 
 

@@ -26,6 +26,7 @@ from ssimrdo.dicom import (
 from ssimrdo.dicom.digits import PlaneDigits, planes_of
 from ssimrdo.dicom.grey import apply_window
 from ssimrdo.dicom.luma import WindowSource, choose_window, luma_frames, window_source
+from ssimrdo.dicom.spacing import check_regular, spacing_of
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
@@ -152,6 +153,21 @@ def open_source(
         )
     found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
     return _opened_series(found, skipped, source, wanted)
+
+
+def look_at_spacing(opened: OpenedSource, *, strict: bool) -> None:
+    """Warn of missing slices and uneven steps, or refuse them.
+
+    Raises
+    ------
+    InputError
+        If there are any and the source has to be ``strict``.
+    """
+    spacing = spacing_of(opened.geometry.along_mm)
+    if strict:
+        check_regular(spacing, opened.name)
+    for text in spacing.texts().values():
+        logger.warning("%s", text)
 
 
 @dataclass(frozen=True, slots=True)

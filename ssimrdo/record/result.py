@@ -9,6 +9,7 @@ from typing import Any
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Geometry, SkippedFile, Window
+from ssimrdo.dicom.spacing import Spacing
 from ssimrdo.record.ct import SeriesRecord
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import QualityWarning, TissueSummary
@@ -211,6 +212,8 @@ class EncodeResult:
         What to be warned of.
     series : SeriesRecord, optional
         What it takes to make CT slices again; None where that is not known.
+    spacing : Spacing
+        The steps between the slices.
     """
 
     output: str
@@ -238,6 +241,7 @@ class EncodeResult:
     windows: tuple[WindowQuality, ...] = ()
     warnings: tuple[QualityWarning, ...] = ()
     series: SeriesRecord | None = None
+    spacing: Spacing = field(default_factory=Spacing)
 
     @property
     def ssim(self) -> SliceSummary:
@@ -282,6 +286,7 @@ class EncodeResult:
             "tissue": self.tissue and self.tissue.as_dict(),
             "windows": [one.as_dict() for one in self.windows],
             "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
+            "spacing": self.spacing.as_dict(),
             "worst_slice": self.worst_slice,
             "worst_slice_number": self.worst_slice + 1,
             "seconds": dataclasses.asdict(self.seconds),

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from ssimrdo.dicom.grey import Window, linear_ends
+from ssimrdo.dicom.spacing import MISSING, UNEVEN, Spacing
 from ssimrdo.metrics import SSIM
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area, ErrorSummary, GreyScale, TissueErrors
 from ssimrdo.record.summary import SliceSummary
@@ -199,12 +200,17 @@ class QualityWarning:
 UNLIKE_NEIGHBOURS: Final = "unlike_neighbours"
 """Code of the warning of slices that may be damaged."""
 
+QUALITY_CODES: Final = frozenset(("window_clips_body", "low_ssim_in_body", "large_error"))
+"""Codes of the warnings that follow from what was measured."""
+
 WARNING_TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "window_clips_body": "the window clips more than half of the body",
         "low_ssim_in_body": f"SSIM inside the body below {LEAST_SSIM:g} in the worst slice",
         "large_error": "an error inside the body above a quarter of the window's width",
         UNLIKE_NEIGHBOURS: "slices unlike those around them, which may be damaged",
+        MISSING: "missing slices",
+        UNEVEN: "uneven steps between slices",
     }
 )
 """What warnings mean, by code."""
@@ -265,6 +271,11 @@ def unlike_warnings(numbers: Sequence[int]) -> tuple[QualityWarning, ...]:
     more = f" and {len(numbers) - _MOST_LISTED} more" if len(numbers) > _MOST_LISTED else ""
     text = f"not like the slices around them, and perhaps damaged: slice {listed}{more}"
     return (QualityWarning(UNLIKE_NEIGHBOURS, text),)
+
+
+def spacing_warnings(spacing: Spacing) -> tuple[QualityWarning, ...]:
+    """Return the warnings of missing slices and uneven steps."""
+    return tuple(QualityWarning(code, text) for code, text in spacing.texts().items())
 
 
 _MOST_LISTED: Final = 5
