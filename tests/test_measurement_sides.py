@@ -243,6 +243,24 @@ def test_pictures_of_16_bits(tmp_path: Path, suffix: str) -> None:
         frames_of(folder, data_range=4095.5)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_jpeg_2000_of_any_depth(tmp_path: Path, bits: int) -> None:
+    """FFmpeg puts 10 and 12 bits into the upper ones of 16."""
+    from openjpeg.utils import encode_array
+
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 1 << bits, (2, 32, 40)).astype(np.uint8 if bits == 8 else np.uint16)
+    packets = [encode_array(one, bits, photometric_interpretation=2) for one in frames]
+    (tmp_path / "in").mkdir()
+    for number, data in enumerate(packets):
+        (tmp_path / f"in/{number}.j2k").write_bytes(data)
+    assert open_side(tmp_path / "in", field="reference").peak == (1 << bits) - 1
+    assert np.array_equal(frames_of(tmp_path / "in"), frames)
+    ffmpeg("-i", tmp_path / "in/%d.j2k", "-c", "copy", tmp_path / "a.mkv")
+    assert open_side(tmp_path / "a.mkv", field="reference").peak == (1 << bits) - 1
+    assert np.array_equal(frames_of(tmp_path / "a.mkv"), frames)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
 def test_grey_pictures_in_any_mode(luma: NDArray[np.uint8], tmp_path: Path, mode: str) -> None:
     (tmp_path / "in").mkdir()

@@ -13,7 +13,7 @@ import av
 from numpy.typing import NDArray
 
 from ssimrdo.errors import InputError, cause_of
-from ssimrdo.measurement.samples import ColourError, grey_samples
+from ssimrdo.measurement.samples import JPEG2000, ColourError, grey_samples, jpeg2000_bits
 from ssimrdo.text import printable
 from ssimrdo.video.errors import ffmpeg_errors_of
 
@@ -133,15 +133,16 @@ def read_picture(path: Path) -> tuple[NDArray[Any], int]:
     shown = printable(path)
     try:
         # By its content: FFmpeg takes some names for patterns of several.
-        data = io.BytesIO(path.read_bytes())
-        with ffmpeg_errors_of(path), av.open(data, "r") as source:
+        data = path.read_bytes()
+        with ffmpeg_errors_of(path), av.open(io.BytesIO(data), "r") as source:
             frame = next(source.decode(video=0), None)
             if frame is None:
                 raise InputError(f"{shown}: holds no picture")
             # FFmpeg makes up what is missing of a picture that was cut off.
             if frame.is_corrupt:
                 raise InputError(f"{shown}: is damaged")
-            return grey_samples(frame, neutral=True)
+            bits = jpeg2000_bits(data) if source.streams.video[0].codec.name in JPEG2000 else None
+            return grey_samples(frame, neutral=True, coded_bits=bits)
     except ColourError as error:
         raise InputError(f"{shown}: {error}", remedy="give grey pictures") from error
     except (OSError, IndexError, ValueError) as error:

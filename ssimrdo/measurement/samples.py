@@ -17,6 +17,16 @@ _FULL: Final = 2
 """FFmpeg's number of full range; 1 is limited range, and 0 says nothing."""
 
 
+JPEG2000: Final = ("jpeg2000", "libopenjpeg")
+"""FFmpeg's names of its decoders of JPEG 2000."""
+
+_JPEG2000: Final = b"\xff\x4f\xff\x51"
+"""Markers that a JPEG 2000 codestream begins with: its start, and the size of its picture."""
+
+_PRECISION_AT: Final = 42
+"""Where the precision of the first component stands, from these on (ISO/IEC 15444-1, A.5.1)."""
+
+
 class ColourError(ValueError):
     """The picture is in colour."""
 
@@ -33,7 +43,11 @@ def is_limited(frame: av.VideoFrame) -> bool:
 
 
 def grey_samples(
-    frame: av.VideoFrame, *, limited: bool | None = None, neutral: bool = False
+    frame: av.VideoFrame,
+    *,
+    limited: bool | None = None,
+    neutral: bool = False,
+    coded_bits: int | None = None,
 ) -> tuple[NDArray[Any], int]:
     """Return the grey samples of a decoded frame from 0 to their peak, and the peak.
 
@@ -46,6 +60,9 @@ def grey_samples(
         when None.
     neutral : bool
         Refuse YUV in colour too.
+    coded_bits : int, optional
+        Bits per sample that were coded, where FFmpeg may have put them into the upper ones of more;
+        see :func:`jpeg2000_bits`.
 
     Returns
     -------
@@ -61,8 +78,25 @@ def grey_samples(
     ValueError
         If it has samples of another kind, such as real numbers.
     """
-    if limited is None:
-        limited = is_limited(frame)
+    samples, peak = _as_decoded(
+        frame, is_limited(frame) if limited is None else limited, neutral=neutral
+    )
+    surplus = 0 if coded_bits is None else peak.bit_length() - coded_bits
+    return (samples >> surplus, peak >> surplus) if surplus > 0 else (samples, peak)
+
+
+def jpeg2000_bits(data: bytes) -> int | None:
+    """Return the bits per sample that a JPEG 2000 codestream says it has, 8 or more.
+
+    None for what is none. FFmpeg decodes 9 to 15 of them into the upper bits of 16.
+    """
+    begin = data.find(_JPEG2000)
+    if begin < 0 or len(data) <= begin + _PRECISION_AT:
+        return None
+    return max((data[begin + _PRECISION_AT] & 0x7F) + 1, 8)
+
+
+def _as_decoded(frame: av.VideoFrame, limited: bool, *, neutral: bool) -> tuple[NDArray[Any], int]:
     name, bits = frame.format.name, frame.format.components[0].bits
     if bits > 16 or "f32" in name or "f16" in name:
         raise ValueError(f"samples of the kind {name} cannot be used")

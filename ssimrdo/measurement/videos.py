@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from ssimrdo.dicom import Window
 from ssimrdo.errors import InputError, cause_of
-from ssimrdo.measurement.samples import ColourError, grey_samples, is_limited
+from ssimrdo.measurement.samples import (
+    JPEG2000,
+    ColourError,
+    grey_samples,
+    is_limited,
+    jpeg2000_bits,
+)
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.text import printable
 from ssimrdo.video.errors import ffmpeg_errors_of
@@ -89,14 +95,14 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
     shown = printable(path)
     limited = None if video_range == "auto" else video_range == "limited"
     try:
-        places = _places(path)
+        places, bits = _places(path)
         first = next((frame for _, frame in _decoded(path) if frame is not None), None)
     except OSError as error:
         raise _unreadable(shown, cause_of(error)) from error
     if first is None:
         raise _unreadable(shown, "no frame of it decodes")
     try:
-        samples, peak = grey_samples(first, limited=limited)
+        samples, peak = grey_samples(first, limited=limited, coded_bits=bits)
     except ColourError as error:
         raise InputError(f"{shown}: {error}", remedy="give a grey video") from error
     except ValueError as error:
@@ -113,7 +119,7 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
         number = 0
         try:
             for number, frame in enumerate(_in_order(path, places), start=1):
-                yield _samples(frame, number, limited, shape, shown)
+                yield _samples(frame, f"{shown}, frame {number}", shape, limited, bits)
         except OSError as error:
             raise _unreadable(f"{shown}, frame {number + 1}", cause_of(error)) from error
 
@@ -130,15 +136,14 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
 
 
 def _samples(
-    frame: av.VideoFrame | None, number: int, limited: bool | None, shape: Any, shown: str
+    frame: av.VideoFrame | None, where: str, shape: Any, limited: bool | None, bits: int | None
 ) -> NDArray[Any] | tuple[str, str]:
-    where = f"{shown}, frame {number}"
     if frame is None:
         return "the frame does not decode", where
     if frame.is_corrupt:
         return "the frame is damaged", where
     try:
-        samples, _ = grey_samples(frame, limited=limited)
+        samples, _ = grey_samples(frame, limited=limited, coded_bits=bits)
     except ValueError as error:
         return str(error), where
     if samples.shape != shape:
@@ -146,16 +151,25 @@ def _samples(
     return samples
 
 
-def _places(path: Path) -> list[int | None]:
-    """Return when each frame is shown, in that order; None where the stream does not tell."""
+def _places(path: Path) -> tuple[list[int | None], int | None]:
+    """Return when each frame is shown, in that order; None where the stream does not tell.
+
+    And the bits per sample, where FFmpeg does not tell how many were coded.
+    """
+    bits = None
     with ffmpeg_errors_of(path), av.open(str(path.absolute())) as source:
         if not source.streams.video:
             raise InputError(f"{printable(path)}: has no video", remedy="give a series or a video")
         stream = source.streams.video[0]
-        times = [one.pts for one in source.demux(stream) if one.size and not one.is_discard]
+        times: list[int | None] = []
+        for packet in source.demux(stream):
+            if packet.size and not packet.is_discard:
+                if not times and stream.codec.name in JPEG2000:
+                    bits = jpeg2000_bits(bytes(packet))
+                times.append(packet.pts)
     known = {time for time in times if time is not None}
     # Two frames at one time, or no time at all: they can only be counted.
-    return [*sorted(known)] if len(known) == len(times) else [None] * len(times)
+    return ([*sorted(known)] if len(known) == len(times) else [None] * len(times)), bits
 
 
 def _decoded(path: Path) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
