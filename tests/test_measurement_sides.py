@@ -194,6 +194,19 @@ def test_a_damaged_frame_is_named(video: Path, series: Path, kept: float, reason
     assert found.slices == tuple(row for row in whole.slices if row.number != number)
 
 
+def test_a_damaged_stream_without_times_is_refused(luma: NDArray[np.uint8], tmp_path: Path) -> None:
+    options = ["-c:v", "libx264", "-qp", "20", "-pix_fmt", "yuvj420p", "-f", "h264"]
+    path = made(luma, tmp_path / "a.h264", *options)
+    bad = tmp_path / "b.h264"
+    data = bytearray(path.read_bytes())
+    begin = data.rindex(b"\0\0\1") + 4
+    data[begin : begin + 20] = b"\xff" * 20
+    bad.write_bytes(data)
+    for skip_bad in (False, True):
+        with pytest.raises(InputError, match="frames without times cannot be told apart"):
+            measure(path, bad, "psnr", skip_bad=skip_bad)
+
+
 def test_a_video_that_is_none(tmp_path: Path, series: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video")

@@ -206,6 +206,8 @@ def _in_order(path: Path, places: list[int | None]) -> Iterator[av.VideoFrame | 
         yield from [None] * (index - done)
         yield frame
         done = index + 1
+    if not index_of and done < len(places):
+        raise OSError(0, f"only {done} of {len(places)} frames decode, and no times tell which")
     yield from [None] * (len(places) - done)
 
 
