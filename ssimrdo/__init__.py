@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssimrdo.decoding.decode import DecodeResult, decode
     from ssimrdo.dicom import (
         NAMED_WINDOWS,
         Volume,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         open_series,
         parse_window,
     )
+    from ssimrdo.encoding.ct_series import CTGoal, CTResult, encode_ct
     from ssimrdo.encoding.encode import encode, encode_frames
     from ssimrdo.encoding.settings import EncodeSettings, Floor
     from ssimrdo.errors import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ssimrdo.decoding.decode": ("DecodeResult", "decode"),
     "ssimrdo.dicom": (
         "NAMED_WINDOWS",
         "Volume",
@@ -42,6 +45,7 @@ _HOMES = {
         "open_series",
         "parse_window",
     ),
+    "ssimrdo.encoding.ct_series": ("CTGoal", "CTResult", "encode_ct"),
     "ssimrdo.encoding.encode": ("encode", "encode_frames"),
     "ssimrdo.encoding.settings": ("EncodeSettings", "Floor"),
     "ssimrdo.errors": (
@@ -62,7 +66,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "NAMED_WINDOWS",
     "BadSliceError",
+    "CTGoal",
+    "CTResult",
     "CancelledError",
+    "DecodeResult",
     "EncodeResult",
     "EncodeSettings",
     "EncoderError",
@@ -76,7 +83,9 @@ __all__ = [
     "VerificationError",
     "Volume",
     "Window",
+    "decode",
     "encode",
+    "encode_ct",
     "encode_frames",
     "find_series",
     "load_volume",
