@@ -258,8 +258,10 @@ def test_squared_error_is_indifferent_to_place(numbers, name):
 
 def test_ssim_forgives_what_is_bright_textured_or_local(numbers):
     found = numbers["repairs"]["excess_db"]["ssim"]
-    # Luminance: (1050 / 140)² is 17.5 dB, for offsets that are small beside the means.
-    assert found["brightness"] == pytest.approx(17.5, abs=0.5)
+    # Luminance: (1050 / 140)² is 17.5 dB; the rest of SSIM sees the slope of the shading.
+    assert 13 < found["brightness"] < 17.6
+    luminance = numbers["repairs"]["excess_db"]["ssim_luminance"]["brightness"]
+    assert luminance == pytest.approx(17.5, abs=0.3)
     assert found["texture"] > 3
     assert found["edges"] > 10
     assert found["surroundings"] > 0.2

@@ -174,6 +174,9 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             f"where 0 became {BRIGHTER}: its luminance is {values['ssim_luminance'][1]:.3f}, its "
             f"contrast {values['ssim_contrast'][1]:.3f}, its structure "
             f"{values['ssim_structure'][1]:.3f}.",
+            "Indices of gradients and wavelets (GMSD, HaarPSI, FSIM) see the brighter image only "
+            "where it was clipped at white, and at the border of the image, beyond which they take "
+            "all for black.",
             "Forgiving is not the same as being right: what an index does not see, it does not "
             "protect either.",
             "Salt and pepper is what hardly any coder does. That an index hates it says little "

@@ -147,7 +147,8 @@ def _in_patches(side: int, seed: int) -> tuple[Defect, ...]:
     grain = white_noise((side, side), 15.0**2, seed)
     noise = white_noise((side, side), 10.0**2, seed + 1)
     flat = np.full((side, side), SOFT_HU, np.float32) + grain * np.float32(2 / 15)
-    offset = np.full((side, side), 20.0, np.float32)
+    shading = np.outer(*[np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2] * 2)
+    offset = np.asarray(20.0 * shading, np.float32)
     textured = np.float32(SOFT_HU) + _smooth_texture(side, seed)
     # Twelve periods from the middle of the grating, over and over.
     part = slice(256 - 12 * FINE, 256 + 12 * FINE)
@@ -156,7 +157,7 @@ def _in_patches(side: int, seed: int) -> tuple[Defect, ...]:
         Defect(
             "brightness",
             "bright",
-            "an offset: in soft tissue, against lung",
+            "shading: in soft tissue, against lung",
             "Insensitive where intensities are high (abstract).",
             Scene(np.float32(DARK_HU) + grain, offset),
             Scene(np.float32(SOFT_HU) + grain, offset),
@@ -280,11 +281,12 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "stronger may it be in another place for the same value? The answer, in decibels of "
             "squared error, does not depend on the scale of an index. Above 0 the second place is "
             "forgiven; below 0 it is punished; 0 is what squared error says.",
-            "Offset: 20 HU added to a field with grain of 15 HU, at 140 HU and at 1050 HU above "
-            "air. Noise: 10 HU RMS in a flat field, against smooth texture of 100 HU RMS and "
-            "against the hard grating of 1000 HU. In the thorax: noise of 20 HU RMS in the lungs, "
-            "alone and in place; in flat blocks and in as many blocks with an edge; of 5 HU "
-            "RMS all over the image and with the same energy in one flat block. L = 2500 from air.",
+            "Shading: a smooth hump of 20 HU, as of a beam-hardening artefact, on a field with "
+            "grain of 15 HU, at 140 HU and at 1050 HU above air. Noise: 10 HU RMS in a flat field, "
+            "against smooth texture of 100 HU RMS and against the hard grating of 1000 HU. In the "
+            "thorax: noise of 20 HU RMS in the lungs, alone and in place; in flat blocks and in as "
+            "many blocks with an edge; of 5 HU RMS all over the image and with the same energy in "
+            "one flat block. L = 2500 from air.",
             f"More than {REACH_DB:.0f} dB are not looked for. “Blind” is an index that does not "
             "see the first disturbance at all.",
         ),
