@@ -93,6 +93,20 @@ def test_weighted_ssim_takes_three_exponents(peak):
         assert value == pytest.approx(expected.mean(), abs=2e-5)
 
 
+def test_weighted_ssim_of_hu_has_the_sign_of_its_terms():
+    """Around 0 HU the means of two frames may differ in sign."""
+    x = np.full((16, 16), 30.0)
+    for options in ({}, {"gamma": 0.5}):
+        c1 = (0.01 * 400) ** 2
+        luminance = (2 * 30 * -20 + c1) / (30**2 + 20**2 + c1)
+        assert luminance < 0
+        expected = -(abs(luminance) ** metrics.ALPHA)
+        options |= {"data_range": 400}
+        assert metrics.weighted_ssim(x, x - 50, **options) == pytest.approx(expected, abs=1e-5)
+        found = metrics.weighted_ssim_map(x, x - 50, **options)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_a_gamma_equal_to_beta_changes_nothing():
     x, y = frames()
     assert metrics.weighted_ssim(x, y, gamma=metrics.BETA) == metrics.weighted_ssim(x, y)

@@ -433,15 +433,15 @@ def weighted_mean(
     luminance, contrast_structure : float32 array of the same shape
         From :func:`ssim_components`.
     alpha, beta : float32
-        Exponents of the luminance and of the contrast-structure term; a negative
-        contrast-structure term keeps its sign.
+        Exponents of the luminance and of the contrast-structure term; a negative term keeps its
+        sign.
     """
     total = np.float64(0)
     for r in range(luminance.shape[0]):
         for i in range(luminance.shape[1]):
-            con = contrast_structure[r, i]
-            magnitude = _power(luminance[r, i], alpha) * _power(abs(con), beta)
-            total += np.float64(magnitude if con > 0 else -magnitude)
+            lum, con = luminance[r, i], contrast_structure[r, i]
+            magnitude = _power(abs(lum), alpha) * _power(abs(con), beta)
+            total += np.float64(magnitude if (lum > 0) == (con > 0) else -magnitude)
     return total / luminance.size
 
 

@@ -35,7 +35,8 @@ def weighted_ssim_map(
 ) -> NDArray[np.float32]:
     """Return ``l^α · c^β · s^γ`` at every window; else as :func:`ssim_components`.
 
-    Where structure is negative the result is negative too: ``sign(s) · |s|^γ``.
+    Where structure is negative the result is negative too: ``sign(s) · |s|^γ``; likewise for
+    luminance, which can be negative in frames that are, such as HU.
 
     Parameters
     ----------
@@ -80,24 +81,29 @@ def _terms(
     beta: float,
     gamma: float | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], np.float32, np.float32]:
-    """Return a positive term, one with a sign, and their exponents."""
+    """Return two terms and their exponents."""
     if min(alpha, beta, beta if gamma is None else gamma) < 0:
         raise ValueError(f"exponents are 0 or more, not {alpha}, {beta} and {gamma}")
     if gamma is None or gamma == beta:
         terms = ssim_components(x, y, data_range=data_range)
         return *terms, np.float32(alpha), np.float32(beta)
     luminance, contrast, structure = ssim_terms(x, y, data_range=data_range)
-    positive = luminance ** np.float32(alpha) * contrast ** np.float32(beta)
-    return positive, structure, np.float32(1), np.float32(gamma)
+    others = _power(luminance, np.float32(alpha)) * contrast ** np.float32(beta)
+    return others, structure, np.float32(1), np.float32(gamma)
 
 
 def _weigh(
-    positive: NDArray[np.float32],
-    signed: NDArray[np.float32],
+    one: NDArray[np.float32],
+    other: NDArray[np.float32],
     first: np.float32,
     second: np.float32,
 ) -> NDArray[np.float32]:
-    return np.copysign(positive**first * np.abs(signed) ** second, signed)
+    return _power(one, first) * _power(other, second)
+
+
+def _power(term: NDArray[np.float32], exponent: np.float32) -> NDArray[np.float32]:
+    """Return powers that keep the sign."""
+    return np.copysign(np.abs(term) ** exponent, term)
 
 
 def _ssim(pair: FramePair) -> float:
