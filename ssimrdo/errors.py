@@ -85,8 +85,35 @@ class BadSliceError(InputError):
         self.cause = cause
 
 
-class SeveralSeriesError(InputError):
-    """A folder holds several CT series; the message lists their UIDs."""
+class UidsToldError(InputError):
+    """The message lists UIDs of series, to choose from.
+
+    Parameters
+    ----------
+    reason, field, remedy
+        See :class:`SsimrdoError`.
+    brief : str, optional
+        The reason without UIDs, for what is kept: they may tell whose series these are.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        field: str | None = None,
+        remedy: str | None = None,
+        brief: str = "one series has to be chosen",
+    ) -> None:
+        super().__init__(reason, field=field, remedy=remedy)
+        self.brief = brief
+
+    def without_uids(self) -> InputError:
+        """Return the same error without the UIDs."""
+        return InputError(self.brief, field=self.field, remedy=self.remedy)
+
+
+class SeveralSeriesError(UidsToldError):
+    """A folder holds several CT series."""
 
 
 class EncoderError(SsimrdoError):

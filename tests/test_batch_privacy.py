@@ -128,6 +128,25 @@ def test_names_that_hide_their_series_hide_it_everywhere(tmp_path, kind):
     assert any("a file of the series: " in record.reason for record in read_results(out))
 
 
+def test_results_name_no_uids_to_choose_from(tmp_path):
+    for number in range(2):
+        write_series(
+            tmp_path / "two" / f"{number}",
+            ct_volume(2, 32, 32),
+            SeriesInstanceUID=f"1.2.777.{number}",
+        )
+    (tmp_path / "jobs.csv").write_text("series,series_uid\ntwo,\ntwo/1,1.2.666\n")
+    out = tmp_path / "out"
+    result = run(None, out, manifest=tmp_path / "jobs.csv", executor=InProcess())
+    assert result.failed == 2
+    assert b"1.2." not in everything(out)
+    reasons = sorted(record.reason for record in read_results(out))
+    assert reasons == [
+        "two/1: no CT series has the UID that was given",
+        "two: holds 2 CT series: choose one with series_uid",
+    ]
+
+
 def die(_: BatchJob):
     os.kill(os.getpid(), signal.SIGKILL)
 

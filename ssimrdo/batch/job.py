@@ -16,7 +16,7 @@ from ssimrdo.batch import lock, state
 from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, store_of
 from ssimrdo.encoding.settings import EncodeSettings
-from ssimrdo.errors import SsimrdoError, cause_of
+from ssimrdo.errors import SsimrdoError, UidsToldError, cause_of
 from ssimrdo.executors import unexpected
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import printable
@@ -111,6 +111,8 @@ def run_job(job: BatchJob) -> BatchRecord:
         return _encode(job, started)
     except _TimeoutError:
         reason = f"timed out after {job.timeout_s:g} s"
+    except UidsToldError as error:
+        reason = without_places(str(error.without_uids()), job)
     except SsimrdoError as error:
         reason = without_places(str(error), job)
     except OSError as error:

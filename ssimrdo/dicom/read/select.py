@@ -10,7 +10,7 @@ from ssimrdo.dicom.read.find import find_series
 from ssimrdo.dicom.read.geometry import check_consistent
 from ssimrdo.dicom.read.header import NOT_DICOM, SkippedFile
 from ssimrdo.dicom.read.load import decoding_problem
-from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError
+from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError, UidsToldError
 from ssimrdo.text import printable
 
 if TYPE_CHECKING:
@@ -102,11 +102,15 @@ def _choose(result: SearchResult, shown: str, series_uid: str | None) -> Series 
         raise SeveralSeriesError(
             f"{shown}: holds {len(chosen)} CT series: {_list(chosen)}",
             remedy="choose one with {series_uid}",
+            brief=f"{shown}: holds {len(chosen)} CT series",
         )
     is_damaged = any(file.series_uid == series_uid for file in result.bad)
     if series_uid is not None and result.series and not is_damaged:
         missing = f"no CT series has the UID {printable(series_uid)[:64]}"
-        raise InputError(f"{shown}: {missing}; there is {_list(result.series)}")
+        raise UidsToldError(
+            f"{shown}: {missing}; there is {_list(result.series)}",
+            brief=f"{shown}: no CT series has the UID that was given",
+        )
     if result.bad:
         return None
     raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
