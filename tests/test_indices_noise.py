@@ -84,6 +84,16 @@ def test_the_radial_profile_is_the_mean_over_directions():
     np.testing.assert_allclose(power[low], expected[low], rtol=0.25)
 
 
+@pytest.mark.parametrize("side", [4, 5, 16, 33])
+@pytest.mark.parametrize("spacing", [(1, 1), (0.5, 0.8), (3, 0.4), (0.1, 5)])
+def test_every_ring_of_the_profile_has_frequencies(side, spacing):
+    x = white(shape=(70, 66))
+    frequencies, power = metrics.noise_power_spectrum(x, side=side, spacing=spacing).radial()
+    assert len(frequencies) > 0
+    assert (np.diff(frequencies) > 0).all()
+    assert np.isfinite(power).all()
+
+
 def test_one_axis_agrees_with_welch():
     """Noise that is the same in all rows has a spectrum of one dimension."""
     line = correlate1d(np.random.default_rng(1).normal(0, 5, 4096), [0.3, 0.5, 0.3], mode="wrap")

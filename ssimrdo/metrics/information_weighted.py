@@ -218,8 +218,8 @@ def iw_ssim(x: NDArray[Any], y: NDArray[Any], *, data_range: float = 255) -> flo
     the background, the weight is 0.
 
     As in :func:`ssimrdo.metrics.ms_ssim`, frames whose shorter side is below 161 samples have fewer
-    scales and are not comparable with larger ones, and a mean that is negative counts as 0; the
-    authors' code takes its magnitude. The index is not symmetric.
+    scales and are not comparable with larger ones, and a mean that is negative counts as 0. The
+    index is not symmetric.
 
     Parameters
     ----------

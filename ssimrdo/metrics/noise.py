@@ -73,11 +73,11 @@ class NoiseSpectrum:
         """Return frequencies in cycles per mm and the mean NPS over all directions there.
 
         Rings are as wide as the coarser step of the two axes, from the first frequency above zero
-        to the largest that both axes have.
+        to the largest that both axes have, one at least.
         """
         step = max(self.down[1] - self.down[0], self.across[1] - self.across[0])
         ring = np.rint(self.frequency / step).astype(np.int64)
-        rings = int(min(-self.down[0], -self.across[0]) / step + 0.5)
+        rings = max(1, int(min(-self.down[0], -self.across[0]) / step + 0.5))
         inside = (ring >= 1) & (ring <= rings)
         count = np.bincount(ring[inside], minlength=rings + 1)[1:]
         power = np.bincount(ring[inside], self.power[inside], minlength=rings + 1)[1:]
