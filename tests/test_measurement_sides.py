@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from video_files import ct_volume, windowed
 
-from ssimrdo import InputError, encode, measure
+from ssimrdo import InputError, Volume, encode, measure
 from ssimrdo.measurement import open_side
-from ssimrdo.measurement.samples import expanded
 from ssimrdo.measurement.sides import Damaged
 
 SLICES, ROWS, COLUMNS = 8, 48, 64
@@ -117,16 +116,6 @@ def test_limited_range_is_expanded_as_ffmpeg_does(
     assert as_coded.max() <= 235 << (bits - 8)
 
 
-def test_expansion_has_its_closed_form() -> None:
-    for bits, ends in ((8, (16, 235)), (10, (64, 940))):
-        dtype = np.uint8 if bits == 8 else np.uint16
-        low, high = ends
-        given = np.array([0, low, (low + high) // 2, high, (1 << bits) - 1], dtype)
-        middle = ((low + high) // 2 - low) * ((1 << bits) - 1) / (high - low)
-        peak = (1 << bits) - 1
-        assert expanded(given, bits).tolist() == [0, 0, round(middle), peak, peak]
-
-
 def test_a_raw_stream_has_no_times(luma: NDArray[np.uint8], tmp_path: Path) -> None:
     options = ["-c:v", "libx264", "-qp", "0", "-pix_fmt", "yuvj420p", "-f", "h264"]
     assert np.array_equal(frames_of(made(luma, tmp_path / "a.h264", *options)), luma)
@@ -155,22 +144,82 @@ def test_odd_sizes_are_cut_to_those_of_the_series(tmp_path: Path) -> None:
     )
 
 
-def test_the_record_of_another_video_is_not_used(video: Path, series: Path) -> None:
-    record = json.loads(video.with_suffix(".json").read_text())
-    video.with_suffix(".json").write_text(json.dumps({**record, "frames": 3}))
+def test_the_record_of_another_video_is_not_used(
+    video: Path, series: Path, volume: NDArray[np.int16], tmp_path: Path
+) -> None:
+    write_series(tmp_path / "other", volume + 20, step=(0.0, 0.0, 3.0))
+    encode(tmp_path / "other", tmp_path / "other.mp4", window="lung")
+    shutil.copy(tmp_path / "other.json", video.with_suffix(".json"))
     found = measure(series, video, "ssim", window="soft-tissue")
     assert (found.matched_by, found.window_source) == ("order", "preset")
-    assert "record beside it is of another video" in found.notes[0]
+    assert found.notes == ("distorted: its record is of another video, and is not used",)
 
 
-def test_a_window_may_not_contradict_the_record(video: Path, series: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="was made with 40/400 HU"):
-        measure(series, video, window="lung")
+def test_an_encode_of_arrays_has_a_record_too(
+    volume: NDArray[np.int16], series: Path, tmp_path: Path
+) -> None:
+    encode(Volume(volume), tmp_path / "a.mp4", window="lung")
+    found = measure(series, tmp_path / "a.mp4", "ssim")
+    assert (found.window_source, str(found.window)) == ("encode", "-600/1500 HU")
+
+
+def test_bits_that_decode_to_something_else_are_told(video: Path, series: Path) -> None:
+    """The record knows what every frame decoded to; without it nobody can tell."""
+    whole = measure(series, video, "psnr")
+    with av.open(str(video)) as source:
+        packets = [(one.pts or 0, one.pos, one.size) for one in source.demux(video=0) if one.size]
+    pts, position, size = packets[-1]
+    number = 1 + sorted(one[0] for one in packets).index(pts)
+    data = bytearray(video.read_bytes())
+    data[position + size // 2] ^= 0x55
+    video.write_bytes(data)
+    with pytest.raises(InputError, match=rf"frame {number}: the frame "):
+        measure(series, video, "psnr")
+    found = measure(series, video, "psnr", skip_bad=True)
+    assert [one.number for one in found.failures] == [number]
+    assert found.slices == tuple(row for row in whole.slices if row.number != number)
+
+
+def test_a_video_is_seen_in_another_window(
+    video: Path, series: Path, volume: NDArray[np.int16], tmp_path: Path
+) -> None:
+    """Its luma is taken back to HU; what its own window clipped is lost."""
+    found = measure(series, video, "mse", window="brain")
+    assert (found.unit, found.data_range, found.window_source) == ("HU", 79, "preset")
+    assert found.notes == ("distorted: was made with 40/400 HU, and is taken back to HU",)
+    with av.open(str(video)) as source:
+        shown = [one.to_ndarray()[:ROWS, :COLUMNS] for one in source.decode(video=0)]
+    for row, hu, luma in zip(found.slices, volume, shown, strict=True):
+        again = -160 + luma.astype(float) * 399 / 255
+        error = np.clip(again, 0, 79) - np.clip(hu.astype(float), 0, 79)
+        assert row.rmse == pytest.approx(np.sqrt((error**2).mean()), rel=1e-3)
     encode(series, tmp_path / "lung.mp4", window="lung")
-    with pytest.raises(InputError, match="made with different windows"):
+    with pytest.raises(InputError, match="made with different windows") as caught:
         measure(video, tmp_path / "lung.mp4")
-    found = measure(video, video, "ssim")
-    assert (found.unit, found.matched_by, found.window_source) == ("HU", "position", "encode")
+    assert "{window}" in (caught.value.remedy or "")
+    both = measure(video, tmp_path / "lung.mp4", "mse", window="brain")
+    assert (both.unit, both.data_range, len(both.notes)) == ("HU", 79, 2)
+    same = measure(video, video, "ssim")
+    assert (same.unit, same.matched_by, same.window_source) == ("HU", "position", "encode")
+
+
+def test_a_video_of_the_whole_range_is_seen_in_a_window(series: Path, tmp_path: Path) -> None:
+    encode(series, tmp_path / "full.mkv", window="full", crf=10)
+    plain = measure(series, tmp_path / "full.mkv", "ssim")
+    assert plain.unit == "grey levels"
+    assert "give a window" in plain.notes[0]
+    shown = measure(series, tmp_path / "full.mkv", "ssim", window="soft-tissue")
+    assert (shown.unit, shown.data_range) == ("HU", 399)
+    assert 0 < (shown.slices[0].rmse or 0) < 20
+
+
+def test_a_video_in_dicom_is_a_video(series: Path, tmp_path: Path) -> None:
+    encode(series, tmp_path / "a.dcm", crf=15)
+    found = measure(series, tmp_path / "a.dcm", "psnr")
+    assert (found.matched_by, found.window_source) == ("position", "encode")
+    record = json.loads((tmp_path / "a.json").read_text())
+    for row, one in zip(found.slices, record["slices"], strict=True):
+        assert row.values["psnr"] == pytest.approx(one["psnr"], abs=1e-9)
 
 
 @pytest.mark.parametrize(("kept", "reason"), [(0, "does not decode"), (0.5, "is damaged")])

@@ -257,7 +257,6 @@ def test_a_picture_that_is_measured_is_not_replaced(ssimrdo: Command, tmp_path: 
         (["--roi", "nix.png"], "nix.png: cannot be read: No such file"),
         (["--match", "nix"], "--match: is one of auto, position, order"),
         (["--video-range", "nix"], "--video-range: is one of auto, full, limited"),
-        (["--window", "lung"], "--window: the video was made with 40/400 HU: leave out --window"),
         (["--window", "nix"], "--window: window 'nix' is not known"),
         (["--data-range", "100"], "--data-range: "),
         (["--data-range", "nan"], "--data-range: "),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Window, parse_window
+from ssimrdo.dicom.grey import WIDE
 from ssimrdo.errors import InputError
 from ssimrdo.machine import cores
 from ssimrdo.measurement.cautions import cautions
@@ -29,7 +30,7 @@ from ssimrdo.measurement.results import (
     in_unit,
     summary_of,
 )
-from ssimrdo.measurement.scale import CommonScale, common_scale
+from ssimrdo.measurement.scale import CommonScale, as_hu, common_scale
 from ssimrdo.measurement.sides import Damaged, Side, SideLike, open_side
 from ssimrdo.measurement.trust import trust
 from ssimrdo.measurement.videos import RANGES, VideoRange
@@ -205,6 +206,7 @@ def run(
         )
         for source, field in ((reference, "reference"), (distorted, "distorted"))
     )
+    ours, theirs = as_hu(ours, shown), as_hu(theirs, shown)
     scale = common_scale(ours, theirs, window=shown, data_range=data_range)
     matched = _match(ours, theirs, match, skip_bad=skip_bad)
     region = region_of(roi, scale.format.shape)
@@ -269,6 +271,11 @@ class _Work:
             for which, side in (("reference", ours), ("distorted", theirs))
             for note in side.notes
         ]
+        if scale.window is not None and scale.window.function == WIDE:
+            self.notes.append(
+                "luma follows a curve over the whole range of HU, so errors are in grey levels: "
+                "give a window to measure what it shows, in HU"
+            )
 
     def done(
         self,

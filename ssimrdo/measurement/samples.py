@@ -8,6 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo.frames import FrameFormat
 from ssimrdo.video.decode import luma_plane
 
 NEUTRAL_REACH: Final = 1
@@ -113,18 +114,10 @@ def _as_decoded(frame: av.VideoFrame, limited: bool, *, neutral: bool) -> tuple[
     if neutral and len(frame.planes) >= 3:
         _check_neutral(frame, bits)
     samples, peak = luma_plane(frame), (1 << bits) - 1
-    return (expanded(samples, bits), peak) if limited else (samples, peak)
-
-
-def expanded(luma: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Return luma of full range from limited range, ``(y - 16 k) (2^b - 1) / (219 k)``.
-
-    k is ``2^(b - 8)`` at b bits (ITU-T H.273); what lies outside is clipped.
-    """
-    k, peak = 1 << (bits - 8), (1 << bits) - 1
-    levels = np.arange(1 << (8 * luma.dtype.itemsize), dtype=np.float64)
-    table = np.clip(np.floor((levels - 16 * k) * peak / (219 * k) + 0.5), 0, peak)
-    return np.asarray(table.astype(luma.dtype)[luma])
+    if limited:
+        rows, columns = samples.shape
+        samples = FrameFormat(rows, columns, bits, full_range=False).shown(samples)
+    return samples, peak
 
 
 def _common(frame: av.VideoFrame, bits: int) -> tuple[NDArray[Any], int]:

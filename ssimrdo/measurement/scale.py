@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Window, apply_window
-from ssimrdo.dicom.grey import linear_ends
+from ssimrdo.dicom.grey import hu_of_shares, linear_ends
 from ssimrdo.dicom.luma import choose_window, window_source
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
-from ssimrdo.measurement.sides import Side
+from ssimrdo.measurement.sides import Damaged, Side, Slice
 from ssimrdo.metrics.tissue import GreyScale
 from ssimrdo.record.tissue import grey_scale
 
@@ -101,6 +101,8 @@ def common_scale(
     - Luma against luma: what has fewer levels is scaled to the other. With a window, levels are
       told in HU.
 
+    Luma that was made with another window than the one asked for counts as HU; see :func:`as_hu`.
+
     Parameters
     ----------
     reference, distorted : Side
@@ -126,10 +128,6 @@ def common_scale(
             )
         return _of_hu(sides, shape, window, data_range)
     recorded = _recorded(sides)
-    if window is not None and recorded is not None and window != recorded:
-        raise InputError(
-            f"the video was made with {recorded}", field="window", remedy="leave out {window}"
-        )
     if reference.has_hu or distorted.has_hu:
         return _of_hu_and_luma(sides, shape, window, recorded)
     peak = max(side.peak or 0 for side in sides)
@@ -145,6 +143,44 @@ def common_scale(
         used,
         source,
     )
+
+
+def as_hu(side: Side, window: Window | None) -> Side:
+    """Return a side whose luma was made with another window in HU; any other side as it is.
+
+    HU outside the window that it was made with are those of its ends.
+
+    Parameters
+    ----------
+    side : Side
+        The side.
+    window : Window, optional
+        What the user asked for.
+
+    Raises
+    ------
+    InputError
+        If its window shows black and white alone.
+    """
+    made_with, peak = side.window, side.peak
+    if window is None or made_with is None or peak is None or window == made_with:
+        return side
+    shares = np.arange(peak + 1) / peak
+    hu = hu_of_shares(made_with, 1 - shares if side.inverted else shares, step=1 / peak)
+    if hu is None:
+        raise InputError(
+            f"{side.name}: was made with {made_with}, which leaves black and white alone",
+            field="window",
+            remedy="leave out {window}",
+        )
+    table, read = hu.astype(np.float32), side.frames
+
+    def frames() -> Iterator[Slice]:
+        for one in read():
+            yield one if isinstance(one, Damaged) else table[one]
+
+    note = f"was made with {made_with}, and is taken back to HU"
+    return replace(side, peak=None, frames=frames, notes=(*side.notes, note))
 
 
 def common_shape(reference: Side, distorted: Side) -> tuple[int, int]:
@@ -263,7 +299,8 @@ def _recorded(sides: tuple[Side, Side]) -> Window | None:
     if len(windows) == 2 and windows[0] != windows[1]:
         raise InputError(
             f"the two videos were made with different windows, {windows[0]} and {windows[1]}",
-            remedy="compare each with the series",
+            field="window",
+            remedy="give the {window} that both are to be seen in",
         )
     return windows[0] if windows else None
 

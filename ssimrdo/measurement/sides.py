@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Series, Volume, Window, geometry_of, load_hu, open_series
+from ssimrdo.dicom.read.video import holds_video
 from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError
 from ssimrdo.measurement.pictures import open_picture, picture_files
 from ssimrdo.measurement.videos import VideoRange, open_video
@@ -159,7 +160,7 @@ def open_side(
             inputs=tuple(pictures),
         )
         return _ranged(side, data_range)
-    if path.is_dir() or not path.exists() or _is_dicom(path):
+    if path.is_dir() or not path.exists() or (_is_dicom(path) and not holds_video(path)):
         return _of_path(path, series_uid, skip_bad)
     video = open_video(path, video_range)
     side = Side(

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import av
+import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
+from ssimrdo.decoding.video import opened_video, record_of
 from ssimrdo.dicom import Window
 from ssimrdo.errors import InputError, cause_of
 from ssimrdo.measurement.samples import (
@@ -23,11 +29,15 @@ from ssimrdo.measurement.samples import (
 )
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.text import printable
+from ssimrdo.video.decode import luma_plane
 from ssimrdo.video.errors import ffmpeg_errors_of
 
 VideoRange: TypeAlias = Literal["auto", "full", "limited"]
 
 RANGES: Final = ("auto", "full", "limited")
+
+LOOKED_AT: Final = 8
+"""Frames that are decoded to see whether a record is of this video."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +77,50 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What the record beside a video tells."""
+    """What the record in or beside a video tells.
+
+    Without checksums nothing is known of single frames; without a shape they are not cropped.
+    """
 
     bit_depth: int
     frames: int
     window: Window
     inverted: bool
     positions_mm: tuple[float, ...] | None
+    shape: tuple[int, int] | None = None
+    checksums: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How the frames of a video are read."""
+
+    shape: tuple[int, int]
+    limited: bool | None
+    bits: int | None
+    record: _Record | None
+
+    def samples(self, frame: av.VideoFrame | None, number: int) -> NDArray[Any] | str:
+        """Return the samples of a frame, or why there are none."""
+        if frame is None:
+            return "the frame does not decode"
+        if frame.is_corrupt:
+            return "the frame is damaged"
+        if self.record is not None and not _is_as_encoded(frame, number - 1, self.record):
+            return "the frame does not decode to what was encoded"
+        try:
+            samples, _ = grey_samples(frame, limited=self.limited, coded_bits=self.bits)
+        except ValueError as error:
+            return str(error)
+        if samples.shape != self.shape:
+            rows, columns = self.shape
+            return f"is {samples.shape[1]}x{samples.shape[0]}, the first {columns}x{rows}"
+        own = self.record and self.record.shape
+        return samples[: own[0], : own[1]] if own else samples
 
 
 def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
-    """Look at a video file: its packets are counted and its first frame is decoded.
+    """Look at a video file, plain or in DICOM: packets are counted, its first frame is decoded.
 
     Parameters
     ----------
@@ -96,35 +139,39 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
     limited = None if video_range == "auto" else video_range == "limited"
     try:
         places, bits = _places(path)
-        first = next((frame for _, frame in _decoded(path) if frame is not None), None)
+        early = [(time, frame) for time, frame in islice(_decoded(path), LOOKED_AT) if frame]
     except OSError as error:
         raise _unreadable(shown, cause_of(error)) from error
-    if first is None:
+    if not early:
         raise _unreadable(shown, "no frame of it decodes")
+    first = early[0][1]
     try:
         samples, peak = grey_samples(first, limited=limited, coded_bits=bits)
     except ColourError as error:
         raise InputError(f"{shown}: {error}", remedy="give a grey video") from error
     except ValueError as error:
         raise InputError(f"{shown}: {error}") from error
-    shape = samples.shape
-    record, notes = _record(path), []
+    notes = []
     if is_limited(first) if limited is None else limited:
         notes.append("luma is of limited range, and is expanded")
-    if record is not None and (1 << record.bit_depth, record.frames) != (peak + 1, len(places)):
-        notes.append("the record beside it is of another video, and is not used")
+    shape = (int(samples.shape[0]), int(samples.shape[1]))
+    record = _record(path)
+    if record is not None and not _is_of(record, peak, places, early):
+        notes.append("its record is of another video, and is not used")
         record = None
+    reading = _Reading(shape, limited, bits, record)
 
     def frames() -> Iterator[NDArray[Any] | tuple[str, str]]:
         number = 0
         try:
             for number, frame in enumerate(_in_order(path, places), start=1):
-                yield _samples(frame, f"{shown}, frame {number}", shape, limited, bits)
+                found = reading.samples(frame, number)
+                yield (found, f"{shown}, frame {number}") if isinstance(found, str) else found
         except OSError as error:
             raise _unreadable(f"{shown}, frame {number + 1}", cause_of(error)) from error
 
     return Video(
-        (int(shape[0]), int(shape[1])),
+        (record and record.shape) or shape,
         len(places),
         peak,
         frames,
@@ -135,20 +182,43 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
     )
 
 
-def _samples(
-    frame: av.VideoFrame | None, where: str, shape: Any, limited: bool | None, bits: int | None
-) -> NDArray[Any] | tuple[str, str]:
-    if frame is None:
-        return "the frame does not decode", where
-    if frame.is_corrupt:
-        return "the frame is damaged", where
-    try:
-        samples, _ = grey_samples(frame, limited=limited, coded_bits=bits)
-    except ValueError as error:
-        return str(error), where
-    if samples.shape != shape:
-        return f"is {samples.shape[1]}x{samples.shape[0]}, the first {shape[1]}x{shape[0]}", where
-    return samples
+def _is_of(
+    record: _Record,
+    peak: int,
+    places: list[int | None],
+    early: list[tuple[int | None, av.VideoFrame]],
+) -> bool:
+    """Tell whether a record is of a video: by depth, number, size, and some frame that is equal."""
+    if (1 << record.bit_depth, record.frames) != (peak + 1, len(places)):
+        return False
+    first = early[0][1]
+    if record.shape is not None:
+        padded = tuple(side + side % 2 for side in record.shape)
+        if (first.height, first.width) not in (record.shape, padded):
+            return False
+    return not record.checksums or any(
+        _is_as_encoded(frame, places.index(time) if time in places else place, record)
+        for place, (time, frame) in enumerate(early)
+    )
+
+
+def _is_as_encoded(frame: av.VideoFrame, index: int, record: _Record) -> bool:
+    """Tell whether a frame has the checksum of its record, as far as there is one."""
+    if not record.checksums:
+        return True
+    return zlib.crc32(luma_plane(frame, record.bit_depth).tobytes()) == record.checksums[index]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    with (
+        ffmpeg_errors_of(path),
+        opened_video(path.absolute()) as video,
+        av.open(str(video) if isinstance(video, Path) else video, "r") as source,
+    ):
+        if not source.streams.video:
+            raise InputError(f"{printable(path)}: has no video", remedy="give another file")
+        yield source
 
 
 def _places(path: Path) -> tuple[list[int | None], int | None]:
@@ -157,9 +227,7 @@ def _places(path: Path) -> tuple[list[int | None], int | None]:
     And the bits per sample, where FFmpeg does not tell how many were coded.
     """
     bits = None
-    with ffmpeg_errors_of(path), av.open(str(path.absolute())) as source:
-        if not source.streams.video:
-            raise InputError(f"{printable(path)}: has no video", remedy="give a series or a video")
+    with _opened(path) as source:
         stream = source.streams.video[0]
         times: list[int | None] = []
         for packet in source.demux(stream):
@@ -174,7 +242,7 @@ def _places(path: Path) -> tuple[list[int | None], int | None]:
 
 def _decoded(path: Path) -> Iterator[tuple[int | None, av.VideoFrame | None]]:
     """Yield every frame with its time, and None where something did not decode."""
-    with ffmpeg_errors_of(path), av.open(str(path.absolute())) as source:
+    with _opened(path) as source:
         stream = source.streams.video[0]
         # With threads an error comes late and takes frames that are good with it.
         stream.thread_type = "NONE"
@@ -212,9 +280,31 @@ def _in_order(path: Path, places: list[int | None]) -> Iterator[av.VideoFrame | 
 
 
 def _record(path: Path) -> _Record | None:
-    """Return what the record beside a video tells; None where there is none of ours."""
+    """Return what the record in or beside a video tells; None where there is none of ours."""
     try:
-        found = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+        with opened_video(path) as video:
+            found = record_of(video, path)
+    except InputError:
+        return _sidecar(path)
+    first = np.array(found.planes[0].orientation, np.float64)
+    normal = np.cross(first[:3], first[3:])
+    along = np.array([plane.position_mm for plane in found.planes]) @ normal
+    return _Record(
+        found.bit_depth,
+        found.frames,
+        found.window,
+        found.inverted,
+        tuple(along.tolist()),
+        (found.rows, found.columns),
+        found.checksums,
+    )
+
+
+def _sidecar(path: Path) -> _Record | None:
+    """Return what the sidecar of an encode of arrays tells, or of one by an earlier version."""
+    try:
+        text = sidecar_path(path).read_text(encoding="utf-8")
+        found = json.loads(text)
         grey, along = found["grey"], found["geometry"]["along_mm"]
         positions = None if along is None else tuple(map(float, along))
         frames = int(found["frames"])
