@@ -113,12 +113,11 @@ DISPLAY_LEVELS: Final = 256
 def wide_curve(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the corners of the curve of ``WIDE``, straight between them.
 
-    Its slope at a HU is proportional to ``1 / √W``, where W is the width of the narrowest of
-    :data:`NAMED_WINDOWS` that shows this HU, or the whole range where none does: halfway between a
-    straight line, which serves the widest window alone, and ``1 / W``, which gives every window as
-    many grey levels and takes more rate for the wide ones than it saves in the narrow ones. W is
-    256 at least, since a window of 256 HU shows each of them already. The curve rises everywhere,
-    so it can be undone.
+    Its slope at a HU is proportional to ``1 / ∛W``, where W is the width of the narrowest of
+    :data:`NAMED_WINDOWS` that shows this HU, or the whole range where none does. W is 256 at least,
+    since a window of 256 HU shows each of them already. ``1 / W`` would give every window as many
+    grey levels, and takes more rate for the wide ones than it saves in the narrow ones, as
+    docs/wide.md has it. The curve rises everywhere, so it can be undone.
 
     Parameters
     ----------
@@ -138,7 +137,7 @@ def wide_curve(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np
     widths = [
         min((b - a for a, b in windows if a < middle < b), default=high - low) for middle in middles
     ]
-    slopes = 1 / np.sqrt(np.maximum(np.minimum(widths, high - low), DISPLAY_LEVELS))
+    slopes = 1 / np.cbrt(np.maximum(np.minimum(widths, high - low), DISPLAY_LEVELS))
     levels = slopes * np.diff(hu)
     share = np.concatenate([[0.0], np.cumsum(levels)]) / levels.sum()
     share[-1] = 1
