@@ -317,6 +317,25 @@ def test_a_template_may_have_more_slices(hu, video, tmp_path):
     assert len(list((tmp_path / "ct").iterdir())) == SLICES
 
 
+@pytest.mark.parametrize(("shift", "is_same"), [(0.0, True), (0.0009, True), (0.0012, False)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_templates_are_known_by_their_places(shift, is_same, axis, hu, video, tmp_path):
+    series = tilted_series(tmp_path / "in", hu)
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        if float(dataset.ImagePositionPatient[2]) == 8.5:
+            place = [
+                float(mm) + shift * (n == axis) for n, mm in enumerate(dataset.ImagePositionPatient)
+            ]
+            dataset.ImagePositionPatient = [f"{mm:.6f}" for mm in place]
+            dataset.save_as(path)
+    if is_same:
+        decode(video, tmp_path / "ct", template=series)
+        return
+    with pytest.raises(InputError, match="no slice lies where slice 3"):
+        decode(video, tmp_path / "ct", template=series)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
