@@ -134,6 +134,23 @@ def test_the_limited_range_is_used(hu, video):
         assert luma[there].mean() == pytest.approx(expected, abs=4)
 
 
+def test_offsets_are_those_of_what_is_shown(hu, series, tmp_path, monkeypatch):
+    from ssimrdo.codecs.x264 import codec
+
+    seen, offsets = [], codec.quantizer_offsets
+
+    def noted(luma, *arguments, **options):
+        seen.append(luma)
+        return offsets(luma, *arguments, **options)
+
+    monkeypatch.setattr(codec, "quantizer_offsets", noted)
+    encode(series, tmp_path / "a.dcm", **FAST)
+    found = np.array(seen)[:, :ROWS, :COLUMNS].astype(int)
+    # Black is 0 again, by which clipped macroblocks are known; other levels are rounded twice.
+    assert_array_equal(found == 0, windowed(hu) == 0)
+    assert np.abs(found - windowed(hu)).max() == 1
+
+
 def test_quality_is_that_of_what_is_shown(hu, video):
     record = json.loads(video.with_suffix(".json").read_text())
     source = windowed(hu)
