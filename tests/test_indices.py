@@ -319,6 +319,11 @@ def test_flat_background_does_not_count_in_iw_ssim():
 def test_iw_ssim_below_zero_counts_as_zero():
     x, _ = frames((170, 170))
     assert metrics.iw_ssim(x, 255 - x) == 0
+    # Of the finest scale alone.
+    x = x + np.random.default_rng(0).normal(0, 20, x.shape)
+    inverted = 2 * gaussian_filter(x, 1) - x
+    assert metrics.ssim(gaussian_filter(x, 2), gaussian_filter(inverted, 2)) > 0.9
+    assert metrics.iw_ssim(x, inverted) == 0
 
 
 def test_vifp_of_noise_and_of_contrast_in_closed_form():

@@ -89,7 +89,8 @@ class QualityIndex:
     value : callable
         Returns the index of a :class:`FramePair`.
     map : callable, optional
-        Returns the index at every window or sample of a pair, an ndarray of float32.
+        Returns the index at every window or sample of a pair, an ndarray of float32 that others
+        may share: not to be changed.
     unit : str
         Such as ``dB``; empty for a plain number.
     higher_is_better : bool
