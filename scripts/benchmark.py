@@ -54,6 +54,7 @@ from ssimrdo.machine import cores
 
 README = ROOT / "README.md"
 METHOD = ROOT / "docs" / "method.md"
+RESULTS = ROOT / "docs" / "results.md"
 
 MODES: Sequence[Mode] = ("crf", "qp")
 ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
@@ -238,7 +239,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="write reports to FOLDER/crf, /qp; none of the aims",
     )
-    add("--update", action="store_true", help="put the tables into README.md or docs/method.md")
+    add("--update", action="store_true", help="put the tables into README.md or docs/")
     add(
         "--method",
         action="store_true",
@@ -300,7 +301,7 @@ def benchmark(options: argparse.Namespace) -> int:
     text = text_of(reports)
     print(text)
     if options.update:
-        update(README, {"benchmark": text})
+        update(RESULTS, {"benchmark": text})
     return exit_status(reports)
 
 
