@@ -55,10 +55,6 @@ OTHER_FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "pet": ("PT image", {"Modality": "PT"}),
     "lower": ("no CT image", {"Modality": f"x {CANARY}"}),
     "private": ("unknown kind of object", {"SOPClassUID": "1.3.46.670589.5.0.1"}),
-    "enhanced": (
-        "enhanced (multi-frame) CT image",
-        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"},
-    ),
     "frames": ("enhanced (multi-frame) CT image", {"NumberOfFrames": 2}),
 }
 
@@ -220,7 +216,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", str(path))
 
     write_slice(tmp_path / "a.dcm", PIXELS)
-    monkeypatch.setattr("ssimrdo.dicom.read.find.read_header", refuse)
+    monkeypatch.setattr("ssimrdo.dicom.read.find.read_slices", refuse)
     assert find_series(tmp_path).bad == (BadFile("a.dcm", "cannot be read (Permission denied)"),)
 
 

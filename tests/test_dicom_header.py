@@ -52,6 +52,7 @@ def test_values_arrive(tmp_path: Path) -> None:
         InstanceNumber=7,
         TemporalPositionIdentifier=2,
         TriggerTime="12.5",
+        KVP=120,
         ContentTime="101112.25",
         PixelPaddingValue=63536,
         BitsStored=12,
@@ -63,7 +64,7 @@ def test_values_arrive(tmp_path: Path) -> None:
     assert (header.rescale_slope, header.rescale_intercept) == (1.5, -1024)
     assert (header.bits_allocated, header.bits_stored, header.high_bit) == (16, 12, 11)
     assert header.instance_number == 7
-    assert header.volume_keys == (3, 2, None, None, 12.5, 101112.25)
+    assert header.volume_keys == (3, 2, None, None, None, 12.5, 120, 101112.25)
     assert header.padding == (63536, 63536)
     assert not header.signed
     assert not header.inverted

@@ -186,8 +186,8 @@ class _Wanted:
 def _opened_series(
     series: Series, skipped: tuple[SkippedFile, ...], path: Path | str, wanted: _Wanted
 ) -> OpenedSource:
-    shown, first = printable(path), series.slices[0].path
-    aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: printable(first))
+    shown, first = printable(path), series.slices[0]
+    aspect = sample_aspect_ratio(series.pixel_spacing_mm, lambda: first.shown)
     own, counts = series.header_window, series.header_windows
     used = choose_window(own, wanted.window, name=wanted.name, counts=counts, warn=wanted.warn)
     notes = SourceNotes()
@@ -208,7 +208,7 @@ def _opened_series(
         def note_bad(header: SliceHeader, error: BadSliceError) -> None:
             if readable.setdefault(header.name, False):
                 cause = f"{error.cause}; it could be read before"
-                raise BadSliceError(printable(header.path), cause) from error
+                raise BadSliceError(header.shown, cause) from error
             notes.bad[header.name] = error.cause
 
         for index, luma in luma_frames(
@@ -220,9 +220,7 @@ def _opened_series(
         ):
             header = series.slices[index]
             if not readable.setdefault(header.name, True):
-                raise BadSliceError(
-                    printable(header.path), "can be read now, but could not be before"
-                )
+                raise BadSliceError(header.shown, "can be read now, but could not be before")
             notes.used.append(index)
             yield luma
             if len(notes.used) == wanted.limit:

@@ -53,8 +53,8 @@ _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 
-_LONG_VRS: Final = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
-_SHORT_VRS: Final = frozenset(vr.encode() for vr in VR if len(vr) == 2) - _LONG_VRS
+LONG_VRS: Final = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+_SHORT_VRS: Final = frozenset(vr.encode() for vr in VR if len(vr) == 2) - LONG_VRS
 _EXPLICIT: Final = {order: Struct(f"{order}HH2sH").unpack_from for order in "<>"}
 _IMPLICIT: Final = {order: Struct(f"{order}HHI").unpack_from for order in "<>"}
 _LENGTH: Final = {order: Struct(f"{order}I").unpack_from for order in "<>"}
@@ -112,6 +112,10 @@ class DataSet:
         Why there may be wanted elements that were not read.
     source : Source
         To go on reading from.
+    implicit : bool
+        Whether VRs are implicit.
+    order : str
+        ``<`` for little endian, ``>`` for big endian.
     """
 
     meta: dict[int, Element]
@@ -120,6 +124,8 @@ class DataSet:
     stop: Place | None
     problem: str | None
     source: Source
+    implicit: bool = False
+    order: str = "<"
 
 
 class Source:
@@ -263,7 +269,19 @@ def read_elements(stream: BinaryIO, head: bytes, wanted: Container[int], stop_at
     implicit = len(first) == 6 and not _are_letters(first[4:6])
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     elements, stop, problem = _scan(source, begin, wanted, (0, stop_at), implicit, order)
-    return DataSet(meta, elements, syntax, stop, problem, source)
+    return DataSet(meta, elements, syntax, stop, problem, source, implicit, order)
+
+
+def next_place(dataset: DataSet, at: int, stop_at: int) -> Place | None:
+    """Return the first element from `at` on whose tag is `stop_at` or higher, None without one.
+
+    Raises
+    ------
+    DamagedError
+        If the elements do not follow one another as they have to.
+    """
+    _, stop, _ = _scan(dataset.source, at, (), (0, stop_at), dataset.implicit, dataset.order)
+    return stop
 
 
 def _read_meta(source: Source) -> tuple[dict[int, Element], int]:
@@ -279,7 +297,7 @@ def _read_meta(source: Source) -> tuple[dict[int, Element], int]:
 
 
 def _guessed_syntax(first: bytes) -> str:
-    if first[4:6] not in _SHORT_VRS and first[4:6] not in _LONG_VRS:
+    if first[4:6] not in _SHORT_VRS and first[4:6] not in LONG_VRS:
         return ImplicitVRLittleEndian
     is_big = int.from_bytes(first[:2], "little") >= _BIG_ENDIAN_GROUP
     return ExplicitVRBigEndian if is_big else ExplicitVRLittleEndian
@@ -324,7 +342,7 @@ def _scan(
             start = at + 8
             if group == _DELIMITERS:
                 (length,) = long_length(window, offset + 4)
-            elif vr in _LONG_VRS:
+            elif vr in LONG_VRS:
                 if offset + 12 > len(window):
                     break
                 (length,) = long_length(window, offset + 8)

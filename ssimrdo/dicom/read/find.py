@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ssimrdo.dicom.grey import common_window
+from ssimrdo.dicom.read.enhanced import read_slices
 from ssimrdo.dicom.read.geometry import sort_slices
 from ssimrdo.dicom.read.header import (
     NOT_DICOM,
     BadFile,
     SkippedFile,
     SliceHeader,
-    read_header,
 )
 from ssimrdo.dicom.read.load import load_hu
 from ssimrdo.errors import BadSliceError, InputError, cause_of
@@ -117,37 +117,45 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
     InputError
         If the path does not exist or cannot be read.
     """
-    unique: dict[str, SliceHeader] = {}
+    unique: dict[str, tuple[SliceHeader, ...]] = {}
     by_series: dict[str, list[SliceHeader]] = {}
     skipped: list[SkippedFile] = []
     bad: list[BadFile] = []
+    names: dict[int, str] = {}
     root = Path(folder)
     named = list_files(root) if files is None else _named(root, files)
     for path, name in named:
-        found = read_file(path, name, read_header)
+        found = read_file(path, name, read_slices)
         if isinstance(found, BadFile):
             bad.append(found)
         elif isinstance(found, SkippedFile):
             skipped.append(found)
-        elif (first := unique.setdefault(found.sop_instance_uid, found)) is not found:
+        elif (first := unique.setdefault(found[0].sop_instance_uid, found)) is not found:
             clash = _clash(first, found)
             if clash is None:
-                skipped.append(SkippedFile(name, DUPLICATE, duplicate_of=first.name))
+                skipped.append(SkippedFile(name, DUPLICATE, duplicate_of=names[id(first)]))
             else:
-                bad.append(BadFile(name, clash, series_uid=found.series_uid))
+                bad.append(BadFile(name, clash, series_uid=found[0].series_uid))
         else:
-            by_series.setdefault(found.series_uid, []).append(found)
+            names[id(found)] = name
+            by_series.setdefault(found[0].series_uid, []).extend(found)
     series = tuple(Series(uid, sort_slices(by_series[uid])) for uid in sorted(by_series))
     return SearchResult(series, tuple(skipped), tuple(bad))
 
 
-def _clash(first: SliceHeader, other: SliceHeader) -> str | None:
+def _clash(first: tuple[SliceHeader, ...], other: tuple[SliceHeader, ...]) -> str | None:
     """Say why a file with the SOP Instance UID of another is no duplicate of it, None if it is."""
     try:
-        if filecmp.cmp(first.path, other.path, shallow=False):
+        if filecmp.cmp(first[0].path, other[0].path, shallow=False):
             return None
     except OSError as error:
         return f"cannot be read ({cause_of(error)})"
+    if len(first) != len(other):
+        return CLASH
+    return next(filter(None, map(_slice_clash, first, other)), None)
+
+
+def _slice_clash(first: SliceHeader, other: SliceHeader) -> str | None:
     if any(getattr(first, name) != getattr(other, name) for name in _OF_THE_SLICE):
         return CLASH
     try:

@@ -38,10 +38,10 @@ def sort_slices(slices: Iterable[SliceHeader]) -> tuple[SliceHeader, ...]:
     """
     # The normal of one slice serves all: with header jitter each slice's own would mix up the
     # positions of slices far from the origin.
-    headers = sorted(slices, key=lambda header: header.sop_instance_uid)
+    headers = sorted(slices, key=lambda header: header.slice_uid)
     normal = slice_normal(headers[0].orientation)
-    along = {header.sop_instance_uid: float(normal @ header.position) for header in headers}
-    headers.sort(key=lambda header: along[header.sop_instance_uid])
+    along = {header.slice_uid: float(normal @ header.position) for header in headers}
+    headers.sort(key=lambda header: along[header.slice_uid])
     ranks = _ranks(headers, along)
     if ranks[-1] == len(headers) - 1:
         return tuple(headers)
@@ -68,7 +68,7 @@ def check_consistent(slices: Sequence[SliceHeader], folder: str) -> None:
 def _ranks(headers: Sequence[SliceHeader], along: Mapping[str, float]) -> list[int]:
     """Return the rank of the position of each sorted slice; those that share one share a rank."""
     ranks = [0]
-    for before, after in pairwise(along[header.sop_instance_uid] for header in headers):
+    for before, after in pairwise(along[header.slice_uid] for header in headers):
         ranks.append(ranks[-1] + (after - before > _SAME_POSITION_MM))
     return ranks
 
@@ -90,7 +90,7 @@ def _volumes(
 
 def _instance(header: SliceHeader) -> tuple[bool, float, str]:
     number = header.instance_number
-    return number is None, number or 0, header.sop_instance_uid
+    return number is None, number or 0, header.slice_uid
 
 
 def _difference(first: SliceHeader, other: SliceHeader) -> str | None:

@@ -31,8 +31,10 @@ from ssimrdo.dicom.read.elements import (
     may_be_dicom,
     read_elements,
 )
+from ssimrdo.dicom.read.kernel import kernel_class
 from ssimrdo.dicom.read.values import numbers_of, text_of
 from ssimrdo.errors import InputError
+from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -44,7 +46,8 @@ NOT_DICOM: Final = "not a DICOM file"
 # What tells apart the volumes of a series scanned several times, the most direct first.
 _VOLUME_KEYWORDS: Final = (
     *("AcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionIndex"),
-    *("NominalPercentageOfCardiacPhase", "TriggerTime", "ContentTime"),
+    *("NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase"),
+    *("TriggerTime", "KVP", "ContentTime"),
 )
 # Nothing else is read, so that no text of the patient or of a user can get into a message.
 _KEYWORDS: Final = (
@@ -53,6 +56,7 @@ _KEYWORDS: Final = (
     *("Modality", "ImageType", "NumberOfFrames"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
     *("SliceThickness", "GantryDetectorTilt", "PatientPosition"),
+    *("ConvolutionKernel", "ConvolutionKernelGroup"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -100,11 +104,12 @@ _KNOWN_MODALITIES: Final = frozenset(
         *("US", "XA", "XC"),
     )
 )
-_MULTI_FRAME: Final = "enhanced (multi-frame) CT image"
+MULTI_FRAME: Final = "enhanced (multi-frame) CT image"
+ENHANCED_SOP_CLASSES: Final = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+"""Enhanced CT Image Storage, and Legacy Converted Enhanced CT Image Storage."""
+
 _EXCLUDED_SOP_CLASSES: Final = {
     "1.2.840.10008.1.3.10": "DICOMDIR",
-    "1.2.840.10008.5.1.4.1.1.2.1": _MULTI_FRAME,
-    "1.2.840.10008.5.1.4.1.1.2.2": _MULTI_FRAME,
     "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
     "1.2.840.10008.5.1.4.1.1.88.67": "dose report",
 }
@@ -147,6 +152,22 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a file of several frames has one of them.
+
+    Parameters
+    ----------
+    frame : int
+        Its number, from 1.
+    parts : tuple of tuples of 2 ints
+        Where its bytes begin and how many there are, part by part.
+    """
+
+    frame: int
+    parts: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SliceHeader:
     """What is needed of one CT slice, without its pixels.
 
@@ -176,6 +197,10 @@ class SliceHeader:
         Position, orientation, spacing, thickness and tilt as the header writes them.
     patient_position : str
         Patient Position, such as ``HFS``; empty where it is missing or none of the Defined Terms.
+    kernel : str
+        ``sharp`` or ``soft``, as the reconstruction kernel is; empty where that cannot be told.
+    extent : Extent, optional
+        Where the slice is in a file of several frames.
     """
 
     path: Path
@@ -202,6 +227,21 @@ class SliceHeader:
     padding: tuple[int, int] | None
     plane: PlaneDigits
     patient_position: str
+    kernel: str = ""
+    extent: Extent | None = None
+
+    @property
+    def shown(self) -> str:
+        """What messages call the slice: the path, and the number of its frame."""
+        frame = "" if self.extent is None else f", frame {self.extent.frame}"
+        return printable(self.path) + frame
+
+    @property
+    def slice_uid(self) -> str:
+        """What tells the slice from all others: the SOP Instance UID, and its frame."""
+        if self.extent is None:
+            return self.sop_instance_uid
+        return f"{self.sop_instance_uid}#{self.extent.frame:06d}"
 
     @property
     def inverted(self) -> bool:
@@ -230,7 +270,7 @@ def read_header(path: Path, name: str) -> SliceHeader | SkippedFile:
         try:
             return _parse(path, name, dataset)
         except DamagedError as error:
-            series_uid = _uid(dataset.elements, "SeriesInstanceUID")
+            series_uid = uid_of(dataset.elements, "SeriesInstanceUID")
             return BadFile(name, str(error), series_uid=series_uid)
 
 
@@ -240,27 +280,32 @@ def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
     Several times as fast as `read_header`, because little is read and nothing is checked that an
     encode will check. `stream` is unbuffered and seekable; OSError is raised if it cannot be read.
     """
-    dataset = _identify(stream, name, _MEMBERSHIP, _SERIES_NUMBER + 1)
+    dataset = _identify(stream, name, _MEMBERSHIP, _SERIES_NUMBER + 1, several_too=True)
     if isinstance(dataset, SkippedFile):
         return dataset
     if dataset.stop is None:
         return BadFile(name, CUT_OFF)
-    series_uid = _uid(dataset.elements, "SeriesInstanceUID")
+    series_uid = uid_of(dataset.elements, "SeriesInstanceUID")
     if series_uid is None:
         return BadFile(name, "SeriesInstanceUID is malformed or missing")
     number = _text(dataset.elements, "SeriesNumber")
     return Membership(
         series_uid,
-        _uid(dataset.elements, "StudyInstanceUID") or "",
-        _uid(dataset.elements, "SOPInstanceUID") or "",
+        uid_of(dataset.elements, "StudyInstanceUID") or "",
+        uid_of(dataset.elements, "SOPInstanceUID") or "",
         int(number) if _SERIES_NUMBER_TEXT.fullmatch(number) else None,
     )
 
 
 def _identify(
-    stream: BinaryIO | FileIO, name: str, wanted: Container[int], stop_at: int
+    stream: BinaryIO | FileIO,
+    name: str,
+    wanted: Container[int],
+    stop_at: int,
+    *,
+    several_too: bool = False,
 ) -> DataSet | SkippedFile:
-    """Read elements of a file that may be a CT slice, or say why it is left out."""
+    """Read elements of a file that may be a CT slice, or several, or say why it is left out."""
     head = stream.read(WINDOW_BYTES)
     if not may_be_dicom(head):
         return SkippedFile(name, NOT_DICOM)
@@ -271,13 +316,13 @@ def _identify(
         if not is_dicom:
             return SkippedFile(name, NOT_DICOM)
         return BadFile(name, f"the header is corrupt: {error}")
-    if not is_dicom and _uid(dataset.elements, "SOPClassUID") is None:
+    if not is_dicom and uid_of(dataset.elements, "SOPClassUID") is None:
         return SkippedFile(name, NOT_DICOM)
     if dataset.problem == CUT_OFF:
         # Its series, if it has one, is not to be trusted.
         return BadFile(name, dataset.problem)
     reason = _exclusion_reason(dataset)
-    if reason is not None:
+    if reason is not None and not (several_too and reason == MULTI_FRAME):
         return SkippedFile(name, reason)
     return dataset if dataset.problem is None else BadFile(name, dataset.problem)
 
@@ -286,10 +331,11 @@ def _exclusion_reason(dataset: DataSet) -> str | None:
     """Say what a DICOM file is instead of a CT slice, None for one or if that cannot be told."""
     elements = dataset.elements
     stated = text_of(MEDIA_STORAGE_SOP_CLASS, dataset.meta.get(MEDIA_STORAGE_SOP_CLASS))
-    sop_class = _uid(elements, "SOPClassUID") or (stated if _UID.fullmatch(stated) else None)
+    sop_class = uid_of(elements, "SOPClassUID") or (stated if _UID.fullmatch(stated) else None)
     if sop_class in _EXCLUDED_SOP_CLASSES:
         return _EXCLUDED_SOP_CLASSES[sop_class]
-    if sop_class and sop_class != CTImageStorage:
+    is_enhanced = sop_class in ENHANCED_SOP_CLASSES
+    if sop_class and sop_class != CTImageStorage and not is_enhanced:
         # Without the mode it warns of those that do not conform, and quotes them.
         known = UID(sop_class, IGNORE).name
         return known.removesuffix(" Storage") if known != sop_class else "unknown kind of object"
@@ -300,21 +346,36 @@ def _exclusion_reason(dataset: DataSet) -> str | None:
     for mark, reason in _EXCLUDED_IMAGE_TYPES.items():
         if mark in image_type:
             return reason
-    return _MULTI_FRAME if (_first_number(elements, "NumberOfFrames") or 1) >= 2 else None
+    is_several = is_enhanced or (_first_number(elements, "NumberOfFrames") or 1) >= 2
+    return MULTI_FRAME if is_several else None
 
 
 def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
     elements = dataset.elements
     if dataset.stop is None or dataset.stop.tag != PIXEL_DATA:
         raise DamagedError("there is no pixel data")
+    header = parse_slice(path, name, elements, dataset.syntax)
+    if _is_given(elements, "NumberOfFrames"):
+        _required_integer(elements, "NumberOfFrames", (0, 1))
+    _check_pixels(dataset, dataset.stop, header.rows * header.columns * header.bits_allocated // 8)
+    return header
+
+
+def parse_slice(
+    path: Path, name: str, elements: Elements, syntax: str, extent: Extent | None = None
+) -> SliceHeader:
+    """Return the header of a slice, its elements checked; its pixel data is not looked at.
+
+    Raises
+    ------
+    DamagedError
+        If an element that is needed is missing or cannot be used; its value is not quoted.
+    """
     _required_uid(elements, "SOPClassUID")
     _required_integer(elements, "SamplesPerPixel", (1,))
     rows = _required_integer(elements, "Rows", range(1, 65536))
     columns = _required_integer(elements, "Columns", range(1, 65536))
-    if rows * columns > _MAX_PIXELS:
-        raise DamagedError(f"{columns}x{rows} is too large: at most {_MAX_PIXELS} pixels are read")
-    if _is_given(elements, "NumberOfFrames"):
-        _required_integer(elements, "NumberOfFrames", (0, 1))
+    _check_size(rows, columns)
     allocated = _required_integer(elements, "BitsAllocated", (8, 16))
     stored = _required_integer(elements, "BitsStored", range(1, allocated + 1))
     high_bit = stored - 1
@@ -344,9 +405,7 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
         rescale_slope=slope,
         rescale_intercept=intercept,
         windows=_windows(elements),
-        transfer_syntax_uid=_transfer_syntax(
-            dataset, dataset.stop, rows * columns * allocated // 8
-        ),
+        transfer_syntax_uid=syntax,
         photometric_interpretation=photometric_interpretation,
         rows=rows,
         columns=columns,
@@ -363,6 +422,10 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
             tilt=next(iter(_digits(elements, "GantryDetectorTilt")), None),
         ),
         patient_position=patient_position if patient_position in PATIENT_POSITIONS else "",
+        kernel=kernel_class(
+            _text(elements, "ConvolutionKernel"), _text(elements, "ConvolutionKernelGroup")
+        ),
+        extent=extent,
     )
 
 
@@ -371,7 +434,7 @@ def _text(elements: Elements, keyword: str) -> str:
     return text_of(tag, elements.get(tag))
 
 
-def _uid(elements: Elements, keyword: str) -> str | None:
+def uid_of(elements: Elements, keyword: str) -> str | None:
     """Return a UID, None if it is missing or malformed."""
     text = _text(elements, keyword)
     return text if _UID.fullmatch(text) else None
@@ -405,7 +468,7 @@ def _is_given(elements: Elements, keyword: str) -> bool:
 
 
 def _required_uid(elements: Elements, keyword: str) -> str:
-    uid = _uid(elements, keyword)
+    uid = uid_of(elements, keyword)
     if uid is None:
         raise _bad(elements, keyword)
     return uid
@@ -480,15 +543,52 @@ def _padding(elements: Elements, bits_allocated: int, signed: bool) -> tuple[int
     return (min(ends), max(ends)) if ends and _TAGS["PixelPaddingValue"] in elements else None
 
 
-def _transfer_syntax(dataset: DataSet, pixels: Place, native_bytes: int) -> str:
-    """Return the Transfer Syntax UID, having checked that the pixel data is there."""
+def frames_of(elements: Elements, most: int) -> tuple[int, int, int]:
+    """Return how many frames a file claims to have, the bytes of each, and the bits of a cell.
+
+    Raises
+    ------
+    DamagedError
+        If there are none, more than `most`, or frames are larger than slices that are read.
+    """
+    count = _required_integer(elements, "NumberOfFrames", range(1, 1 << 31))
+    if count > most:
+        raise DamagedError(f"{count} frames are too many: at most {most} are read")
+    rows = _required_integer(elements, "Rows", range(1, 65536))
+    columns = _required_integer(elements, "Columns", range(1, 65536))
+    _check_size(rows, columns)
+    bits = _required_integer(elements, "BitsAllocated", (8, 16))
+    return count, rows * columns * bits // 8, bits
+
+
+def _check_size(rows: int, columns: int) -> None:
+    if rows * columns > _MAX_PIXELS:
+        raise DamagedError(f"{columns}x{rows} is too large: at most {_MAX_PIXELS} pixels are read")
+
+
+def is_native(dataset: DataSet) -> bool:
+    """Tell whether a file's transfer syntax leaves pixels uncompressed."""
+    return dataset.syntax in UncompressedTransferSyntaxes
+
+
+def check_syntax(dataset: DataSet, pixels: Place) -> bool:
+    """Check the Transfer Syntax UID; return whether pixel data is native.
+
+    Raises
+    ------
+    DamagedError
+        If it is malformed, or pixel data is of another kind.
+    """
     if SYNTAX in dataset.meta and not _UID.fullmatch(dataset.syntax):
         raise DamagedError("TransferSyntaxUID is malformed or not supported")
-    is_native = dataset.syntax in UncompressedTransferSyntaxes
-    if is_native and pixels.length == UNDEFINED:
+    if is_native(dataset) and pixels.length == UNDEFINED:
         raise DamagedError("the pixel data is encapsulated, but the transfer syntax is for native")
-    needed = native_bytes if is_native else _EMPTY_FRAGMENTS_BYTES + 1
+    return is_native(dataset)
+
+
+def _check_pixels(dataset: DataSet, pixels: Place, native_bytes: int) -> None:
+    """Check that the pixel data is there."""
+    needed = native_bytes if check_syntax(dataset, pixels) else _EMPTY_FRAGMENTS_BYTES + 1
     dataset.source.allow(needed)
     if min(pixels.length, dataset.source.end(pixels.start + needed) - pixels.start) < needed:
         raise DamagedError("the pixel data is cut off; copy the file again")
-    return dataset.syntax

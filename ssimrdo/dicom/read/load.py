@@ -12,7 +12,6 @@ from pydicom.uid import UID, AllTransferSyntaxes, JPEGLSTransferSyntaxes, RLELos
 from ssimrdo.dicom.read.elements import DamagedError
 from ssimrdo.dicom.read.pixels import read_cells
 from ssimrdo.errors import BadSliceError, cause_of
-from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,12 +50,10 @@ def load_hu(header: SliceHeader) -> NDArray[np.float32]:
     try:
         cells = read_cells(header)
     except DamagedError as error:
-        raise BadSliceError(
-            printable(header.path), f"the pixel data cannot be decoded ({error})"
-        ) from None
+        raise BadSliceError(header.shown, f"the pixel data cannot be decoded ({error})") from None
     except OSError as error:
         reason = f"cannot be read: {cause_of(error)}"
-        raise BadSliceError(printable(header.path), reason) from None
+        raise BadSliceError(header.shown, reason) from None
     values = _stored_values(cells, header)
     hu = values.astype(np.float32)
     hu *= np.float32(header.rescale_slope)

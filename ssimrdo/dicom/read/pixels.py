@@ -34,6 +34,7 @@ from ssimrdo.dicom.read.rle import decode_rle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import FileIO
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -94,6 +95,16 @@ def read_cells(header: SliceHeader) -> NDArray[Any]:
 
 def _native_cells(header: SliceHeader, order: str) -> NDArray[Any]:
     size = header.rows * header.columns * header.bits_allocated // 8
+    if header.extent is not None:
+        data = _parts_of(header.path, header.extent.parts, size)
+    else:
+        data = _native_bytes(header, size, order)
+    dtype = f"{order}u{header.bits_allocated // 8}"
+    cells = np.frombuffer(data, dtype, count=header.rows * header.columns)
+    return cells.reshape(header.rows, header.columns)
+
+
+def _native_bytes(header: SliceHeader, size: int, order: str) -> bytes:
     with header.path.open("rb", buffering=0) as stream:
         source, place = _at_pixels(stream)
         source.allow(size + 1)
@@ -103,16 +114,31 @@ def _native_cells(header: SliceHeader, order: str) -> NDArray[Any]:
     if order == ">" and header.bits_allocated == 8 and place.vr == "OW":
         words = np.frombuffer(data.ljust(size + size % 2, b"\0"), "u2")
         data = words.byteswap().tobytes()
-    dtype = f"{order}u{header.bits_allocated // 8}"
-    cells = np.frombuffer(data, dtype, count=header.rows * header.columns)
-    return cells.reshape(header.rows, header.columns)
+    return data
 
 
 def _codestream(header: SliceHeader) -> bytes:
     """Return the fragments of the one frame, joined."""
     size = header.rows * header.columns * header.bits_allocated // 8
+    if header.extent is not None:
+        return _parts_of(header.path, header.extent.parts, _MAX_GROWTH * size + _MAX_EXTRA_BYTES)
     with header.path.open("rb", buffering=0) as stream:
         return b"".join(_fragments(*_at_pixels(stream), _MAX_GROWTH * size + _MAX_EXTRA_BYTES))
+
+
+def _parts_of(path: Path, parts: tuple[tuple[int, int], ...], limit: int) -> bytes:
+    """Return the parts of a frame, joined."""
+    if sum(length for _, length in parts) > limit:
+        raise DamagedError("it is larger than the header allows")
+    found = []
+    with path.open("rb", buffering=0) as stream:
+        for start, length in parts:
+            stream.seek(start)
+            data = stream.read(length)
+            if len(data) < length:
+                raise DamagedError("it is cut off")
+            found.append(data)
+    return b"".join(found)
 
 
 def _at_pixels(stream: FileIO) -> tuple[Source, Place]:
