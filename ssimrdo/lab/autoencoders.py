@@ -229,6 +229,8 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "how fast the losses train as much as of what they aim at.",
             "What to look at is the price in the other column, and the pictures: does the loss "
             "lose brightness, which in CT is the HU value, or does it lose detail?",
+            "A large spread of a loss says that some trainings with it ended badly, such as "
+            "with a grey veil over air, where there is no structure to object.",
             "Small networks on few images: the order of losses may change with size, data and "
             "time of training. Spreads are over seeds alone.",
         ),
@@ -281,6 +283,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                     ]
                     for (kind, loss), one in means.items()
                 ],
+                digits=3,
                 shown=True,
             ),
             Table(

@@ -8,6 +8,7 @@ References
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -137,7 +138,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "block has a PSNR of 30 dB, once so that every block has an SSIM of 0.99. L = 2500 "
             "from air throughout.",
             f"At 30 dB that is {fixed:.0f} HU RMS everywhere. For SSIM it is found in {STEPS} "
-            f"corrections, after which no block is farther than {max(off, 1e-6):.0e} from 0.99.",
+            f"corrections, after which every block is within {_bound(off)} of 0.99.",
             "In blocks with an edge at least a tenth of the samples have a gradient above 245 HU "
             "per sample (a tenth of the range, as for the class of edges in this package); flat "
             "ones are soft tissue that nowhere has half of that gradient.",
@@ -193,8 +194,9 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             ),
             Panel(
                 "noise",
-                "The noise alone at SSIM 0.99, ±60 HU: the outlines of the thorax.",
-                _noise(spread(rms) * noise),
+                "Around the block that takes most noise: the slice, and the noise alone at SSIM "
+                "0.99, ±60 HU.",
+                _noise(image, spread(rms) * noise, _around(rms)),
             ),
         ),
         tables=(
@@ -251,14 +253,38 @@ def _map(rms: Blocks) -> str:
     return svg(draw, 3.3)
 
 
-def _noise(noise: NDArray[np.float64]) -> str:
+def _bound(value: float) -> str:
+    """Return the power of ten, 0.0001 at least, that a value does not exceed."""
+    return f"{10.0 ** max(math.ceil(math.log10(max(value, 1e-4))), -4):g}"
+
+
+def _around(rms: Blocks) -> tuple[slice, slice]:
+    """Return the part of the image around the block that takes most noise, ten blocks a side."""
+    place = np.unravel_index(int(rms.argmax()), rms.shape)
+    firsts = [
+        min(max(int(middle) - 5, 0), max(blocks - 10, 0))
+        for middle, blocks in zip(place, rms.shape, strict=True)
+    ]
+    rows, columns = (slice(BLOCK * first, BLOCK * (first + 10)) for first in firsts)
+    return rows, columns
+
+
+def _noise(image: Image, noise: NDArray[np.float64], part: tuple[slice, slice]) -> str:
     from ssimrdo.lab.drawing import picture, svg
 
     def draw(figure: Figure) -> None:
-        drawn = picture(figure.subplots(), noise, cmap="gray", vmin=-60, vmax=60)
-        figure.colorbar(drawn, ax=figure.axes[0], shrink=0.9, label="HU")
+        slice_axes, noise_axes = figure.subplots(1, 2)
+        picture(
+            slice_axes,
+            image[part],
+            "slice, \N{MINUS SIGN}300/1400 HU",
+            cmap="gray",
+            vmin=0,
+            vmax=1400,
+        )
+        picture(noise_axes, noise[part], "noise", cmap="gray", vmin=-60, vmax=60)
 
-    return svg(draw, 3.3)
+    return svg(draw, 2.5)
 
 
 def _scatter(sigma: Blocks, rms: Blocks, classes: dict[str, NDArray[np.bool_]]) -> str:

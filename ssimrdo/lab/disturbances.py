@@ -24,6 +24,8 @@ BRIGHTER: Final = 30
 
 WINDOW_HU: Final = (40.0, 400.0)
 
+MINUS: Final = "\N{MINUS SIGN}"
+
 _CW_SSIM: Final = ("cw_ssim", "complex_wavelet_ssim")
 
 # Top, bottom, left and right of the overlays as shares of the image, and their grey.
@@ -228,7 +230,7 @@ def _heat(shares: NDArray[np.float64], values: dict[str, list[float]], images: l
     def draw(figure: Figure) -> None:
         titles = [metrics.get(name).title for name in values]
         texts = [
-            [f"{value:.{metrics.get(name).decimals}f}" for value in row]
+            [f"{value:.{metrics.get(name).decimals}f}".replace("-", MINUS) for value in row]
             for name, row in values.items()
         ]
         heads = [name.replace(" ", "\n", 1) for name in images]

@@ -92,7 +92,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "mean and the standard deviation of the reference, from 0 to 30.",
             "The curves are the formulas of Wang et al. (2004). The data hold beside them what "
             "this package measures on constant images and on chequerboards; the two differ by "
-            f"{off:.1e} at most. L sets the constants C1 = (0.01 L)² and C2 = (0.03 L)². "
+            f"{off:.6f} at most. L sets the constants C1 = (0.01 L)² and C2 = (0.03 L)². "
             "Which L the paper's figure has is not at hand, so both are drawn.",
         ),
         findings=(
