@@ -74,6 +74,14 @@ def gone(path):
     path.unlink()
 
 
+def test_kernels_are_compiled_again_with_what_they_share(run, tmp_path, monkeypatch):
+    shared = tmp_path / "shared.py"
+    monkeypatch.setattr(caching, "SHARED", shared)
+    assert [run(), run()] == [(0, 2), (2, 0)]
+    shared.write_text("# changed")
+    assert [run(), run()] == [(0, 2), (2, 0)]
+
+
 DAMAGE = [cut, empty, zeros, zeros_at_the_end, one_bit, text, gone]
 
 

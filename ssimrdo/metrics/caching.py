@@ -18,6 +18,9 @@ from typing import Any, Final
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
+SHARED: Final = Path(__file__).with_name("kernels.py")
+"""File whose functions become part of kernels in other files, which are compiled again with it."""
+
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
 
@@ -49,7 +52,7 @@ class _Cache(FunctionCache):
             cache_path=self._cache_path,
             # Numba's own files have no checksums.
             filename_base=f"{self._impl.filename_base}-checked",
-            source_stamp=self._impl.locator.get_source_stamp(),
+            source_stamp=(self._impl.locator.get_source_stamp(), _stamp(SHARED)),
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -88,6 +91,15 @@ class _CheckedFile(IndexDataCacheFile):
     def _write(self, path: str, content: bytes) -> None:
         with self._open_for_write(path) as stream:
             stream.write(content + hashlib.sha256(content).digest())
+
+
+def _stamp(path: Path) -> tuple[float, int]:
+    """Return what changes with a file, zeros if there is none, as in an archive."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0.0, 0
+    return status.st_mtime, status.st_size
 
 
 def _checked(path: Path) -> bytes:
