@@ -200,6 +200,32 @@ def test_records_come_back(record):
     assert again.as_dict() == record
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("rows", [0, -1, 65536, 41.0, True, "41", 2**80]),
+        ("columns", [0, 65536]),
+        ("frames", [0, 100_001, 4]),
+        ("bit_depth", [7, 17]),
+        ("range", ["video", None]),
+        ("pixel_spacing", [["0", "1"], ["1"], "1"]),
+        ("thickness", ["0", "-1", "1e9", 4]),
+        ("orientation", [["1", "0", "0", "1", "0", "0"], ["1"] * 6]),
+        ("checksums", [[-1] * SLICES, [1 << 32] * SLICES]),
+        ("psnr", [[1e300] * SLICES, [None] * SLICES]),
+        ("patient_position", [CANARY, None]),
+        ("differing", [{"6": {}}, {"0": {}}, []]),
+    ],
+)
+def test_values_that_cannot_be_are_refused_by_name(key, values, record):
+    for value in values:
+        with pytest.raises(InputError, match="the record is damaged: ") as error:
+            SeriesRecord.from_dict({**record, key: value})
+        assert CANARY not in str(error.value)
+        # Fewer or more than there are positions.
+        assert ("positions" if value == 4 and key == "frames" else key) in str(error.value)
+
+
 JUNK = st.recursive(
     st.none()
     | st.booleans()

@@ -144,7 +144,7 @@ class SeriesRecord:
             raise _bad("rows")
         frames = _integer(fields, "frames", 1, MAX_FRAMES)
         positions = _list(fields, "positions", frames)
-        first = _plane({**fields, "position": positions[0]}, "positions")
+        first = _plane({**fields, "position": positions[0]})
         if fields.get("range") not in RANGES:
             raise _bad("range")
         window = _mapping(fields.get("window"), "window")
@@ -262,26 +262,28 @@ def _planes(
     usual = _common(first)
     return tuple(
         _plane(
-            {**usual, **_mapping(changes.get(str(number), {}), "differing"), "position": position},
-            "differing" if str(number) in changes else "positions",
+            {**usual, **_mapping(changes.get(str(number), {}), "differing"), "position": position}
         )
         for number, position in enumerate(positions, start=1)
     )
 
 
-def _plane(fields: Mapping[str, Any], key: str) -> PlaneDigits:
-    spacing, orientation = fields.get("pixel_spacing"), _digits(fields.get("orientation"), 6, key)
+def _plane(fields: Mapping[str, Any]) -> PlaneDigits:
+    orientation = _digits(fields.get("orientation"), 6, "orientation")
     if not is_orientation(orientation):
         raise _bad("orientation")
-    if spacing is not None and min(map(float, _digits(spacing, 2, key))) <= 0:
-        raise _bad("pixel_spacing")
+    spacing = None
+    if fields.get("pixel_spacing") is not None:
+        spacing = _digits(fields["pixel_spacing"], 2, "pixel_spacing")
+        if min(map(float, spacing)) <= 0:
+            raise _bad("pixel_spacing")
     thickness = _digit(fields.get("thickness"), "thickness")
     if thickness is not None and float(thickness) <= 0:
         raise _bad("thickness")
     return PlaneDigits(
-        position=_digits(fields.get("position"), 3, key),
+        position=_digits(fields.get("position"), 3, "positions"),
         orientation=orientation,
-        pixel_spacing=None if spacing is None else _digits(spacing, 2, key),
+        pixel_spacing=spacing,
         thickness=thickness,
         tilt=_digit(fields.get("tilt"), "tilt"),
     )
