@@ -1,4 +1,7 @@
-"""Build ``ssimrdo.codecs.x264._shim``: cffi's glue around ``encoder.c``, linked to libx264."""
+"""Build ``ssimrdo.codecs.x264._shim``: cffi's glue around ``encoder.c``, linked to libx264.
+
+The source distribution holds what the build, the tests and the scripts need.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from cffi import FFI
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 NATIVE = Path(__file__).resolve().parent
 # cffi's generated glue leaves some helpers and parameters unused; encoder.c has neither.
@@ -55,3 +59,15 @@ class BuildShim(build_ext):
         ext.extra_compile_args += ["-std=c11", *WARNINGS, *pkg_config("--cflags")]
         ext.extra_link_args += [*pkg_config("--libs"), "-pthread"]
         super().build_extension(ext)
+
+
+class WholeSource(sdist):
+    """setuptools' ``sdist`` with the folders beside the package, the build among them."""
+
+    def make_distribution(self) -> None:
+        """Add the folders and make the archive."""
+        for folder in ("data", "docs", "native", "scripts", "tests"):
+            self.filelist.graft(folder)
+        for name in ("*.py[cod]", "*.so", "_shim.c"):
+            self.filelist.global_exclude(name)
+        super().make_distribution()
