@@ -336,6 +336,13 @@ def test_vifp_of_noise_and_of_contrast_in_closed_form():
         assert metrics.vifp(x, 128 + gain * (x - 128)) == pytest.approx(expected, rel=2e-3)
 
 
+def test_inverted_contrast_has_no_information_left():
+    x, _ = frames((96, 96), noise=0)
+    x = x[24:, 24:]
+    assert metrics.vifp(x, x // 2 + 60) > 0.5
+    assert metrics.vifp(x, 255 - x) == pytest.approx(0, abs=0.01)
+
+
 def test_vifp_sees_no_noise_on_a_constant_reference():
     x = np.full((64, 64), 100, np.uint8)
     y = np.random.default_rng(0).integers(90, 110, x.shape, np.uint8)

@@ -149,6 +149,20 @@ def test_a_spread_that_never_rises_is_as_wide_as_it_is_long():
     assert step.mtf50 == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("sigma", [0.4, 0.8, 1.2])
+def test_the_width_of_the_bins_is_taken_out_of_the_transfer_function(sigma):
+    distance = np.arange(-28, 29) / 4
+
+    def integral(at):
+        z = at / sigma
+        return sigma * (z * ndtr(z) + np.exp(-z * z / 2) / math.sqrt(2 * math.pi))
+
+    value = 4 * (integral(distance + 1 / 8) - integral(distance - 1 / 8))
+    frequency, transfer = EdgeSpread(distance, value, 1.0).mtf()
+    expected = np.exp(-2 * (math.pi * sigma * frequency) ** 2)
+    np.testing.assert_allclose(transfer, expected, atol=3e-3)
+
+
 @pytest.mark.parametrize(
     ("frame", "options", "reason"),
     [

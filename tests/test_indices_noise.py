@@ -160,6 +160,9 @@ def test_flat_blocks_have_noise_alone():
     expected = np.isin(np.arange(96) // 16, [0, 1, 3])
     np.testing.assert_array_equal(mask, np.broadcast_to(expected, (96, 96)))
     assert not flat_mask(np.full((32, 32), 9)).any()
+    # Noise of which a part is clipped, black or white.
+    for level in (6, 249):
+        assert not flat_mask(np.clip(white(6, (32, 32)) - 40 + level, 0, 255)).any()
     assert flat_mask(noisy()[:90, :50]).sum() == 80 * 32
     assert flat_mask(noisy().astype(np.uint16) * 4, data_range=1020).sum() == mask.sum()
 
