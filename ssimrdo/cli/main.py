@@ -21,7 +21,18 @@ from ssimrdo.cli.terminal import MessageHandler, tell, write_to_stderr
 from ssimrdo.errors import InputError, SsimrdoError, cause_of
 
 COMMANDS = (
-    *("batch", "compare", "decode", "encode", "inspect", "lab", "metrics", "phantom", "view"),
+    *(
+        "batch",
+        "compare",
+        "decode",
+        "encode",
+        "inspect",
+        "lab",
+        "list",
+        "metrics",
+        "phantom",
+        "view",
+    ),
 )
 
 EXIT_FAILED = 1
@@ -48,7 +59,9 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"ssimrdo.cli.{cmd_name}"), cmd_name)
+        module = import_module(f"ssimrdo.cli.{cmd_name}")
+        # One whose name is Python's own has an underscore behind it.
+        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         assert isinstance(command, click.Command)
         return command
 

@@ -75,7 +75,10 @@ def value_of(name: str, given: str | None) -> Any:
 
 
 series_uid_option = click.option(
-    "--series", "series_uid", metavar="UID", help="Which series, if there are several."
+    "--series",
+    "series_uid",
+    metavar="UID|NUMBER",
+    help="Which series, if there are several; ssimrdo list shows numbers.",
 )
 skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Leave out files that cannot be used."

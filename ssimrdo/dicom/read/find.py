@@ -44,10 +44,14 @@ _OF_THE_SLICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One CT series: its Series Instance UID, and at least one slice, sorted by `sort_slices`."""
+    """One CT series: its Series Instance UID, and at least one slice, sorted by `sort_slices`.
+
+    `phase` names which of several phases it is; it is empty for a whole series.
+    """
 
     uid: str
     slices: tuple[SliceHeader, ...]
+    phase: str = ""
 
     def __len__(self) -> int:
         return len(self.slices)

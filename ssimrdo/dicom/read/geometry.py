@@ -45,24 +45,62 @@ def sort_slices(slices: Iterable[SliceHeader]) -> tuple[SliceHeader, ...]:
     ranks = _ranks(headers, along)
     if ranks[-1] == len(headers) - 1:
         return tuple(headers)
-    for keys in zip(*(header.volume_keys for header in headers), strict=True):
-        volumes = _volumes(headers, keys)
-        if volumes and all(_ranks(volume, along)[-1] == len(volume) - 1 for volume in volumes):
-            return tuple(header for volume in volumes for header in volume)
+    _, volumes = _separated(headers, along)
+    if volumes:
+        return tuple(header for volume in volumes for header in volume)
     keys_of = zip(ranks, map(_instance, headers), headers, strict=True)
     return tuple(header for *_, header in sorted(keys_of, key=lambda keys: keys[:2]))
 
 
+def volumes_of(
+    slices: Sequence[SliceHeader],
+) -> tuple[int, tuple[tuple[SliceHeader, ...], ...]]:
+    """Separate the slices of one series, as :func:`sort_slices` returns them, into volumes.
+
+    Returns
+    -------
+    int, tuple of tuples of SliceHeader
+        Which of the slices' `volume_keys` tells the volumes apart, and the volumes in its order;
+        0 and all slices where none share a position, or no key separates them.
+    """
+    normal = slice_normal(slices[0].orientation)
+    along = {header.slice_uid: float(normal @ header.position) for header in slices}
+    ordered = sorted(slices, key=lambda header: (along[header.slice_uid], header.slice_uid))
+    if _ranks(ordered, along)[-1] == len(ordered) - 1:
+        return 0, (tuple(slices),)
+    index, volumes = _separated(ordered, along)
+    return index, tuple(map(tuple, volumes)) or (tuple(slices),)
+
+
 def check_consistent(slices: Sequence[SliceHeader], folder: str) -> None:
     """Refuse a series whose slices differ in size, orientation or pixel spacing."""
-    first = slices[0]
+    different = first_difference(slices)
+    if different is not None:
+        header, difference = different
+        raise InputError(
+            f"{folder}: the slices of the series differ in {difference} ({slices[0].name} and "
+            f"{header.name}); keep the slices of one kind in a folder of their own"
+        )
+
+
+def first_difference(slices: Sequence[SliceHeader]) -> tuple[SliceHeader, str] | None:
+    """Return the first slice that does not go with the first of all, and in what they differ."""
     for header in slices[1:]:
-        difference = _difference(first, header)
+        difference = _difference(slices[0], header)
         if difference is not None:
-            raise InputError(
-                f"{folder}: the slices of the series differ in {difference} ({first.name} and "
-                f"{header.name}); keep the slices of one kind in a folder of their own"
-            )
+            return header, difference
+    return None
+
+
+def _separated(
+    headers: Sequence[SliceHeader], along: Mapping[str, float]
+) -> tuple[int, list[list[SliceHeader]]]:
+    """Return the first key that gives volumes in which no slices share a position, and these."""
+    for index, keys in enumerate(zip(*(header.volume_keys for header in headers), strict=True)):
+        volumes = _volumes(headers, keys)
+        if volumes and all(_ranks(volume, along)[-1] == len(volume) - 1 for volume in volumes):
+            return index, volumes
+    return 0, []
 
 
 def _ranks(headers: Sequence[SliceHeader], along: Mapping[str, float]) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,6 +12,7 @@ from ssimrdo.dicom.read.find import find_series
 from ssimrdo.dicom.read.geometry import check_consistent
 from ssimrdo.dicom.read.header import NOT_DICOM, SkippedFile
 from ssimrdo.dicom.read.load import decoding_problem
+from ssimrdo.dicom.read.phases import phases_of, rows_of
 from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError, UidsToldError
 from ssimrdo.text import printable
 
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 
     from ssimrdo.dicom.read.find import SearchResult, Series
 
+logger = logging.getLogger(__name__)
+
 _MAX_LISTED: Final = 5
+_NUMBER: Final = re.compile("[0-9]{1,5}")
+"""A row of the list of series; UIDs have dots."""
 
 
 def open_series(
@@ -37,7 +44,8 @@ def open_series(
     files : collection of str, optional
         Look at these files only, named relative to `folder`.
     series_uid : str or None
-        Series Instance UID to choose, needed if there are several CT series.
+        Series Instance UID to choose, or the number of a series or phase in `ssimrdo list`, such
+        as ``"2"``; needed if there are several.
     skip_bad : bool
         Leave out damaged files instead of refusing the series.
 
@@ -69,7 +77,8 @@ def select_series(
     root = Path(folder)
     shown = printable(root)
     series = _choose(result, shown, series_uid)
-    uid = series.uid if series else series_uid
+    is_numbered = series_uid is not None and _NUMBER.fullmatch(series_uid)
+    uid = series.uid if series else None if is_numbered else series_uid
     bad = [file for file in result.bad if uid is None or file.series_uid in (None, uid)]
     if series is None and not bad:
         bad = list(result.bad)
@@ -94,10 +103,12 @@ def select_series(
 
 
 def _choose(result: SearchResult, shown: str, series_uid: str | None) -> Series | None:
-    """Choose a series; None if all files it may have are damaged."""
+    """Choose a series or a phase; None if all files it may have are damaged."""
+    if series_uid is not None and _NUMBER.fullmatch(series_uid):
+        return _numbered(result, shown, int(series_uid))
     chosen = [s for s in result.series if series_uid in (None, s.uid)]
     if len(chosen) == 1:
-        return chosen[0]
+        return _whole(chosen[0], shown, is_named=series_uid is not None)
     if len(chosen) > 1:
         raise SeveralSeriesError(
             f"{shown}: holds {len(chosen)} CT series: {_list(chosen)}",
@@ -114,6 +125,39 @@ def _choose(result: SearchResult, shown: str, series_uid: str | None) -> Series 
     if result.bad:
         return None
     raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
+
+
+def _numbered(result: SearchResult, shown: str, number: int) -> Series | None:
+    """Return a row of the list of series, None if all files are damaged."""
+    rows = rows_of(result.series)
+    if 1 <= number <= len(rows):
+        return rows[number - 1]
+    if not rows and result.bad:
+        return None
+    if not rows:
+        raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
+    raise InputError(
+        f"{shown}: there is no series {number}, only 1 to {len(rows)}", field="series_uid"
+    )
+
+
+def _whole(series: Series, shown: str, *, is_named: bool) -> Series:
+    """Return a series with all its phases, if it has none or is asked for by its UID."""
+    phases = phases_of(series)
+    if len(phases) == 1:
+        return series
+    shown_phases = enumerate(phases[:_MAX_LISTED], start=1)
+    names = [f"{number}: {phase.phase} ({len(phase)} slices)" for number, phase in shown_phases]
+    more = len(phases) - len(names)
+    listed = ", ".join(names) + (f" and {more} more" if more else "")
+    if not is_named:
+        raise SeveralSeriesError(
+            f"{shown}: holds a series of {len(phases)} phases: {listed}",
+            remedy="choose one with {series_uid} by its number, or all with the UID of the series",
+            brief=f"{shown}: holds a series of {len(phases)} phases: {listed}",
+        )
+    logger.warning("%s: %d phases one behind another: %s", shown, len(phases), listed)
+    return series
 
 
 def _list(series: Sequence[Series]) -> str:
