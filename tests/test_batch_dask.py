@@ -179,6 +179,18 @@ def test_cluster_of_this_machine_is_an_executor_with_quiet_workers(tmp_path, mon
         distributed.get_client()
 
 
+def test_cluster_of_this_machine_waits_for_a_worker_that_died_to_come_back(monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "10ms")
+    executor = DaskExecutor("local", 1)
+    try:
+        os.kill(executor.submit(os.getpid).result(), signal.SIGKILL)
+        # Asked before the scheduler knows, the worker that comes next may be faster.
+        time.sleep(0.3)
+        assert executor.submit(int, "5").result(timeout=60) == 5
+    finally:
+        executor.stop()
+
+
 def test_calls_that_are_waited_for_in_another_thread():
     executor = DaskExecutor("local", 1)
     slow = executor.submit(time.sleep, 1)

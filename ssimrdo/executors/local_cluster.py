@@ -26,7 +26,11 @@ def main(workers: int) -> None:
     quieten()
     quieten_dask()
     # Untyped.
+    dask: Any = import_module("dask")
     distributed: Any = import_module("distributed")
+    # A worker that died is replaced, which takes longer on a busy machine than the cluster waits
+    # before it gives the worker up for good.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
     with distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
