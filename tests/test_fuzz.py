@@ -117,7 +117,7 @@ def test_no_marker_gets_into_an_output(tmp_path: Path) -> None:
         for command in fuzz_privacy.commands_of(root, series, tmp_path)
         if command.arguments[-1] != "--skip-bad"
         and ("batch" in command.arguments or "--skip-bad" in command.arguments)
-        and "inspect" not in command.arguments
+        and command.arguments[0] in ("encode", "batch")
     ]
     assert [command.arguments[0] for command in commands] == ["encode", "encode", "batch", "batch"]
     told = False
