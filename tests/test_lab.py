@@ -343,13 +343,14 @@ def test_training_is_the_same_again_and_leaves_no_trace():
     plan = networks.Plan(side=16, channels=4, code=4, steps=4, batch=4, looks=2)
     images = np.random.default_rng(0).random((3, 24, 24), np.float32)
     test = images[:2, :16, :16].copy()
-    torch.manual_seed(5)
-    before = torch.get_rng_state(), torch.get_num_threads()
-    first, again, other = (
-        networks.train("VAE", "LWSSIM", images, test, plan, seed, Observer()) for seed in (1, 1, 2)
-    )
-    assert (torch.get_rng_state() == before[0]).all()
-    assert torch.get_num_threads() == before[1]
+    shown = []
+    for state, seed in ((5, 1), (6, 1), (6, 2)):
+        torch.manual_seed(state)
+        before = torch.get_rng_state(), torch.get_num_threads()
+        shown.append(networks.train("VAE", "LWSSIM", images, test, plan, seed, Observer()))
+        assert (torch.get_rng_state() == before[0]).all()
+        assert torch.get_num_threads() == before[1]
+    first, again, other = shown
     assert (first.shown == again.shown).all()
     assert (first.shown != other.shown).any()
     assert [step for step, _ in first.looks] == [2, 4]
@@ -380,6 +381,9 @@ def test_objectives_save_under_their_own_index(numbers):
     assert own["psnr_edge"]["ssim"] > own["ssim"]["ssim"] + 5
     assert own["psnr"]["balanced"] < own["psnr"]["ssim"]
     against = numbers["coding"]["bd_rate_percent"]
+    # Against its own search without offsets it saves more than against what is tuned for SSIM.
+    assert against["ssim"]["none"] > 2
+    assert own["ssim"]["ssim"] < against["ssim"]["ssim"] - 2
     assert set(against["ssim"]) == {*coding.OBJECTIVES, "none"}
     assert set(metrics.names()) <= set(against)
     assert {"psnr_edge", "psnr_flat", "ssim_worst"} <= set(against)
