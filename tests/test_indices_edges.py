@@ -117,6 +117,22 @@ def test_what_has_no_clear_edge_keeps_all(x):
     assert metrics.edge_sharpness(x, 0 * x) == 1
 
 
+def test_an_edge_is_clear_by_its_height_and_its_noise():
+    rng = np.random.default_rng(0)
+    x = slanted(0.8, 7)
+    assert metrics.find_edges(x + rng.normal(0, 8, x.shape))
+    # One side, from the edge on, has a standard deviation of 9 % of its height, or 20 %.
+    row, column = np.mgrid[:64, :64]
+    angle = math.radians(7)
+    beside = np.clip((column - 31.8) * math.cos(angle) - (row - 31.5) * math.sin(angle) - 4, 0, 1)
+    wave = beside * np.sin(2 * np.pi * row / 17)
+    assert metrics.find_edges(x + 20 * wave)
+    assert not [edge for edge in metrics.find_edges(x + 45 * wave) if edge.upright]
+    # The same height is much of 255 and little of 1023.
+    assert metrics.find_edges(x / 2)
+    assert not metrics.find_edges(x / 2, data_range=1023)
+
+
 def test_edges_are_apart_and_no_more_than_asked_for():
     x = np.kron(np.indices((4, 4)).sum(0) % 2, np.full((40, 40), 150.0)) + 20
     x = gaussian_filter(x, 0.8)
