@@ -27,6 +27,16 @@ def compare(index, peer, shape, peak, *, within, **options):
 
 
 @pytest.mark.parametrize("peak", [255, 1023])
+def test_ssim_and_ms_ssim(piq, peak):
+    def plain(x, y, data_range):
+        return piq.ssim(x, y, data_range=data_range, downsample=False)
+
+    compare(metrics.ssim, plain, (101, 87), peak, within=1e-6)
+    # Of even sides: it drops odd rows, which count twice here.
+    compare(metrics.ms_ssim, piq.multi_scale_ssim, (192, 176), peak, within=2e-5)
+
+
+@pytest.mark.parametrize("peak", [255, 1023])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gmsd(piq, shape, peak):
     compare(metrics.gmsd, piq.gmsd, shape, peak, within=1e-7)
