@@ -38,7 +38,13 @@ def load_piq() -> Any:
     ImportError
         If piq or PyTorch is missing.
     """
-    if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
-        for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
-            sys.modules.setdefault(name, _Empty(name))
-    return importlib.import_module("piq")
+    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is not None:
+        return importlib.import_module("piq")
+    stand_ins = ("torchvision", "torchvision.models", "torchvision.transforms")
+    sys.modules.update((name, _Empty(name)) for name in stand_ins)
+    try:
+        return importlib.import_module("piq")
+    finally:
+        # Other packages, too, ask whether it is there.
+        for name in stand_ins:
+            del sys.modules[name]

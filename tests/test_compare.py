@@ -950,7 +950,7 @@ def test_cancelling_ends_an_encode(tmp_path):
         ({"tests": ("ssim", "ssim")}, "ssim is given twice"),
         ({"tests": (3,)}, "tests: 3 is neither a name nor a codec"),
         ({"anchors": (Candidate("x264"),)}, "anchors: .* is neither a name nor a codec"),
-        ({"metrics": ("ssim", "vmaf")}, "use one of ssim, weighted_ssim, ms_ssim, psnr"),
+        ({"metrics": ("ssim", "vmaf")}, "use one of ssim, weighted_ssim, ms_ssim, "),
         ({"metrics": ("ms-ssim", "ms_ssim")}, "ms_ssim is given twice"),
         ({"metrics": ()}, "at least one"),
         ({"slices": 0}, "1 or more"),

@@ -124,4 +124,4 @@ def test_only_the_command_line_knows_flags():
         if folder != "cli":
             texts = literals(ast.parse(path.read_text()))
             found = {flag for text in texts for flag in re.findall(r"--[a-z][\w-]*", text)}
-            assert found <= (PROGRAM_OPTIONS if folder == "codecs" else set()), path
+            assert found <= (PROGRAM_OPTIONS if folder in ("codecs", "lab") else set()), path

@@ -179,7 +179,7 @@ def test_slices_are_looked_at_once(settings, volume, tmp_path, monkeypatch):
         seen.append(pair.source)
         return errors_by_tissue(pair, **options)
 
-    monkeypatch.setattr("ssimrdo.encoding.encode.errors_by_tissue", counted)
+    monkeypatch.setattr("ssimrdo.encoding.views.errors_by_tissue", counted)
     encode(Volume(volume), tmp_path / "out.mp4", window="40/400", preset="veryfast", **settings)
     assert len(seen) == len(volume)
 
