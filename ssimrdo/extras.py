@@ -1,8 +1,12 @@
-"""Libraries that are not always installed, and what to install for each."""
+"""Libraries that are not always installed, and how to install what is missing."""
 
 from __future__ import annotations
 
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +25,33 @@ EXTRA_OF: Final = MappingProxyType(
     }
 )
 """Extra of this package by the name that a library is imported by."""
+
+PACKAGE_OF: Final = MappingProxyType(
+    {"PIL": "pillow", "_cffi_backend": "cffi", "jpeg_ls": "pyjpegls", "yaml": "pyyaml"}
+)
+"""Package by the name that a library is imported by, where the two differ."""
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra where this package came from.
+
+    Parameters
+    ----------
+    extra : str
+        An extra of this package.
+
+    Returns
+    -------
+    str
+        ``scripts/setup EXTRA`` in the environment of a checkout, what pip is asked for otherwise.
+    """
+    if not (_ROOT / "scripts/setup").is_file():
+        return f'pip install "ssimrdo[{extra}]"'
+    if Path(sys.prefix).resolve() == _ROOT / ".venv":
+        return f"scripts/setup {extra}"
+    return f'pip install -e "{_ROOT}[{extra}]"'
 
 
 def require(*modules: str, what: str = "this") -> None:
@@ -42,5 +73,42 @@ def require(*modules: str, what: str = "this") -> None:
         if find_spec(module) is None:
             raise InputError(
                 f"{what} needs {module}, which is not installed",
-                remedy=f'pip install "ssimrdo[{EXTRA_OF[module]}]"',
+                remedy=how_to_install(EXTRA_OF[module]),
             )
+
+
+def explain_import(error: ImportError) -> str:
+    """Say in one line which library is missing, or does not load, and how to install it.
+
+    Parameters
+    ----------
+    error : ImportError
+        Raised by an import, of this package or below it.
+
+    Returns
+    -------
+    str
+        The message, with the path of the Python that lacks the library.
+    """
+    module = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and module not in ("", "ssimrdo"):
+        package = PACKAGE_OF.get(module, module)
+        return (
+            f"the Python package {package} is missing: "
+            f'{sys.executable} -m pip install "{_requirement(package)}"'
+        )
+    reason = " ".join(str(error).split())
+    return f"the installation is incomplete ({reason}): install ssimrdo anew"
+
+
+def _requirement(package: str) -> str:
+    """Return a requirement of this package, with the versions that will do."""
+    try:
+        needed = requires("ssimrdo") or []
+    except PackageNotFoundError:
+        needed = []
+    for requirement in needed:
+        name = re.match(r"[\w.-]+", requirement)
+        if name is not None and name[0] == package:
+            return requirement.partition(";")[0].strip()
+    return package

@@ -295,9 +295,11 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == ""
 
 
-def test_version(ssimrdo):
-    done = ssimrdo("--version")
-    assert re.fullmatch(r"ssimrdo, version \d+\.\d+\.\d+\n", done.out)
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(ssimrdo, option):
+    done = ssimrdo(option)
+    numbers = r"ssimrdo, version \d+\.\d+\.\d+\nx264 (\d+) \(0\.\1\.\d+ \w+\)\n"
+    assert re.fullmatch(numbers + r"FFmpeg [^\n]+, PyAV \d+\.\d+\.\d+\n", done.out)
 
 
 def test_stderr_is_empty_without_a_terminal(series, tmp_path):

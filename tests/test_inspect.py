@@ -275,7 +275,7 @@ def test_missing_libraries_say_what_to_install(
     monkeypatch: pytest.MonkeyPatch, inspection: Inspection, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match=re.escape('pip install "ssimrdo[report]"')):
+    with pytest.raises(InputError, match=r"scripts/setup report|pip install .*\[report\]"):
         write_inspection(inspection, tmp_path / "maps.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 __all__ = ["main"]
@@ -15,6 +16,11 @@ def main() -> NoReturn:
         # Nothing has begun that would have to be undone; imports would show where they were.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    from ssimrdo.cli.main import main as run
+    try:
+        from ssimrdo.cli.main import main as run
+    except ImportError as error:
+        from ssimrdo.extras import explain_import
 
+        # Nothing is there to write with.
+        sys.exit(f"ssimrdo: error: {explain_import(error)}")
     run()

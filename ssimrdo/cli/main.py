@@ -17,7 +17,7 @@ import click
 
 from ssimrdo import __version__
 from ssimrdo.cli.options import flag_of
-from ssimrdo.cli.terminal import MessageHandler, tell, write_to_stderr
+from ssimrdo.cli.terminal import MessageHandler, show, tell, write_to_stderr
 from ssimrdo.errors import InputError, SsimrdoError, cause_of
 
 COMMANDS = (
@@ -73,12 +73,36 @@ class LazyGroup(click.Group):
             return _fail_unexpectedly(error)
 
 
+def _show_versions(ctx: click.Context, option: click.Option, wanted: bool) -> None:
+    """Print the versions of this package and of the libraries that code and write."""
+    del option
+    if not wanted or ctx.resilient_parsing:
+        return
+    # Said first: the libraries may be missing.
+    show(f"ssimrdo, version {__version__}")
+
+    from ssimrdo.codecs.lavc import ffmpeg
+    from ssimrdo.codecs.x264.encoder import x264_build
+
+    show(f"x264 {x264_build()}")
+    show(ffmpeg())
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: ssimrdo encode ct-series/ -o chest.mp4 --crf 20 --window lung",
 )
-@click.version_option(__version__, prog_name="ssimrdo")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_versions,
+    help="Show the versions of ssimrdo, x264 and FFmpeg, and exit.",
+)
 def cli() -> None:
     """Encode CT series to H.264 with SSIM-based rate-distortion optimisation.
 
@@ -119,6 +143,10 @@ def _run() -> int:
         return _fail(f"{where}{cause_of(error)}", EXIT_FAILED)
     except MemoryError:
         return _fail("out of memory", EXIT_FAILED)
+    except ImportError as error:
+        from ssimrdo.extras import explain_import
+
+        return _fail(explain_import(error), EXIT_FAILED)
     except Exception as error:
         return _fail_unexpectedly(error)
     return status if isinstance(status, int) else 0
