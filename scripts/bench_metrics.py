@@ -259,7 +259,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--repeats", type=int, default=15, help="calls of each (default: 15)")
+    parser.add_argument("--repeats", type=int, default=25, help="calls of each (default: 25)")
     parser.add_argument("--side", type=int, default=512, help="samples a side (default: 512)")
     parser.add_argument("--depth", type=int, default=8, help="bits per sample (default: 8)")
     parser.add_argument("--update", action="store_true", help="write the table to docs/quality.md")
