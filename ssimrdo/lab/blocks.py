@@ -159,7 +159,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 "PSNR knows no place (abstract: poorly correlated with what one sees).",
                 f"At {PSNR_DB:.0f} dB the median SSIM is {at['edge']:.3f} in blocks with an edge "
                 f"and {at['flat']:.3f} in flat ones.",
-                "agrees",
+                "agrees" if at["edge"] > at["flat"] else "differs",
             ),
         ),
         reading=(

@@ -291,7 +291,7 @@ def _two_sides(keys: Sequence[str], own: NDArray[np.float64]) -> Finding:
         "Objectives ssim and balanced: "
         + "; ".join(filter(None, shown)).replace("-", "\N{MINUS SIGN}")
         + ".",
-        "agrees" if row.get("psnr_edge", row["psnr"])[ssim] > row["ssim"][ssim] else "differs",
+        "agrees" if row["ssim"][ssim] < 0 < row.get("psnr_edge", row["psnr"])[ssim] else "differs",
     )
 
 

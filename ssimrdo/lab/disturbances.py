@@ -128,6 +128,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
     }
     complex_wavelet = next((name for name in _CW_SSIM if name in values), None)
     lit, veiled, salted = list(images)[1:]
+    disturbed_ssim = [ssim[name] for name in (lit, veiled, salted)]
     findings = [
         Finding(
             "One squared error, three SSIM",
@@ -136,7 +137,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             f"MSE is {mse[lit]:.0f}, {mse[veiled]:.0f} and {mse[salted]:.0f} squared grey levels; "
             f"SSIM is {ssim[lit]:.3f} brighter, {ssim[veiled]:.3f} with overlays and "
             f"{ssim[salted]:.3f} with salt and pepper.",
-            "agrees",
+            "agrees" if max(disturbed_ssim) - min(disturbed_ssim) > 0.1 else "differs",
         ),
     ]
     if complex_wavelet is not None:

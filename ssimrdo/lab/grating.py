@@ -151,7 +151,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 f"bars and {fine['hardest']:.4f} with hard bars of {contrasts[-1]} HU: "
                 f"{fine['no bars'] / fine['hardest']:.1f} times less for the same noise. For wide "
                 f"bars it is {wide['no bars'] / wide['hardest']:.1f} times less.",
-                "agrees",
+                _if(min(one["no bars"] / one["hardest"] for one in lost.values()) > 1),
             ),
             Finding(
                 "Hardness",
@@ -161,7 +161,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 f"{fine['softest']:.4f} for fine bars, whose contrast the blur takes away, and "
                 f"from {wide['hardest']:.4f} to {wide['softest']:.4f} for wide ones, where a soft "
                 "edge reaches more windows than a hard one.",
-                "fine bars as one expects of it, wide ones the other way",
+                f"fine bars: {_direction(fine)}; wide bars: {_direction(wide)}",
             ),
             Finding(
                 "Uniform pooling",
@@ -169,7 +169,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 f"The square is {_share(part, size):.1%} of the image. What "
                 f"happens there moves the loss of the whole image from {1 - whole[0, 0, 0]:.4f} to "
                 f"{1 - whole[0, -1, 0]:.4f} (fine bars, none to hardest).",
-                "agrees",
+                _if(whole[0, -1, 0] - whole[0, 0, 0] < inside[0, -1, 0] - inside[0, 0, 0]),
             ),
         ),
         reading=(
@@ -235,6 +235,14 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "loss_over_image": {"no bars": 1 - whole[0, 0, 0], "hardest": 1 - whole[0, -1, 0]},
         },
     )
+
+
+def _direction(lost: dict[str, float]) -> str:
+    return "as one expects" if lost["softest"] > lost["hardest"] else "the other way"
+
+
+def _if(agrees: object) -> str:
+    return "agrees" if agrees else "differs"
 
 
 def _rms(noise: Image) -> float:

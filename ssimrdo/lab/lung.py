@@ -134,7 +134,9 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 "Not at hand: how the region was drawn.",
                 f"With a rim of {RADIUS} samples around the lungs, L = 255: {_arrow(rims)}, the "
                 f"loss falls by {(1 - rims[0]) / (1 - rims[1]):.2f} times.",
-                "the rim decides how large the effect is",
+                "the rim decides how large the effect is"
+                if (1 - rims[0]) / (1 - rims[1]) > 1.05 * gain[GREY_LEVELS]
+                else "the rim matters little",
             ),
             Finding(
                 "Where it comes from",
@@ -143,7 +145,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 + "; ".join(f"{key} {narrow[0][key]:.4f} → {narrow[1][key]:.4f}" for key in _TERMS)
                 + f". {border:.0%} of the change lies, as it must, in windows that see across the "
                 "border.",
-                "agrees",
+                "agrees" if border > 0.9 else "differs",
             ),
         ),
         reading=(

@@ -103,7 +103,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 _said(ends["l, L = 255"], "mean", 255)
                 + " "
                 + _said(ends[f"l, L = {RANGE_HU}"], "mean", RANGE_HU),
-                "agrees",
+                _verdict(ratios, "l"),
             ),
             Finding(
                 "c under a constant disturbance",
@@ -111,7 +111,7 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
                 _said(ends["c, L = 255"], "deviation", 255)
                 + " "
                 + _said(ends[f"c, L = {RANGE_HU}"], "deviation", RANGE_HU),
-                "agrees for L = 255; much weaker for L = 2500",
+                _verdict(ratios, "c"),
             ),
         ),
         reading=(
@@ -154,6 +154,13 @@ def run(settings: LabSettings, observer: Observer) -> Outcome:
             "largest_difference_from_formula": off,
         },
     )
+
+
+def _verdict(ratios: dict[str, float], name: str) -> str:
+    strong, weak = (ratios[f"{name}, L = {data_range}"] for data_range in RANGES)
+    if min(strong, weak) <= 1:
+        return "differs"
+    return "agrees" if weak > 2 else f"agrees for L = {RANGES[0]}; much weaker for L = {RANGES[1]}"
 
 
 def _said(ends: tuple[float, float], what: str, data_range: int) -> str:
