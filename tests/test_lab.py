@@ -19,8 +19,18 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from video_files import run_command
 
-from ssimrdo import BadSliceError, Event, InputError, Observer, lab, metrics
-from ssimrdo.lab import blocks, coding, disturbances, drawing, grating, lung, repairs, terms
+from ssimrdo import BadSliceError, Event, InputError, Observer, lab, load_volume, metrics
+from ssimrdo.lab import (
+    autoencoders,
+    blocks,
+    coding,
+    disturbances,
+    drawing,
+    grating,
+    lung,
+    repairs,
+    terms,
+)
 from ssimrdo.lab import run as running
 from ssimrdo.lab.experiment import Experiment, Finding, LabSettings, Outcome, Table
 from ssimrdo.lab.images import RANGE_HU, RangeFormat, loss, pair_of, thorax, white_noise
@@ -332,6 +342,22 @@ def test_a_network_learns_what_it_is_told(numbers):
     assert all(
         0 < one["MSE"] < 0.25 for kind in numbers["autoencoders"].values() for one in kind.values()
     )
+
+
+def test_slices_of_a_series_train_or_test_and_are_never_neighbours(phantom_folder):
+    found = autoencoders.ct_slices([phantom_folder], 32, Observer())
+    volume = load_volume(phantom_folder).hu
+    assert found.train.shape[1:] == found.test.shape[1:] == (32, 32)
+    side = min(volume.shape[1:]) // 32
+    lit = np.clip((volume.astype(np.float64) + 1000) / 1400, 0, 1)
+    top, left = ((full - 32 * side) // 2 for full in volume.shape[1:])
+    part = lit[:, top : top + 32 * side, left : left + 32 * side]
+    small = part.reshape(len(volume), 32, side, 32, side).mean(axis=(2, 4))
+    assert np.abs(found.train - small[: len(found.train)]).max() < 1e-5
+    assert np.abs(found.test - small[-len(found.test) :]).max() < 1e-5
+    assert len(volume) - len(found.train) - len(found.test) == autoencoders.GAP
+    with pytest.raises(InputError, match="smaller"):
+        autoencoders.ct_slices([phantom_folder], 2048, Observer())
 
 
 @needs_torch

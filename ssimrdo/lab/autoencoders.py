@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo.errors import InputError
 from ssimrdo.lab.experiment import Experiment, Finding, LabSettings, Outcome, Panel, Table
 from ssimrdo.lab.series import real_series
 from ssimrdo.metrics import ssim
@@ -113,6 +114,11 @@ def ct_slices(folders: list[Path], size: int, observer: Observer) -> Slices:
         Rows and columns to which slices are shrunk, by means over squares.
     observer : Observer
         May cancel.
+
+    Raises
+    ------
+    InputError
+        If a series cannot be used, its slices are smaller, or all have too few to be divided.
     """
     from ssimrdo.dicom import load_volume
 
@@ -124,6 +130,8 @@ def ct_slices(folders: list[Path], size: int, observer: Observer) -> Slices:
         cut = round(len(images) * (1 - TEST_SHARE))
         train += images[: max(cut - GAP, 1)]
         test += images[cut:]
+    if not test:
+        raise InputError("the series have too few slices", remedy="give series of two or more")
     return Slices(
         np.array(train, np.float32),
         np.array(test, np.float32),
@@ -135,6 +143,8 @@ def ct_slices(folders: list[Path], size: int, observer: Observer) -> Slices:
 
 def _shrunk(image: Images, size: int) -> Images:
     side = min(image.shape) // size
+    if side == 0:
+        raise InputError(f"slices are smaller than {size}x{size}", remedy="give larger ones")
     top, left = ((one - side * size) // 2 for one in image.shape)
     part = image[top : top + side * size, left : left + side * size]
     return np.asarray(part.reshape(size, side, size, side).mean(axis=(1, 3)), np.float32)
