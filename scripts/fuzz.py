@@ -37,6 +37,7 @@ from fuzz_dicom import MARKER, damaged_header, damaged_pixels
 from ssimrdo.dicom import SliceHeader, Window, apply_window, find_series, load_hu, open_series
 from ssimrdo.dicom.read.find import read_file
 from ssimrdo.dicom.read.header import Membership, SkippedFile, read_membership
+from ssimrdo.dicom.read.pixels import OUT_OF_MEMORY
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import BadSliceError, SsimrdoError
@@ -269,7 +270,9 @@ def examine(path: Path) -> Outcome:
         hu = load_hu(header)
     except SsimrdoError as error:
         message = error.cause if isinstance(error, BadSliceError) else str(error)
-        return Outcome("failure" if _problem(message) else "bad pixels", message)
+        # The limit of the process hides how much was asked for.
+        is_failure = bool(_problem(message)) or OUT_OF_MEMORY in message
+        return Outcome("failure" if is_failure else "bad pixels", message)
     if problem := _wrong_picture(header, hu, series.header_window):
         return Outcome("failure", problem)
     return Outcome("slice")

@@ -287,6 +287,15 @@ CODECS: Final[dict[str, Callable[[NDArray[Any]], bytes]]] = {
 }
 """Encoders of 16-bit pixels, without loss, by transfer syntax."""
 
+_LOSSY: Final[dict[str, Callable[[NDArray[Any]], bytes]]] = {
+    "1.2.840.10008.1.2.4.81": lambda pixels: bytes(jpeg_ls.encode_array(pixels, lossy_error=2)),
+    "1.2.840.10008.1.2.4.91": lambda pixels: bytes(
+        encode_array(
+            pixels, bits_stored=12, photometric_interpretation=2, compression_ratios=[20, 5]
+        )
+    ),
+}
+
 _NUMBERS: Final = (
     *(b"nan", b"inf", b"-inf", b"1e308", b"1e309", b"-1e308", b"1e-320", b"1e-320\\1e8", b"0"),
     *(b"-0", b"-1", b"", b" ", b"\\", b"1\\", b"\\1", b"1\\2\\3\\4\\5\\6\\7", b"1_000", b"0x10"),
@@ -460,7 +469,7 @@ def damaged_pixels(seed: int) -> bytes:
     rng = random.Random(seed)
     rows, columns = rng.choice(((33, 40), (48, 64), (36, 37)))
     pixels = picture(rows, columns, rng.randrange(8))
-    kind = rng.choice(("native", "baseline", *CODECS))
+    kind = rng.choice(("native", "baseline", *CODECS, *_LOSSY))
     elements = ct_slice(pixels)
     if kind == "native":
         syntax = rng.choice((EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED))
@@ -473,7 +482,7 @@ def damaged_pixels(seed: int) -> bytes:
         stream = lossless_jpeg(pixels, selection=rng.randrange(1, 8), restart_rows=restarts)
         syntax = kind
     else:
-        stream, syntax = CODECS[kind](pixels), kind
+        stream, syntax = {**CODECS, **_LOSSY}[kind](pixels), kind
     for _ in range(rng.randrange(1, 4)):
         stream = _changed_stream(stream, pixels, rng)
     for _ in range(rng.choice((0, 0, 0, 1))):
@@ -483,15 +492,27 @@ def damaged_pixels(seed: int) -> bytes:
     return _changed(data, rng, UNDEFINED) if rng.random() < 0.1 else data
 
 
+def moved(stream: bytes, by: int) -> bytes:
+    """Return a JPEG 2000 codestream whose picture, of one tile, begins so far from its origin."""
+    if stream[:4] != b"\xff\x4f\xff\x51" or len(stream) < 40:
+        return stream
+    right, bottom, left, top, width, height = struct.unpack_from(">6I", stream, 8)
+    ends = [value + by & UNDEFINED for value in (right, bottom, left, top)]
+    sizes = struct.pack(">8I", *ends, width, height, *ends[2:])
+    return stream[:8] + sizes + stream[40:]
+
+
 def _changed_stream(stream: bytes, pixels: NDArray[Any], rng: random.Random) -> bytes:
     stream = stream or b"\0"
     end = stream[-2:]
     place = rng.randrange(len(stream))
-    match rng.randrange(9):
+    match rng.randrange(10):
         case 0:
             return stream[:place] + end
         case 1:
             return stream[:place]
+        case 9:
+            return moved(stream, rng.choice((1, 300, 60_000, 1 << 20)))
         case 2:
             other = CODECS[rng.choice(tuple(CODECS))](pixels)
             return stream[:place] + other[min(place, len(other)) :]

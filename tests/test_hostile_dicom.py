@@ -45,6 +45,7 @@ from fuzz_dicom import (
     jpeg_2000_of,
     jpeg_ls_of,
     lossless_jpeg,
+    moved,
     nested,
     picture,
     rle_of,
@@ -511,15 +512,7 @@ def test_jpeg_2000_that_claims_more_than_it_can_hold_meets_no_decoder(tmp_path: 
 def test_jpeg_2000_picture_far_from_its_origin_meets_no_decoder(
     tmp_path: Path, offset: int
 ) -> None:
-    rows, columns = PIXELS.shape
-
-    def moved(stream: bytes) -> bytes:
-        # The picture and its one tile: where they end, and where they begin.
-        end = columns + offset, rows + offset
-        sizes = struct.pack(">8I", *end, offset, offset, columns, rows, offset, offset)
-        return stream[:8] + sizes + stream[40:]
-
-    (outcome,) = bounded(tmp_path, encoded("JPEG 2000", moved))
+    (outcome,) = bounded(tmp_path, encoded("JPEG 2000", lambda stream: moved(stream, offset)))
     assert "does not begin at its origin" in outcome.message
 
 

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OUT_OF_MEMORY: Final = "memory does not suffice"
+"""Said of a codestream that a decoder has no room for."""
+
 _ITEM: Final = (0xFFFE, 0xE000)
 _SEQUENCE_END: Final = (0xFFFE, 0xE0DD)
 # Compression that fails makes pixels larger, though by far less than this.
@@ -236,7 +239,7 @@ def _decoded(decode: Callable[[bytes], bytes], stream: bytes) -> bytes:
     try:
         return decode(stream)
     except MemoryError:
-        raise DamagedError("memory does not suffice") from None
+        raise DamagedError(OUT_OF_MEMORY) from None
     except Exception as error:
         # Decoders raise whatever they like on corrupt data, and quote it.
         logger.debug("the decoder says: %r", error)
