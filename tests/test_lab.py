@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.metrics import structural_similarity
+from test_docs import documented, keys_of
 from video_files import run_command
 
 from ssimrdo import BadSliceError, Event, InputError, Observer, lab, load_volume, metrics
@@ -482,6 +483,13 @@ def test_files_are_named_and_complete(folder, results):
             rows = list(csv.reader(io.StringIO(text)))
             assert len(rows) == len(table.rows) + 1
             assert {len(row) for row in rows} == {len(table.heads)}
+
+
+def test_keys_are_documented(results):
+    known = documented("`lab.json` of the laboratory")
+    record = running.summary(list(results.values()), QUICK)
+    assert keys_of(record, "experiments") | {"output", "files"} <= known
+    assert keys_of(list(record["experiments"].values()), "numbers") <= known
 
 
 def test_data_keep_all_digits():
