@@ -237,7 +237,7 @@ def _opened_series(
         series.slices[0].inverted,
         geometry_of(series),
         skipped,
-        tuple(header.path for header in series.slices),
+        tuple(dict.fromkeys(header.file for header in series.slices)),
         notes,
         window_source(own, wanted.window),
         counts,

@@ -6,13 +6,15 @@ import filecmp
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 from ssimrdo.dicom.grey import common_window
+from ssimrdo.dicom.read.archive import is_archive, unpack
+from ssimrdo.dicom.read.dicomdir import is_dicomdir, named_files
 from ssimrdo.dicom.read.enhanced import read_slices
 from ssimrdo.dicom.read.geometry import sort_slices
 from ssimrdo.dicom.read.header import (
@@ -26,7 +28,7 @@ from ssimrdo.errors import BadSliceError, InputError, cause_of
 from ssimrdo.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from ssimrdo.dicom.grey import Window
 
@@ -107,7 +109,7 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
     Parameters
     ----------
     folder : Path or str
-        A folder, searched recursively, or a single DICOM file.
+        A folder, searched recursively, a single DICOM file, a DICOMDIR, or a zip or tar archive.
     files : collection of str, optional
         Look at these files only, named relative to `folder`.
 
@@ -127,7 +129,20 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
     bad: list[BadFile] = []
     names: dict[int, str] = {}
     root = Path(folder)
-    named = list_files(root) if files is None else _named(root, files)
+    named: Iterable[tuple[Path, str]]
+    unpacked = None
+    if files is not None:
+        named = _named(root, files)
+    elif is_dicomdir(root):
+        named, missing = named_files(root)
+        bad += missing
+    elif is_archive(root):
+        unpacked = unpack(root)
+        named = unpacked.members
+        for file in unpacked.left_out:
+            bad.append(file) if isinstance(file, BadFile) else skipped.append(file)
+    else:
+        named = list_files(root)
     for path, name in named:
         found = read_file(path, name, read_slices)
         if isinstance(found, BadFile):
@@ -141,6 +156,9 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
             else:
                 bad.append(BadFile(name, clash, series_uid=found[0].series_uid))
         else:
+            if unpacked is not None:
+                found = tuple(replace(header, unpacked=unpacked) for header in found)
+                unique[found[0].sop_instance_uid] = found
             names[id(found)] = name
             by_series.setdefault(found[0].series_uid, []).extend(found)
     series = tuple(Series(uid, sort_slices(by_series[uid])) for uid in sorted(by_series))

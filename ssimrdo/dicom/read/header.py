@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Container, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
@@ -39,6 +39,8 @@ from ssimrdo.text import printable
 if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
+
+    from ssimrdo.dicom.read.archive import Unpacked
 
 NOT_DICOM: Final = "not a DICOM file"
 """Reason given for skipped files that are not DICOM."""
@@ -201,6 +203,8 @@ class SliceHeader:
         ``sharp`` or ``soft``, as the reconstruction kernel is; empty where that cannot be told.
     extent : Extent, optional
         Where the slice is in a file of several frames.
+    unpacked : Unpacked, optional
+        The archive that the slice was extracted from.
     """
 
     path: Path
@@ -229,12 +233,20 @@ class SliceHeader:
     patient_position: str
     kernel: str = ""
     extent: Extent | None = None
+    unpacked: Unpacked | None = field(default=None, compare=False, repr=False)
 
     @property
     def shown(self) -> str:
-        """What messages call the slice: the path, and the number of its frame."""
+        """What messages call the slice: the path that it is found at, and its frame's number."""
         frame = "" if self.extent is None else f", frame {self.extent.frame}"
-        return printable(self.path) + frame
+        if self.unpacked is None:
+            return printable(self.path) + frame
+        return printable(self.unpacked.path / self.name.removesuffix(frame.lstrip(","))) + frame
+
+    @property
+    def file(self) -> Path:
+        """The file that the user has: that of the slice, or the archive that it is in."""
+        return self.path if self.unpacked is None else self.unpacked.path
 
     @property
     def slice_uid(self) -> str:

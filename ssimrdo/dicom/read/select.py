@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ssimrdo.dicom.read.dicomdir import is_dicomdir
 from ssimrdo.dicom.read.find import find_series
 from ssimrdo.dicom.read.geometry import check_consistent
 from ssimrdo.dicom.read.header import NOT_DICOM, SkippedFile
@@ -83,7 +84,9 @@ def select_series(
     if series is None and not bad:
         bad = list(result.bad)
     if bad and not skip_bad:
-        path = root if root.is_file() else root / bad[0].path
+        is_root = root.is_file() and bad[0].path == printable(root.name)
+        place = root.parent if is_dicomdir(root) else root
+        path = root if is_root else place / bad[0].path
         more = f" and {len(bad) - 1} more damaged" if len(bad) > 1 else ""
         raise BadSliceError(
             printable(path), f"{bad[0].reason}{more}", remedy="{skip_bad} leaves such files out"
