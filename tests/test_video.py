@@ -245,6 +245,22 @@ def test_a_missing_file_is_an_os_error(tmp_path):
         next(decoded_luma(tmp_path / "none.mp4"))
 
 
+def test_a_file_whose_codec_nobody_knows_is_an_os_error(encoded, tmp_path):
+    path = encoded(".mp4")
+    unknown = tmp_path / "a.mp4"
+    unknown.write_bytes(path.read_bytes().replace(b"avc1", b"qzqz"))
+    with pytest.raises(OSError, match="no video that can be decoded"):
+        list(decoded_luma(unknown))
+
+
+def test_names_in_a_file_that_are_no_utf8_do_not_matter(encoded, tmp_path):
+    path = encoded(".mp4")
+    odd = tmp_path / "a.mp4"
+    assert b"Lavf" in path.read_bytes()
+    odd.write_bytes(path.read_bytes().replace(b"Lavf", b"\xff\xfe\xff\xfe"))
+    assert len(list(decoded_luma(odd))) == SLICES
+
+
 def test_nal_units_of_a_stream(encoded):
     stream = encoded(".h264").read_bytes()
     units = nal_units(stream)

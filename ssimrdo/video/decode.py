@@ -42,10 +42,16 @@ def decoded_luma(
     OSError
         If the file cannot be read or decoded, or holds no video.
     """
-    with ffmpeg_errors_of(path), av.open(str(path), format=container) as source:
+    with (
+        ffmpeg_errors_of(path),
+        # Names and comments in the file are of no use here.
+        av.open(str(path), format=container, metadata_errors="replace") as source,
+    ):
         if not source.streams.video:
             raise OSError(errno.EINVAL, "it has no video", str(path))
         stream = source.streams.video[0]
+        if stream.codec_context is None:
+            raise OSError(errno.EINVAL, "it has no video that can be decoded", str(path))
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         for frame in source.decode(stream):
