@@ -27,7 +27,18 @@ EXTRA_OF: Final = MappingProxyType(
 """Extra of this package by the name that a library is imported by."""
 
 PACKAGE_OF: Final = MappingProxyType(
-    {"PIL": "pillow", "_cffi_backend": "cffi", "jpeg_ls": "pyjpegls", "yaml": "pyyaml"}
+    {
+        "PIL": "pillow",
+        "_CharLS": "pyjpegls",
+        "_cffi_backend": "cffi",
+        "_libjpeg": "pylibjpeg-libjpeg",
+        "_openjpeg": "pylibjpeg-openjpeg",
+        "jpeg_ls": "pyjpegls",
+        "libjpeg": "pylibjpeg-libjpeg",
+        "openjpeg": "pylibjpeg-openjpeg",
+        "rle": "pylibjpeg-rle",
+        "yaml": "pyyaml",
+    }
 )
 """Package by the name that a library is imported by, where the two differ."""
 
@@ -91,18 +102,20 @@ def explain_import(error: ImportError) -> str:
         The message, with the path of the Python that lacks the library.
     """
     module = (error.name or "").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and module not in ("", "ssimrdo"):
-        package = PACKAGE_OF.get(module, module)
-        return (
-            f"the Python package {package} is missing: "
-            f'{sys.executable} -m pip install "{_requirement(package)}"'
-        )
+    requirement = _requirement(PACKAGE_OF.get(module, module))
     reason = " ".join(str(error).split())
-    return f"the installation is incomplete ({reason}): install ssimrdo anew"
+    if requirement is None:
+        # Its package may be called otherwise, and what is called so may be another's.
+        return f"the installation is incomplete ({reason}): install ssimrdo anew"
+    install = f"{sys.executable} -m pip install"
+    if isinstance(error, ModuleNotFoundError):
+        package = PACKAGE_OF.get(module, module)
+        return f'the Python package {package} is missing: {install} "{requirement}"'
+    return f'{reason}: {install} --force-reinstall "{requirement}"'
 
 
-def _requirement(package: str) -> str:
-    """Return a requirement of this package, with the versions that will do."""
+def _requirement(package: str) -> str | None:
+    """Return what this package requires of another, None where it requires nothing."""
     try:
         needed = requires("ssimrdo") or []
     except PackageNotFoundError:
@@ -111,4 +124,4 @@ def _requirement(package: str) -> str:
         name = re.match(r"[\w.-]+", requirement)
         if name is not None and name[0] == package:
             return requirement.partition(";")[0].strip()
-    return package
+    return None

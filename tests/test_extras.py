@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
-from ssimrdo.extras import EXTRA_OF
+from ssimrdo.extras import EXTRA_OF, explain_import
 
 ROOT = Path(__file__).parents[1]
 HOW = "from ssimrdo.extras import how_to_install; print(how_to_install('report'))"
@@ -45,6 +46,34 @@ def test_what_to_install_follows_from_where_the_package_came_from(tmp_path: Path
 def test_extras_that_are_named_are_there() -> None:
     text = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
     assert set(EXTRA_OF.values()) <= set(re.findall(r"^([\w-]+) = \[", text, re.MULTILINE))
+
+
+def test_every_module_that_comes_along_is_told_by_its_package() -> None:
+    needed = [re.match(r"[\w.-]+", one) for one in requires("ssimrdo") or () if ";" not in one]
+    names = {one[0] for one in needed if one}
+    assert {"av", "pylibjpeg-openjpeg"} <= names
+    for module, packages in packages_distributions().items():
+        found = {package.lower() for package in packages} & names
+        # Folders of shared libraries are no modules.
+        if found and module.isidentifier():
+            (package,) = found
+            text = explain_import(ModuleNotFoundError("no module", name=f"{module}.part"))
+            assert f"the Python package {package} is missing" in text
+            assert re.search(rf'-m pip install "{package}>=[\d.]+"$', text)
+
+
+def test_package_that_nobody_asked_for_is_not_named_to_pip() -> None:
+    text = explain_import(ModuleNotFoundError("No module named 'other'", name="other"))
+    assert text == (
+        "the installation is incomplete (No module named 'other'): install ssimrdo anew"
+    )
+
+
+def test_library_that_does_not_load_is_told_by_its_package() -> None:
+    text = explain_import(ImportError("libav.so: cannot open", name="av._core"))
+    assert re.fullmatch(
+        r'libav\.so: cannot open: \S+ -m pip install --force-reinstall "av>=\d+"', text
+    )
 
 
 @pytest.mark.parametrize(
