@@ -360,6 +360,13 @@ def test_unknown_command(ssimrdo):
     assert "dance" in done.err
 
 
+@pytest.mark.parametrize(("given", "meant"), [("encod", "encode"), ("metric", "metrics")])
+def test_the_nearest_command_is_named(ssimrdo, given, meant):
+    done = ssimrdo(given)
+    assert (done.status, done.out) == (2, "")
+    assert f"Did you mean '{meant}'?" in done.err
+
+
 def test_bad_input_in_a_process_of_its_own(tmp_path):
     command = [sys.executable, "-m", "ssimrdo", "encode", str(tmp_path), "-o", "out.mp4"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
