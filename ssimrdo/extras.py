@@ -20,6 +20,7 @@ EXTRA_OF: Final = MappingProxyType(
         "imagecodecs": "archive",
         "jinja2": "report",
         "matplotlib": "report",
+        "nibabel": "nifti",
         "torch": "torch",
         "yaml": "yaml",
     }

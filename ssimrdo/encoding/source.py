@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -31,11 +31,13 @@ from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.text import printable
+from ssimrdo.volumes import is_volume_file, open_volume
 
 logger = logging.getLogger(__name__)
 
 SeriesLike: TypeAlias = Path | str | Series | Volume
-"""A folder that is searched recursively, a DICOM file, a series that was found, or a volume."""
+"""A folder that is searched recursively, a DICOM file, a DICOMDIR, an archive, a file of NIfTI or
+NumPy, a series that was found, or a volume."""
 
 
 @dataclass
@@ -150,6 +152,12 @@ def open_source(
     if not isinstance(source, Path | str):
         raise InputError(
             f"{source!r:.60} is neither a path nor a series nor a volume", field="series"
+        )
+    if is_volume_file(source):
+        shown = name or printable(source)
+        return replace(
+            _opened_volume(open_volume(source, series_uid), replace(wanted, name=shown)),
+            paths=(Path(source),),
         )
     found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
     return _opened_series(found, skipped, source, wanted)

@@ -75,7 +75,7 @@ class Unpacked:
     left_out: tuple[SkippedFile, ...] = field(repr=False)
 
 
-class _TooMuchError(Exception):
+class TooMuchError(Exception):
     """An archive holds more than may be extracted; the message says of what."""
 
 
@@ -115,16 +115,16 @@ def unpack(path: Path) -> Unpacked:
     shown = printable(path)
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        work = _Work(folder, _allowed_bytes(path, folder))
+        work = _Work(folder, allowed_bytes(path, folder))
         try:
             with path.open("rb") as stream:
                 if zipfile.is_zipfile(stream):
                     stream.seek(0)
-                    _unzip(_Sized(stream), work, shown)
+                    _unzip(Sized(stream), work, shown)
                 else:
                     stream.seek(0)
                     _untar(stream, work, path.name)
-        except _TooMuchError as error:
+        except TooMuchError as error:
             raise InputError(
                 f"{shown}: {error}", remedy="extract it yourself if you trust it"
             ) from None
@@ -141,7 +141,14 @@ def unpack(path: Path) -> Unpacked:
     return unpacked
 
 
-def _allowed_bytes(path: Path, folder: Path) -> int:
+def allowed_bytes(path: Path, folder: Path) -> int:
+    """Return how many bytes may be made in a folder of a compressed file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
     try:
         size = path.stat().st_size
         free = shutil.disk_usage(folder).free - _KEPT_FREE_BYTES
@@ -164,13 +171,13 @@ class _Work:
         """Count a member."""
         self.seen += 1
         if self.seen > MAX_MEMBERS:
-            raise _TooMuchError(f"holds more than {MAX_MEMBERS} files")
+            raise TooMuchError(f"holds more than {MAX_MEMBERS} files")
 
     def spend(self, size: int) -> None:
         """Count bytes that were decompressed."""
         self.allowed -= size
         if self.allowed < 0:
-            raise _TooMuchError(
+            raise TooMuchError(
                 f"holds more than {MAX_RATIO} times its own size, or more than the disk has room "
                 "for"
             )
@@ -205,7 +212,7 @@ def _name(name: str) -> str | None:
 # Zip
 
 
-class _Sized:
+class Sized:
     """A stream of which nobody reads more at once than a zip's directory may have."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -213,21 +220,23 @@ class _Sized:
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
 
     def seekable(self) -> bool:
+        """Tell that it can be sought in."""
         return True
 
     def read(self, size: int = -1) -> bytes:
+        """Return so many bytes, or fewer at the end."""
         # zipfile reads all there is where it looks for the end record, which is not much.
         data = self._stream.read(size if 0 <= size <= _MAX_DIRECTORY_BYTES else _TOO_MUCH_BYTES)
         if len(data) == _TOO_MUCH_BYTES:
-            raise _TooMuchError("has too large a directory")
+            raise TooMuchError("has too large a directory")
         return data
 
 
-def _unzip(stream: _Sized, work: _Work, shown: str) -> None:
+def _unzip(stream: Sized, work: _Work, shown: str) -> None:
     try:
         archive = zipfile.ZipFile(stream)
         infos = archive.infolist()
-    except (_TooMuchError, MemoryError):
+    except (TooMuchError, MemoryError):
         raise
     except Exception:
         raise OSError from None
@@ -251,7 +260,7 @@ def _unzip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, wo
     try:
         with archive.open(info) as member:
             work.take(name, member.read)
-    except (_TooMuchError, MemoryError):
+    except (TooMuchError, MemoryError):
         raise
     except OSError as error:
         if error.errno is not None:
@@ -293,7 +302,7 @@ class _Forward:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MAX_HEADER_BYTES:
-            raise _TooMuchError("has too large a header")
+            raise TooMuchError("has too large a header")
         start = len(self._tail) - (self._end - self._at)
         data = self._tail[start : start + size]
         while len(data) < size:
@@ -332,7 +341,7 @@ def _untar(stream: IO[bytes], work: _Work, own_name: str) -> None:
                     member = archive.extractfile(info)
                     assert member is not None, "it is a regular file"
                     paid.take(name, info.size, member.read)
-    except (_TooMuchError, MemoryError):
+    except (TooMuchError, MemoryError):
         raise
     except OSError as error:
         if error.errno is not None and not isinstance(error, gzip.BadGzipFile):
