@@ -17,7 +17,11 @@ HOST = "127.0.0.1"
 BUCKET = "archive"
 
 Fault = Callable[[str, str, int], str | None]
-"""Takes method, path and number of a request; returns what to do: "503", "slow", "cut" or None."""
+"""Takes method, path and number of a request; returns what to do, or None.
+
+That is "503", "slow", "cut" (half of the request comes, and no answer) or "lost" (the request is
+handed on, and its answer does not come).
+"""
 
 
 @dataclass
@@ -79,6 +83,11 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             server.request(self.command, self.path, body, headers)
             answer = server.getresponse()
             data = answer.read()
+            if what == "lost":
+                server.close()
+                self.close_connection = True
+                self.connection.close()
+                return
             self.send_response(answer.status)
             for key, value in answer.getheaders():
                 if key.lower() not in ("connection", "transfer-encoding", "date", "server"):

@@ -268,6 +268,23 @@ def test_of_two_that_begin_at_a_time_one_has_the_store(monkeypatch):
     assert sorted(got) == [False, False, False, True]
 
 
+def test_lock_whose_answer_is_lost_is_ours(proxy):
+    lost = []
+
+    def fault(method, path, _):
+        if method == "PUT" and path.endswith(lock.BATCH_LOCK) and not lost:
+            lost.append(path)
+            return "lost"
+        return None
+
+    proxy.fault = fault
+    store = FsspecStore(OUT)
+    with lock.exclusive_in(store):
+        assert lost
+        assert lock.is_held_in(store)
+    assert store.get(lock.BATCH_LOCK) is None
+
+
 def test_lock_of_a_killed_batch_is_taken_over_when_it_is_old(monkeypatch):
     monkeypatch.setattr(lock, "SETTLE_S", 0.1)
     store = FsspecStore(OUT)

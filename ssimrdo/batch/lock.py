@@ -111,7 +111,11 @@ def _take(store: FsspecStore, holder: str) -> None:
             return
         if store.get(BATCH_LOCK) is None:
             continue
-        if left := _seconds_left(_holder(store)[1]):
+        found, renewed = _holder(store)
+        if found == holder:
+            # The store had made it, but its answer was lost.
+            return
+        if left := _seconds_left(renewed):
             raise InputError(
                 f"{printable(store.place)}: another batch is running here, or was killed less than "
                 f"{STALE_S:g} s ago",
