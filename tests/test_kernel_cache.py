@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -82,7 +83,13 @@ def test_kernels_are_compiled_again_with_what_they_share(run, tmp_path, monkeypa
     assert [run(), run()] == [(0, 2), (2, 0)]
 
 
-DAMAGE = [cut, empty, zeros, zeros_at_the_end, one_bit, text, gone]
+def of_another_numba(path):
+    """Make whole files of a version that had modules and types which this one has not."""
+    content = b"cnumba.core.types.no_such_module\nNoSuchType\n."
+    path.write_bytes(content + hashlib.sha256(content).digest())
+
+
+DAMAGE = [cut, empty, zeros, zeros_at_the_end, one_bit, text, gone, of_another_numba]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -74,7 +74,8 @@ class _CheckedFile(IndexDataCacheFile):
     def _load_index(self) -> dict[Any, str]:
         try:
             version, stamp, overloads = pickle.loads(_checked(Path(self._index_path)))
-        except (OSError, ValueError):
+        except Exception:
+            # Besides damage: an index of another Numba may need modules that this one has not.
             return {}
         # Keys of another version of Numba, or of other source code, say nothing.
         return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
