@@ -607,16 +607,24 @@ def test_an_experiment_that_fails_spoils_no_others(monkeypatch, tmp_path, capfd)
     def fail(*_):
         raise BadSliceError(str(tmp_path / "SMITH.dcm"), "it has no pixels")
 
-    known = {"terms": fake("terms", fail), "lung": fake("lung", lambda *_: outcome())}
+    def stumble(*_):
+        raise ZeroDivisionError("SMITH")
+
+    known = {
+        "terms": fake("terms", fail),
+        "grating": fake("grating", stumble),
+        "lung": fake("lung", lambda *_: outcome()),
+    }
     monkeypatch.setattr(lab, "get", known.__getitem__)
     monkeypatch.setattr(lab, "SUMMARIES", dict.fromkeys(known, ""))
     output = tmp_path / "out"
     done = run_command(capfd, "lab", "all", "-o", output)
     assert done.status == 3
     record = json.loads(done.out)["experiments"]
-    assert [one["failed"] for one in record.values()] == [True, False]
+    assert [one["failed"] for one in record.values()] == [True, True, False]
     written = "".join(path.read_text() for path in output.iterdir())
     assert "it has no pixels" in written
+    assert "ZeroDivisionError" in written
     assert "SMITH" not in written + done.out
     with pytest.raises(BadSliceError):
         run_lab(["terms"])

@@ -18,6 +18,7 @@ import numpy as np
 from ssimrdo import lab
 from ssimrdo.compare.series import without_paths
 from ssimrdo.errors import CancelledError, InputError, SsimrdoError
+from ssimrdo.executors import unexpected
 from ssimrdo.extras import require
 from ssimrdo.files import check_folder_free, whole_folder
 from ssimrdo.lab.experiment import Experiment, LabSettings, Outcome, Table
@@ -140,6 +141,9 @@ def _tried(experiment: Experiment, settings: LabSettings, observer: Observer) ->
         # Neither files nor UIDs, which may tell whom.
         reason = without_paths(error, settings.ct_folder or Path(), "the folder")
         return Result(experiment, None, f"Failed: {reason}.", is_failed=True)
+    except Exception as error:
+        # Others have taken long.
+        return Result(experiment, None, f"Failed: {unexpected(error)}.", is_failed=True)
 
 
 def _run(experiment: Experiment, settings: LabSettings, observer: Observer) -> Result:
