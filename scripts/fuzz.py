@@ -1,8 +1,9 @@
 """Feed ssimrdo damaged input; exit status 1 unless each gives a result or a one-line error.
 
 Kinds: headers and pixels of DICOM files, series of any geometry, manifests, journals with sidecars,
-and names of folders and files. Each input follows from its kind and its number, is worked on by a
-child process, and has 5 s and 2 GB.
+names of folders and files, enhanced CT, phases, archives with DICOMDIR, and volumes of NIfTI and
+NumPy. Each input follows from its kind and its number, is worked on by a child process, and has 5 s
+and 2 GB.
 
 --privacy plants markers wherever a DICOM file may hold text, and in names of files and folders, has
 the commands work on them, and searches every byte of what they write. --signals ends commands at
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import fuzz_batch
+import fuzz_inputs
 import numpy as np
 from fuzz_dicom import MARKER, damaged_header, damaged_pixels
 
@@ -47,7 +49,11 @@ FILES: Final[dict[str, Callable[[int], bytes]]] = {
     "headers": damaged_header,
     "pixels": damaged_pixels,
 }
-KINDS: Final = (*FILES, *fuzz_batch.KINDS)
+WORKS: Final[dict[str, Callable[[int, Path], tuple[str, str]]]] = {
+    **fuzz_batch.KINDS,
+    **fuzz_inputs.KINDS,
+}
+KINDS: Final = (*FILES, *WORKS)
 MAX_SECONDS: Final = 5.0
 HANG_SECONDS: Final = 60.0
 """Of the wall, where others use the processors too."""
@@ -213,7 +219,7 @@ def _work(kind: str, number: int, folder: Path) -> Outcome:
         return timed(path)
 
     def examined() -> Outcome:
-        result, message = fuzz_batch.KINDS[kind](number, folder)
+        result, message = WORKS[kind](number, folder)
         problem = _problem(message)
         return Outcome("failure", problem) if problem else Outcome(result, message)
 

@@ -371,6 +371,11 @@ def _any_value(rng: random.Random) -> bytes:
 def _change_value(elements: Pairs, rng: random.Random) -> None:
     place = rng.randrange(len(elements))
     tag, element = elements[place]
+    elements[place] = tag, damaged_value(element, rng)
+
+
+def damaged_value(element: Element, rng: random.Random) -> Element:
+    """Return an element with another value, of its VR or of none."""
     if element.vr in ("DS", "IS", "TM"):
         value = rng.choice(_NUMBERS)
     elif element.vr == "UI":
@@ -381,7 +386,7 @@ def _change_value(elements: Pairs, rng: random.Random) -> None:
         value = rng.choice((b"", element.value[:-1], element.value[:10], element.value * 2))
     else:
         value = rng.choice(_TEXTS)
-    elements[place] = tag, Element(element.vr, value)
+    return Element(element.vr, value)
 
 
 def _change_vr(elements: Pairs, rng: random.Random) -> None:
@@ -436,6 +441,11 @@ _HEADER_CHANGES: Final[tuple[Callable[[Pairs, random.Random], None], ...]] = (
     *(_remove, _remove_group, _change_value, _change_value, _change_value, _change_vr),
     *(_change_length, _make_sequence, _add_nested, _repeat, _shuffle, _add_odd, _add_private),
 )
+
+
+def mangled(data: bytes, rng: random.Random) -> bytes:
+    """Return bytes of which some are changed, lost, repeated or foreign."""
+    return _changed(data or b"\0", rng, UNDEFINED)
 
 
 def _changed(data: bytes, rng: random.Random, end: int) -> bytes:

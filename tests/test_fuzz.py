@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fuzz
-import fuzz_batch
+import fuzz_inputs
 import fuzz_privacy
 import fuzz_signals
 import pytest
@@ -28,6 +28,10 @@ MARKER = "QZX012345YWQ"
         ("manifests", 200, {"read", "refused"}),
         ("journals", 40, {"line kept, sidecar read", "line set aside, sidecar as none"}),
         ("names", 60, {"named"}),
+        ("enhanced", 60, {"read", "refused"}),
+        ("phases", 40, {"read", "refused"}),
+        ("archives", 60, {"read", "refused"}),
+        ("volumes", 60, {"read", "refused"}),
     ],
 )
 def test_short_run_finds_nothing(kind: str, count: int, results: set[str]) -> None:
@@ -46,12 +50,12 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", ["series", "manifests", "names"])
+@pytest.mark.parametrize("kind", ["series", "manifests", "names", *fuzz_inputs.KINDS])
 def test_input_follows_from_its_number(tmp_path: Path, kind: str) -> None:
     made = []
     for name in ("first", "second", "other"):
         (tmp_path / name).mkdir()
-        fuzz_batch.KINDS[kind](11 + (name == "other"), tmp_path / name)
+        fuzz.WORKS[kind](11 + (name == "other"), tmp_path / name)
         made.append(files(tmp_path / name))
     assert made[0] == made[1]
     assert made[0] != made[2]
@@ -72,6 +76,10 @@ def unsorted(slices: Iterable[object]) -> tuple[object, ...]:
         ("names", "ssimrdo.batch.names.Names.take", lambda _, __: "same.mp4"),
         ("names", "ssimrdo.batch.job.printable", lambda _: "\x1b"),
         ("series", "ssimrdo.dicom.read.find.sort_slices", unsorted),
+        ("enhanced", "ssimrdo.dicom.read.enhanced.read_items", lambda *_: ([], 0 // 0)),
+        ("phases", "fuzz_inputs.rows_of", lambda _: ()),
+        ("archives", "ssimrdo.dicom.read.find.unpack", lambda _: 1 // 0),
+        ("volumes", "ssimrdo.volumes.nifti._layout", lambda *_: 1 // 0),
     ],
 )
 def test_run_would_notice(
@@ -86,9 +94,7 @@ def test_run_would_notice(
     for number in range(300):
         folder = tmp_path / str(number)
         folder.mkdir()
-        outcome = fuzz.measured(
-            lambda n=number, f=folder: fuzz.Outcome(*fuzz_batch.KINDS[kind](n, f))
-        )
+        outcome = fuzz.measured(lambda n=number, f=folder: fuzz.Outcome(*fuzz.WORKS[kind](n, f)))
         failures += outcome.result == "failure"
         if failures:
             return

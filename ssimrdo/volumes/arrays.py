@@ -49,10 +49,12 @@ class Slices:
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         for stored in self.raw:
-            hu = stored.astype(np.float32)
-            if (self.slope, self.intercept) != (1, 0):
-                hu *= np.float32(self.slope)
-                hu += np.float32(self.intercept)
+            # What float32 cannot hold becomes infinite, and no HU are.
+            with np.errstate(over="ignore", invalid="ignore"):
+                hu = stored.astype(np.float32)
+                if (self.slope, self.intercept) != (1, 0):
+                    hu *= np.float32(self.slope)
+                    hu += np.float32(self.intercept)
             yield hu
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import tarfile
 import weakref
@@ -39,7 +40,8 @@ _TOO_MUCH_BYTES: Final = _MAX_DIRECTORY_BYTES + 1
 _MAX_HEADER_BYTES: Final = 1 << 16
 _MAX_XZ_BYTES: Final = 128 << 20
 _CHUNK: Final = 1 << 16
-_MAX_NAME: Final = 1000
+_DIGITS: Final = re.compile(b"[0-9]{64}")
+_MAX_NAME: Final = 150
 
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP: Final = b"\x1f\x8b"
@@ -79,7 +81,7 @@ class TooMuchError(Exception):
     """An archive holds more than may be extracted; the message says of what."""
 
 
-class _DamagedArchiveError(Exception):
+class DamagedArchiveError(Exception):
     """An archive does not hold what it has to."""
 
 
@@ -217,7 +219,13 @@ class Sized:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+        self.tell, self.close = stream.tell, stream.close
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        """Go to a place; damaged archives name some before the beginning."""
+        if whence == 0 and at < 0:
+            raise DamagedArchiveError
+        return self._stream.seek(at, whence)
 
     def seekable(self) -> bool:
         """Tell that it can be sought in."""
@@ -287,13 +295,14 @@ class _Forward:
         self._at = 0
         self._end = 0
         self._tail = b""
+        self.in_member = False
 
     def tell(self) -> int:
         return self._at
 
     def seek(self, at: int, whence: int = 0) -> int:
         if whence or not self._end - len(self._tail) <= at:
-            raise _DamagedArchiveError
+            raise DamagedArchiveError
         while self._end < at:
             if not self._forward(min(at - self._end, _CHUNK)):
                 break
@@ -311,6 +320,9 @@ class _Forward:
                 break
             data += more
         self._at += len(data)
+        # tarfile searches headers with a pattern that takes the square of the digits in a row.
+        if not self.in_member and _DIGITS.search(data):
+            raise DamagedArchiveError
         return data
 
     def _forward(self, size: int) -> bytes:
@@ -340,7 +352,9 @@ def _untar(stream: IO[bytes], work: _Work, own_name: str) -> None:
                 else:
                     member = archive.extractfile(info)
                     assert member is not None, "it is a regular file"
+                    forward.in_member = True
                     paid.take(name, info.size, member.read)
+                    forward.in_member = False
     except (TooMuchError, MemoryError):
         raise
     except OSError as error:
@@ -378,7 +392,7 @@ class _Paid:
         members = len(self._work.members)
         self._work.take(name, counted)
         if found < size and len(self._work.members) > members:
-            raise _DamagedArchiveError
+            raise DamagedArchiveError
 
 
 def _damaged(work: _Work, own_name: str) -> None:
@@ -411,6 +425,6 @@ class _Xz:
         while not found and not self._decompressor.eof:
             data = self._stream.read(_CHUNK) if self._decompressor.needs_input else b""
             if not data and self._decompressor.needs_input:
-                raise _DamagedArchiveError
+                raise DamagedArchiveError
             found = self._decompressor.decompress(data, size)
         return found

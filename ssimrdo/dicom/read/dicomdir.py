@@ -26,7 +26,7 @@ _FILE_ID: Final = 0x00041500
 # An image's record has some 30 elements.
 _MAX_ELEMENTS: Final = 3_000_000
 _MAX_COMPONENTS: Final = 32
-_MAX_NAME: Final = 200
+_MAX_NAME: Final = 150
 
 
 def is_dicomdir(path: Path) -> bool:
@@ -63,12 +63,13 @@ def named_files(path: Path) -> tuple[tuple[tuple[Path, str], ...], tuple[BadFile
         raise InputError(f"{printable(path)}: cannot be read ({cause_of(error)})") from None
     found, bad = [], []
     for parts in sorted(names):
-        shown = shortened("/".join(parts), _MAX_NAME)
         file = _place(path.parent, parts)
         if file is None:
-            bad.append(BadFile(shown, "is named in the DICOMDIR, but missing"))
+            # What it is called stands in the header of the DICOMDIR alone.
+            bad.append(BadFile(printable(path.name), "a file that it names is missing"))
         else:
-            found.append((file, shown))
+            name = file.relative_to(path.parent).as_posix()
+            found.append((file, shortened(name, _MAX_NAME)))
     return tuple(found), tuple(bad)
 
 
