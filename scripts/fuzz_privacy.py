@@ -18,18 +18,23 @@ import random
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from fuzz_dicom import (
     EXPLICIT,
     JPEG_LS,
+    MARKER,
     Element,
     ct_slice,
     dicom,
@@ -42,6 +47,7 @@ from fuzz_dicom import (
     text,
     written,
 )
+from fuzz_inputs import enhanced_elements
 from PIL import Image
 from pydicom._dicom_dict import DicomDictionary
 
@@ -90,10 +96,16 @@ def main(seed: int) -> int:
         planted = Planted()
         root = Path(folder, "given")
         series = plant(root, planted, random.Random(seed))
-        print(f"seed {seed}: {len(planted.where)} markers in {count_files(root)} files", flush=True)
+        others = plant_others(Path(folder, "others"), planted, random.Random(seed))
+        files = count_files(root) + len(others)
+        print(f"seed {seed}: {len(planted.where)} markers in {files} files", flush=True)
         leaks: list[str] = []
         searched = parts = commands = 0
-        for command in commands_of(root, series, Path(folder)):
+        every = chain(
+            commands_of(root, series, Path(folder)),
+            commands_on_others(root, others, Path(folder)),
+        )
+        for command in every:
             result = searched_for(command, planted, UID_ROOT.encode())
             commands += 1
             searched += result.bytes
@@ -210,6 +222,114 @@ def marked_slice(
     length = int.from_bytes(meta[140:144], "little") + len(extra)
     meta[140:144] = length.to_bytes(4, "little")
     return bytes(meta) + extra + data[start:]
+
+
+def plant_others(folder: Path, planted: Planted, rng: random.Random) -> Mapping[str, Path]:
+    """Write inputs of other kinds with markers: enhanced CT, archives, NIfTI; return them by kind.
+
+    What is given is named by their kind.
+    """
+    names = ("enhanced", "zip", "tar.gz", "media", "phases")
+    places = {name: folder / name for name in names}
+    for name in ("enhanced", "media", "phases"):
+        places[name].mkdir(parents=True)
+    elements = enhanced_elements(4, EXPLICIT, rng, damage=False)
+    elements[0x0020000E] = text("UI", f"{UID_ROOT}.50")
+    for tag in (0x00100010, 0x00100020, 0x00081030, 0x0008103E, 0x00204000):
+        elements[tag] = text("LO", planted.mark(f"{tag:08X}, enhanced"))
+    marker = planted.mark("kernel in a functional group").encode()
+    name = planted.mark("an enhanced file", is_name=True)
+    data = dicom(elements).replace(MARKER.encode(), marker)
+    (places["enhanced"] / f"{name}.dcm").write_bytes(data)
+    slices = {}
+    for index in range(3):
+        inner = planted.mark("in an archive", is_name=True)
+        name = f"{inner}/{planted.mark('a member', is_name=True)}.dcm"
+        slices[name] = marked_slice(planted, f"archive {index}", index, f"{UID_ROOT}.51")
+    bad = f"{planted.mark('a bad member', is_name=True)}.dcm"
+    with zipfile.ZipFile(places["zip"], "w") as out:
+        out.comment = planted.mark("comment of a zip").encode()
+        for name, data in slices.items():
+            out.writestr(name, data)
+    with tarfile.open(places["tar.gz"], "w:gz") as tar:
+        for name, data in {**slices, bad: next(iter(slices.values()))[:-500]}.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.uname = len(data), planted.mark("owner of a member")
+            tar.addfile(info, io.BytesIO(data))
+    for index, data in enumerate(slices.values()):
+        (places["media"] / f"IM{index}").write_bytes(data)
+        other = data.replace(f"{UID_ROOT}.51.9".encode(), f"{UID_ROOT}.52.9".encode())
+        (places["phases"] / f"0{index}.dcm").write_bytes(data)
+        later = other.replace(b"\x20\0\x12\0IS\x02\0001 ", b"\x20\0\x12\0IS\x02\0002 ")
+        (places["phases"] / f"1{index}.dcm").write_bytes(later)
+    records = [
+        item(
+            written(0x00041500, text("CS", f"IM{index}"))
+            + written(0x00041511, text("UI", planted.mark("in a DICOMDIR")))
+            + written(0x00100010, text("PN", planted.mark("in a DICOMDIR")))
+        )
+        for index in range(3)
+    ]
+    lost = item(written(0x00041500, text("CS", planted.mark("a name in a DICOMDIR"))))
+    for name, items in (("DICOMDIR", records), ("LOST", [*records, lost])):
+        data = dicom(
+            {0x00041130: text("CS", planted.mark("a file set")), 0x00041220: sequence(*items)}
+        )
+        storage = b"1.2.840.10008.1.3.10\0\0\0\0\0\0"
+        data = data.replace(b"1.2.840.10008.5.1.4.1.1.2\0", storage, 1)
+        (places["media"] / name).write_bytes(data)
+    return {
+        **{name: places[name] for name in ("enhanced", "zip", "tar.gz", "phases")},
+        "DICOMDIR": places["media"] / "DICOMDIR",
+        "a damaged DICOMDIR": places["media"] / "LOST",
+        **_plant_volumes(folder, planted),
+    }
+
+
+def _plant_volumes(folder: Path, planted: Planted) -> Mapping[str, Path]:
+    nibabel: Any = import_module("nibabel")
+    hu = np.stack([picture(64, 64).astype(np.int16) - 1024] * 3)
+    image = nibabel.Nifti1Image(hu.transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    for name in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[name] = planted.mark(f"{name} of a NIfTI file").encode()
+    note = planted.mark("extension of a NIfTI file").encode()
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", note))
+    nibabel.save(image, folder / "volume.nii.gz")
+    data = (folder / "volume.nii.gz").read_bytes()
+    (folder / "cut.nii.gz").write_bytes(data[:-900])
+    marked: dict[str, Any] = {"hu": hu, planted.mark("an array", is_name=True): hu}
+    np.savez(folder / "arrays.npz", **marked)
+    return {name: folder / name for name in ("volume.nii.gz", "cut.nii.gz", "arrays.npz")}
+
+
+def commands_on_others(root: Path, others: Mapping[str, Path], work: Path) -> Iterator[Command]:
+    """Yield commands on inputs of other kinds, and lists of all."""
+    number = 0
+
+    def command(*arguments: object, suffix: str = "", statuses: tuple[int, ...] = (0,)) -> Command:
+        nonlocal number
+        number += 1
+        folder = work / f"more{number}"
+        folder.mkdir()
+        shown = tuple(f"{folder / 'a'}{suffix}" if one is _OUT else str(one) for one in arguments)
+        return Command(shown, folder, False, statuses)
+
+    for form in ([], ["--json"]):
+        yield command("list", root, *form)
+    for kind, path in others.items():
+        is_volume = path.suffix in (".gz", ".npz") and kind != "tar.gz"
+        bad = kind in ("enhanced", "tar.gz", "a damaged DICOMDIR", "cut.nii.gz", "phases")
+        yield command("encode", path, "-o", _OUT, suffix=".mkv", statuses=(2,) if bad else (0,))
+        if is_volume:
+            continue
+        yield command("list", path, statuses=(0,))
+        more = ("--skip-bad", "--series", "1", "--effort", "fast", "--json", "-v")
+        yield command("encode", path, "-o", _OUT, *more, suffix=".mp4")
+        yield command("inspect", path, "-o", _OUT, "--skip-bad", "--series", "1", suffix=".html")
+    yield command(
+        *("compare", others["zip"], others["volume.nii.gz"], "-o", _OUT, "--no-cache"),
+        *("--preset", "ultrafast"),
+    )
 
 
 # Commands
