@@ -75,6 +75,7 @@ USUAL = {
         ),
         ({"measure": "ms-ssim"}, {"measure": ["ms_ssim"]}),
         ({"strict": "yes"}, {"strict": True}),
+        ({"padding": "darkest"}, {"padding": "darkest"}),
         (
             {"codec": X264(preset="slow", tune="ssim")},
             {"effort": None, "preset": "slow", "codec": "x264 slow --tune ssim"},
@@ -106,6 +107,7 @@ EXAMPLES: dict[str, list] = {
     "x264_params": ["bframes=1:no-cabac", {"bframes": 1}, (("bframes", "1"),)],
     "protect": ["lung,bone", "none", (Window(1, 2), "40/80")],
     "measure": ["ms_ssim", "ms-ssim,psnr", ("ms_ssim",)],
+    "padding": ["darkest", "air"],
     "strict": ["yes", True, "no"],
 }
 
@@ -131,6 +133,7 @@ def test_every_option_works_in_python_and_round_trips(name, value):
         ("fps", 25),
         ("threads", 0),
         ("strict", "no"),
+        ("padding", "air"),
     )
     assert (settings == default) is is_default
     again = EncodeSettings.of(**settings.as_options())
@@ -214,6 +217,7 @@ def test_indices_are_those_of_every_encode_and_those_asked_for():
         *(({"measure": wrong}, "measure") for wrong in ("psnr", None, ["psnr"], ("vmaf",), (5,))),
         *(({"protect": wrong}, "protect") for wrong in ("lung", [], 5, ("lung",), (None,))),
         *(({"strict": wrong}, "strict") for wrong in ("yes", 1, None)),
+        *(({"padding": wrong}, "padding") for wrong in ("black", "", 5, None)),
         ({"objective": None}, "effort"),
         ({"codec": X264(params=(("aq-mode", "0"),))}, "x264_params"),
     ],
@@ -228,7 +232,7 @@ def test_wrong_fields_are_refused_by_name(arguments, field):
 
 def test_every_field_is_checked():
     tried = {"rate", "objective", "codec", "window", "bit_depth", "fps", "threads", "measure"}
-    tried |= {"protect", "strict"}
+    tried |= {"protect", "strict", "padding"}
     assert tried == {each.name for each in dataclasses.fields(EncodeSettings)}
 
 
@@ -274,6 +278,7 @@ NUMBERS = ("crf", "bitrate_kbps", "min_ssim", "rdo_strength", "qp", "bit_depth",
         *(("even", value) for value in ("maybe", 2, [True], "")),
         *(("protect", value) for value in ("", "auto", "brian", 5, [5], "lung,,bone")),
         *(("strict", value) for value in ("", "maybe", 5)),
+        *(("padding", value) for value in ("", "black", 5)),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):
@@ -287,7 +292,7 @@ def test_wrong_options_are_refused_by_name(name, value):
 
 def test_wrong_options_are_tried_for_every_option():
     tried = {*NUMBERS, "min", "over", "effort", "preset", "rdo", "window", "fps", "x264_params"}
-    assert tried | {"even", "measure", "protect", "strict"} == BY_NAME.keys()
+    assert tried | {"even", "measure", "protect", "strict", "padding"} == BY_NAME.keys()
 
 
 @pytest.mark.parametrize(

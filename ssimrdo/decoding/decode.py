@@ -274,7 +274,9 @@ class _Errors:
             If the original is another image, whatever its place.
         """
         record, frames = self._record, self._frames
-        source = load_luma(original, record.window, bit_depth=record.bit_depth)
+        source = load_luma(
+            original, record.window, bit_depth=record.bit_depth, padding=record.padding
+        )
         pair = FramePair(source, frames.shown(luma), frames)
         psnr = metrics.measure(pair, [metrics.PSNR])[metrics.PSNR.name]
         if abs(psnr - record.psnr_db[number - 1]) > _SAME_PSNR_DB:

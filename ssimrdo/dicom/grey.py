@@ -26,6 +26,9 @@ WIDE: Final = "WIDE"
 
 WINDOW_FUNCTIONS: Final = (*VOI_LUT_FUNCTIONS, WIDE)
 
+PADDINGS: Final = ("air", "darkest")
+"""How padding is shown: as air, of -1000 HU, or as the darkest grey whatever the window."""
+
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 _CENTER_WIDTH = re.compile(rf"\s*({_NUMBER})\s*/\s*({_NUMBER})\s*", re.ASCII)
 

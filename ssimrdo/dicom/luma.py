@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from ssimrdo.dicom.grey import Window, apply_window
-from ssimrdo.dicom.read.load import load_hu
+from ssimrdo.dicom.grey import PADDINGS, Window, apply_window
+from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.errors import BadSliceError
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def shares(counts: Mapping[Window, int]) -> str:
     return ", ".join(listed[:_LISTED_WINDOWS]) + (f" and {more} more" if more > 0 else "")
 
 
-def load_luma(header: SliceHeader, window: Window, *, bit_depth: int = 8) -> NDArray[Any]:
+def load_luma(
+    header: SliceHeader, window: Window, *, bit_depth: int = 8, padding: str = PADDINGS[0]
+) -> NDArray[Any]:
     """Load one slice as full-range luma.
 
     Parameters
@@ -103,6 +105,8 @@ def load_luma(header: SliceHeader, window: Window, *, bit_depth: int = 8) -> NDA
         Window that maps HU to luma.
     bit_depth : int
         Bits per luma sample.
+    padding : {"air", "darkest"}
+        How padding is shown.
 
     Returns
     -------
@@ -114,7 +118,22 @@ def load_luma(header: SliceHeader, window: Window, *, bit_depth: int = 8) -> NDA
     BadSliceError
         If the file cannot be read or its pixel data cannot be decoded.
     """
-    return apply_window(load_hu(header), window, bit_depth=bit_depth, inverted=header.inverted)
+    hu, padded = load_slice(header)
+    return _shown(hu, padded, header, window, bit_depth, padding)
+
+
+def _shown(
+    hu: NDArray[np.float32],
+    padded: NDArray[np.bool_] | None,
+    header: SliceHeader,
+    window: Window,
+    bit_depth: int,
+    padding: str,
+) -> NDArray[Any]:
+    luma = apply_window(hu, window, bit_depth=bit_depth, inverted=header.inverted)
+    if padded is not None and padding == "darkest":
+        luma[padded] = 0
+    return luma
 
 
 def luma_frames(
@@ -122,6 +141,7 @@ def luma_frames(
     window: Window,
     *,
     bit_depth: int = 8,
+    padding: str = PADDINGS[0],
     on_bad: Callable[[SliceHeader, BadSliceError], None] | None = None,
     on_odd: Callable[[SliceHeader], None] | None = None,
 ) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -131,7 +151,7 @@ def luma_frames(
     ----------
     slices : iterable of SliceHeader
         Slices in the order to yield them in.
-    window, bit_depth
+    window, bit_depth, padding
         As in `load_luma`.
     on_bad : callable or None
         Called with each slice that cannot be decoded, which is then left out.
@@ -152,7 +172,7 @@ def luma_frames(
     recent: list[tuple[SliceHeader, Statistics]] = []
     for index, header in enumerate(slices):
         try:
-            hu = load_hu(header)
+            hu, padded = load_slice(header)
         except BadSliceError as error:
             if on_bad is None:
                 raise
@@ -162,7 +182,7 @@ def luma_frames(
             recent = [*recent[-2:], (header, _statistics(hu))]
             if len(recent) == 3 and _is_odd(*(statistics for _, statistics in recent)):
                 on_odd(recent[1][0])
-        yield index, apply_window(hu, window, bit_depth=bit_depth, inverted=header.inverted)
+        yield index, _shown(hu, padded, header, window, bit_depth, padding)
 
 
 def _statistics(hu: NDArray[np.float32]) -> Statistics:

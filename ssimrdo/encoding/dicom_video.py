@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.uid import CTImageStorage
 
 from ssimrdo.codecs.x264.codec import X264
@@ -119,12 +120,17 @@ def original_of(
     return Original(SeriesIds(identity_of(slices[0])), slices)
 
 
+def _luma(original: SliceHeader, opened: OpenedSource, depth: int) -> NDArray[Any]:
+    assert opened.window is not None, "sources with positions have one"
+    return load_luma(original, opened.window, bit_depth=depth, padding=opened.padding)
+
+
 def _check_same(slices: Sequence[SliceHeader], opened: OpenedSource, template: Path | str) -> None:
     assert opened.window is not None, "sources with positions have one"
     depth = opened.frames.format.bit_depth
     for index, luma in enumerate(opened.frames.frames()):
         original = slices[opened.notes.used[index]]
-        if not np.array_equal(load_luma(original, opened.window, bit_depth=depth), luma):
+        if not np.array_equal(_luma(original, opened, depth), luma):
             raise InputError(
                 f"{printable(template)}: slice {index + 1} lies where that of the source does, but "
                 "is another image",

@@ -155,6 +155,7 @@ def encode(
             files=files,
             series_uid=series_uid,
             skip_bad=skip_bad,
+            padding=settings.padding,
         )
         look_at_spacing(opened, strict=settings.strict)
         original = None
@@ -590,6 +591,7 @@ def _series_record(opened: OpenedSource, outcome: PassOutcome) -> ct.SeriesRecor
         checksums=tuple(one.checksum for one in outcome.slices),
         psnr_db=tuple(one.values[metrics.PSNR.name] for one in outcome.slices),
         patient_position=opened.patient_position,
+        padding=opened.padding,
     )
 
 

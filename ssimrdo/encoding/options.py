@@ -368,6 +368,13 @@ OPTIONS: Final = (
         "Quality indices to measure beside SSIM, weighted SSIM and PSNR, such as ms_ssim.",
     ),
     Option(
+        "padding",
+        read_text,
+        "air|darkest",
+        "How padding around the image is shown: as air, or black whatever the window.",
+        "air",
+    ),
+    Option(
         "strict",
         read_flag,
         "",

@@ -21,7 +21,7 @@ from ssimrdo.codecs.base import (
 )
 from ssimrdo.codecs.x264.choices import CRF
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.dicom.grey import WIDE, Window
+from ssimrdo.dicom.grey import PADDINGS, WIDE, Window
 from ssimrdo.encoding.options import (
     BIT_DEPTH,
     BY_NAME,
@@ -120,6 +120,8 @@ class EncodeSettings:
         frames as they are; None is lung, soft tissue and bone for the whole range of HU, else none.
     measure : tuple of str
         Quality indices that are measured beside those that every encode measures.
+    padding : {"air", "darkest"}
+        How padding of DICOM slices is shown: as air, or as the darkest grey of the window.
     strict : bool
         Refuse series of which slices are missing, or whose slices lie unevenly.
 
@@ -139,6 +141,7 @@ class EncodeSettings:
     threads: int = 0
     protect: tuple[Window, ...] | None = None
     measure: tuple[str, ...] = ()
+    padding: str = PADDINGS[0]
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -242,6 +245,7 @@ class EncodeSettings:
         names = ("window", "bit_depth", "fps", "threads", "protect")
         others = {name: getattr(self, name) for name in names}
         options |= others | {"measure": self.measure or None, "strict": self.strict or None}
+        options["padding"] = self.padding if self.padding != PADDINGS[0] else None
         return {name: value for name, value in options.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
@@ -269,6 +273,8 @@ class EncodeSettings:
             record["protect"] = [window.as_dict() for window in self.protect]
         if self.measure:
             record["measure"] = list(self.measure)
+        if self.padding != PADDINGS[0]:
+            record["padding"] = self.padding
         if self.strict:
             record["strict"] = True
         if not self._has_default_codec:
@@ -326,6 +332,12 @@ def _check_types(settings: EncodeSettings) -> None:
             raise InputError(f"{value!r:.60} is not {what}", field=name)
     if not all(isinstance(window, Window) for window in settings.protect or ()):
         raise InputError(f"{settings.protect!r:.60} are not windows", field="protect")
+    if settings.padding not in PADDINGS:
+        raise InputError(
+            f"{settings.padding!r:.60} is unknown",
+            field="padding",
+            remedy=f"use one of {', '.join(PADDINGS)}",
+        )
     if not isinstance(settings.strict, bool):
         raise InputError(f"{settings.strict!r:.60} is neither yes nor no", field="strict")
     _check_codec(settings.codec)

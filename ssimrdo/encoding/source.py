@@ -24,7 +24,7 @@ from ssimrdo.dicom import (
     open_series,
 )
 from ssimrdo.dicom.digits import PlaneDigits, planes_of
-from ssimrdo.dicom.grey import apply_window
+from ssimrdo.dicom.grey import PADDINGS, apply_window
 from ssimrdo.dicom.luma import WindowSource, choose_window, luma_frames, window_source
 from ssimrdo.dicom.spacing import check_regular, spacing_of
 from ssimrdo.dicom.volume import sample_aspect_ratio
@@ -89,6 +89,8 @@ class OpenedSource:
         Where all slices lie as their headers write it; None where that is not known.
     patient_position : str
         Patient Position; may be empty.
+    padding : {"air", "darkest"}
+        How padding is shown.
     """
 
     name: str
@@ -103,6 +105,7 @@ class OpenedSource:
     header_windows: Mapping[Window, int] = field(default_factory=dict)
     planes: tuple[PlaneDigits, ...] | None = None
     patient_position: str = ""
+    padding: str = PADDINGS[0]
 
 
 def open_source(
@@ -116,6 +119,7 @@ def open_source(
     skip_bad: bool = False,
     name: str = "",
     limit: int | None = None,
+    padding: str = PADDINGS[0],
     warn: Callable[[str], object] = logger.warning,
 ) -> OpenedSource:
     """Find what is to be encoded and choose its window; no pixel is read.
@@ -136,6 +140,8 @@ def open_source(
         What the warning about a missing window calls the source, where there are several.
     limit : int, optional
         Take only so many slices, from the first on.
+    padding : {"air", "darkest"}
+        How padding of a series is shown.
     warn : callable
         Takes each warning, now and while slices are read.
 
@@ -144,7 +150,7 @@ def open_source(
     InputError
         If the source cannot be used.
     """
-    wanted = _Wanted(window, bit_depth, fps, skip_bad, name, limit, warn)
+    wanted = _Wanted(window, bit_depth, fps, skip_bad, name, limit, warn, padding)
     if isinstance(source, Volume):
         return _opened_volume(source, wanted)
     if isinstance(source, Series):
@@ -189,6 +195,7 @@ class _Wanted:
     name: str
     limit: int | None
     warn: Callable[[str], object]
+    padding: str
 
 
 def _opened_series(
@@ -223,6 +230,7 @@ def _opened_series(
             series.slices,
             used,
             bit_depth=wanted.bit_depth,
+            padding=wanted.padding,
             on_bad=note_bad if wanted.skip_bad else None,
             on_odd=note_odd,
         ):
@@ -251,6 +259,7 @@ def _opened_series(
         counts,
         tuple(header.plane for header in series.slices),
         series.slices[0].patient_position,
+        wanted.padding,
     )
 
 

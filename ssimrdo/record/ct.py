@@ -22,7 +22,7 @@ from ssimrdo.dicom.digits import (
     is_decimal,
     is_orientation,
 )
-from ssimrdo.dicom.grey import WIDE, Window, linear_ends
+from ssimrdo.dicom.grey import PADDINGS, WIDE, Window, linear_ends
 from ssimrdo.errors import InputError
 
 SCHEMA: Final = 1
@@ -73,6 +73,8 @@ class SeriesRecord:
         PSNR of every slice, by which the slices are known that the video was made from.
     patient_position : str
         Patient Position; may be empty.
+    padding : {"air", "darkest"}
+        How padding is shown.
 
     Raises
     ------
@@ -90,6 +92,7 @@ class SeriesRecord:
     checksums: tuple[int, ...]
     psnr_db: tuple[float, ...]
     patient_position: str = ""
+    padding: str = PADDINGS[0]
 
     @property
     def frames(self) -> int:
@@ -109,6 +112,7 @@ class SeriesRecord:
             "range": self.luma_range,
             "window": window,
             "patient_position": self.patient_position,
+            **({} if self.padding == PADDINGS[0] else {"padding": self.padding}),
             **_common(first),
             "positions": [list(plane.position) for plane in self.planes],
             "differing": {
@@ -147,6 +151,8 @@ class SeriesRecord:
         first = _plane({**fields, "position": positions[0]})
         if fields.get("range") not in RANGES:
             raise _bad("range")
+        if fields.get("padding", PADDINGS[0]) not in PADDINGS:
+            raise _bad("padding")
         window = _mapping(fields.get("window"), "window")
         if not isinstance(window.get("inverted"), bool):
             raise _bad("window")
@@ -161,6 +167,7 @@ class SeriesRecord:
             checksums=_integers(fields, "checksums", frames),
             psnr_db=_numbers(fields, "psnr", frames),
             patient_position=_patient_position(fields),
+            padding=fields.get("padding", PADDINGS[0]),
         )
 
     def text(self) -> bytes:

@@ -47,6 +47,17 @@ def load_hu(header: SliceHeader) -> NDArray[np.float32]:
     BadSliceError
         If the file cannot be read or its pixel data cannot be decoded.
     """
+    return load_slice(header)[0]
+
+
+def load_slice(header: SliceHeader) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Load one slice as HU, and where it is padding; errors as :func:`load_hu`.
+
+    Returns
+    -------
+    ndarray of float32, ndarray of bool or None; both of shape (rows, columns)
+        HU, `AIR_HU` in the padding; and what is padding, None where the header tells of none.
+    """
     try:
         cells = read_cells(header)
     except DamagedError as error:
@@ -58,6 +69,7 @@ def load_hu(header: SliceHeader) -> NDArray[np.float32]:
     hu = values.astype(np.float32)
     hu *= np.float32(header.rescale_slope)
     hu += np.float32(header.rescale_intercept)
+    padded = None
     if header.padding is not None:
         low, high = header.padding
         # A padding value that does not fit the stored bits, such as -2000 beside unsigned 12-bit
@@ -65,8 +77,9 @@ def load_hu(header: SliceHeader) -> NDArray[np.float32]:
         least = -(2 ** (header.bits_stored - 1)) if header.signed else 0
         fits = least <= low and high < least + 2**header.bits_stored
         seen = values if fits else cells
-        hu[seen == low if low == high else (seen >= low) & (seen <= high)] = AIR_HU
-    return hu
+        padded = seen == low if low == high else (seen >= low) & (seen <= high)
+        hu[padded] = AIR_HU
+    return hu, padded
 
 
 def decoding_problem(transfer_syntax_uid: str) -> str | None:
