@@ -102,7 +102,7 @@ def explain_import(error: ImportError) -> str:
     str
         The message, with the path of the Python that lacks the library.
     """
-    module = (error.name or "").partition(".")[0]
+    module = _module_of(error)
     requirement = _requirement(PACKAGE_OF.get(module, module))
     reason = " ".join(str(error).split())
     if requirement is None:
@@ -115,6 +115,16 @@ def explain_import(error: ImportError) -> str:
     return f'{reason}: {install} --force-reinstall "{requirement}"'
 
 
+def _module_of(error: ImportError) -> str:
+    """Return the name below which an import failed; an extension need not know its own in full."""
+    if error.path is not None:
+        path = Path(error.path)
+        for folder in path.parents:
+            if str(folder) in sys.path:
+                return path.relative_to(folder).parts[0].partition(".")[0]
+    return (error.name or "").partition(".")[0]
+
+
 def _requirement(package: str) -> str | None:
     """Return what this package requires of another, None where it requires nothing."""
     try:
@@ -123,6 +133,7 @@ def _requirement(package: str) -> str | None:
         needed = []
     for requirement in needed:
         name = re.match(r"[\w.-]+", requirement)
-        if name is not None and name[0] == package:
+        # Extras name this package too.
+        if name is not None and name[0] == package != "ssimrdo":
             return requirement.partition(";")[0].strip()
     return None

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import av
 import pytest
 
 from ssimrdo.extras import EXTRA_OF, explain_import
@@ -70,10 +71,25 @@ def test_package_that_nobody_asked_for_is_not_named_to_pip() -> None:
 
 
 def test_library_that_does_not_load_is_told_by_its_package() -> None:
-    text = explain_import(ImportError("libav.so: cannot open", name="av._core"))
+    assert av.__file__
+    path = Path(av.__file__).with_name("_core.abi3.so")
+    # PyAV calls it so.
+    text = explain_import(ImportError("libav.so: cannot open", name="_core", path=str(path)))
     assert re.fullmatch(
         r'libav\.so: cannot open: \S+ -m pip install --force-reinstall "av>=\d+"', text
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("no shim", name="ssimrdo.codecs.x264._shim"),
+        ImportError("no shim", name="_shim", path=str(ROOT / "ssimrdo/codecs/x264/_shim.abi3.so")),
+    ],
+)
+def test_shim_that_does_not_load_asks_for_another_installation(error: ImportError) -> None:
+    text = explain_import(error)
+    assert text == "the installation is incomplete (no shim): install ssimrdo anew"
 
 
 @pytest.mark.parametrize(
