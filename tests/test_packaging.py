@@ -1,6 +1,6 @@
-"""A wheel in a fresh environment without a compiler, beside a build from source.
+"""The source distribution, and a wheel where there is no compiler beside a build from source.
 
-``scripts/build_wheel --check`` runs this on what it has built.
+``scripts/build_wheel --check`` runs this on the wheel that it has built.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -21,8 +22,9 @@ ROOT = Path(__file__).parents[1]
 WHEEL = os.environ.get("SSIMRDO_WHEEL")
 # What tests/test_x264.py imports.
 SHIM_TESTS = ("test_x264.py", "conftest.py")
+MADE = (".so", ".pyc", "native/_shim.c")
 
-pytestmark = pytest.mark.skipif(
+needs_wheel = pytest.mark.skipif(
     not WHEEL, reason="SSIMRDO_WHEEL names no wheel (scripts/build_wheel --check)"
 )
 
@@ -69,6 +71,7 @@ def packets(video: Path) -> list[tuple[bytes, int | None, int | None, bool]]:
         ]
 
 
+@needs_wheel
 def test_stream_is_that_of_a_build_from_source(fresh: Path, tmp_path: Path) -> None:
     code = "from ssimrdo.codecs.x264.encoder import x264_build; print(x264_build())"
     if run(fresh, "python", "-c", code, cwd=tmp_path).strip() != x264_build():
@@ -82,6 +85,7 @@ def test_stream_is_that_of_a_build_from_source(fresh: Path, tmp_path: Path) -> N
     assert packets(ours) == packets(theirs)
 
 
+@needs_wheel
 def test_shim_passes_its_own_tests(fresh: Path, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "data").symlink_to(ROOT / "data")
@@ -93,6 +97,7 @@ def test_shim_passes_its_own_tests(fresh: Path, tmp_path: Path) -> None:
     assert " passed" in printed
 
 
+@needs_wheel
 def test_extra_is_missing_in_one_line_that_pip_understands(fresh: Path, tmp_path: Path) -> None:
     command = [fresh / "bin/ssimrdo", "inspect", ROOT / "data/phantom", "-o", "maps.png"]
     done = subprocess.run(
@@ -104,6 +109,7 @@ def test_extra_is_missing_in_one_line_that_pip_understands(fresh: Path, tmp_path
     assert "matplotlib" in run(fresh, "pip", "install", *report, cwd=tmp_path)
 
 
+@needs_wheel
 def test_wheel_holds_the_licences_and_says_where_the_source_is() -> None:
     assert WHEEL
     assert "-cp311-abi3-" in WHEEL
@@ -115,3 +121,24 @@ def test_wheel_holds_the_licences_and_says_where_the_source_is() -> None:
         copying = wheel.read(names["native/licenses/COPYING"])
     assert b"GNU GENERAL PUBLIC LICENSE" in copying
     assert reference == (ROOT / "native/licenses/x264.txt").read_text()
+
+
+def test_source_distribution_holds_what_the_build_and_the_tests_need(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="80")
+    tree = tmp_path / "tree"
+    made = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist")
+    shutil.copytree(ROOT, tree, ignore=made)
+    code = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    subprocess.run([sys.executable, "-c", code], cwd=tree, check=True, capture_output=True)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        held = {name.partition("/")[2]: mode for name, mode in _modes(archive)}
+    for folder in ("data", "docs", "native", "scripts", "ssimrdo", "tests"):
+        wanted = {str(one.relative_to(tree)) for one in (tree / folder).rglob("*") if one.is_file()}
+        assert {one for one in wanted - set(held) if not one.endswith(MADE)} == set()
+    assert held["scripts/setup"] & 0o100
+    assert not [name for name in held if name.endswith(MADE)]
+
+
+def _modes(archive: tarfile.TarFile) -> list[tuple[str, int]]:
+    return [(one.name, one.mode) for one in archive.getmembers() if one.isfile()]
