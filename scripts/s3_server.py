@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,8 @@ def forget(proxy: Proxy) -> None:
 @contextmanager
 def s3_server() -> Iterator[Proxy]:
     """Yield a proxy before a server that holds no bucket yet."""
+    # Which would list every request on stderr.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     moto.start()
     _, port = moto.get_host_and_port()
