@@ -157,6 +157,23 @@ def test_a_batch_records_what_is_refused_and_goes_on(tmp_path):
     assert "missing" in (tmp_path / "out" / "results.csv").read_text()
 
 
+def test_a_batch_records_that_slices_lie_in_one_place(tmp_path):
+    for phase in (1, 2):
+        for index, hu in enumerate(HU[:3]):
+            write_slice(
+                tmp_path / "in" / f"{phase}{index}.dcm",
+                (hu + 1024).astype(np.uint16),
+                ImagePositionPatient=[0, 0, 2 * index],
+                AcquisitionNumber=phase,
+            )
+    done = command("batch", tmp_path / "in", "-o", tmp_path / "out", "--jobs", "1", "--strict")
+    assert done.returncode == 0
+    (sidecar,) = (tmp_path / "out").glob("*.json")
+    record = json.loads(sidecar.read_text())
+    assert (record["frames"], record["spacing"]["repeated"]) == (6, 3)
+    assert "repeated_positions" in (tmp_path / "out" / "results.csv").read_text()
+
+
 def test_arrays_with_positions_are_looked_at_too(tmp_path, caplog):
     volume = ssimrdo.Volume(HU[:4], positions_mm=[0, 1, 2, 4])
     result = ssimrdo.encode(volume, tmp_path / "a.mp4", window="lung")

@@ -119,6 +119,7 @@ class Spacing:
 
 MISSING: Final = "missing_slices"
 UNEVEN: Final = "uneven_spacing"
+REPEATED: Final = "repeated_positions"
 
 
 def spacing_of(along_mm: Sequence[float] | None) -> Spacing:

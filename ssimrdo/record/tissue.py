@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from ssimrdo.dicom.grey import Window, linear_ends
-from ssimrdo.dicom.spacing import MISSING, UNEVEN, Spacing
+from ssimrdo.dicom.spacing import MISSING, REPEATED, UNEVEN, Spacing
 from ssimrdo.metrics import SSIM
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area, ErrorSummary, GreyScale, TissueErrors
 from ssimrdo.record.summary import SliceSummary
@@ -211,6 +211,7 @@ WARNING_TITLES: Final[Mapping[str, str]] = MappingProxyType(
         UNLIKE_NEIGHBOURS: "slices unlike those around them, which may be damaged",
         MISSING: "missing slices",
         UNEVEN: "uneven steps between slices",
+        REPEATED: "slices that lie where others lie",
     }
 )
 """What warnings mean, by code."""
@@ -274,8 +275,14 @@ def unlike_warnings(numbers: Sequence[int]) -> tuple[QualityWarning, ...]:
 
 
 def spacing_warnings(spacing: Spacing) -> tuple[QualityWarning, ...]:
-    """Return the warnings of missing slices and uneven steps."""
-    return tuple(QualityWarning(code, text) for code, text in spacing.texts().items())
+    """Return the warnings of missing slices, uneven steps and slices in one place."""
+    texts = dict(spacing.texts())
+    if spacing.repeated:
+        what = "slice lies" if spacing.repeated == 1 else "slices lie"
+        texts[REPEATED] = (
+            f"{spacing.repeated} {what} where another does: phases one behind another, or repeats"
+        )
+    return tuple(QualityWarning(code, text) for code, text in texts.items())
 
 
 _MOST_LISTED: Final = 5
