@@ -35,9 +35,14 @@ ARGUMENTS = (
 )
 
 
+STARTS_IN_S = 30
+"""Seconds within which Chromium shows an empty page."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
     from selenium import webdriver
+    from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.chrome.service import Service
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -48,6 +53,14 @@ def browser() -> Iterator[Chrome]:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        driver.set_page_load_timeout(STARTS_IN_S)
+        try:
+            driver.get("about:blank")
+        except TimeoutException:
+            # Now and then it hangs before it shows anything.
+            driver.quit()
+            driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        driver.set_page_load_timeout(300)
         yield driver
         driver.quit()
 
