@@ -13,11 +13,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
+from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import tissue_kernels
 from ssimrdo.objective.balanced import BALANCED
 from ssimrdo.objective.base import Objective, register
 from ssimrdo.objective.ssim_mse import reference_theta
+from ssimrdo.objective.statistics import block_means
 
 OUTSIDE: Final = 1 / 64
 """Share of its sensitivity that a macroblock without body keeps: about 12 QP at s = 0.7."""
@@ -79,13 +80,7 @@ def body_shares(body: NDArray[np.bool_]) -> NDArray[np.float32]:
     """
     near = np.empty(body.shape, np.uint8)
     tissue_kernels.largest_of_nine(np.ascontiguousarray(body).view(np.uint8), near)
-    starts = [np.arange(0, side, MACROBLOCK) for side in body.shape]
-    sums = np.add.reduceat(np.add.reduceat(near, starts[0], axis=0, dtype=np.int32), starts[1], 1)
-    heights, widths = (
-        np.diff(np.append(start, side)) for start, side in zip(starts, body.shape, strict=True)
-    )
-    assert sums.shape == block_grid(body.shape)
-    return np.asarray(sums / np.outer(heights, widths), np.float32)
+    return block_means(near, dtype=np.int32)
 
 
 def _sensitivity(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.float32]:

@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
+from ssimrdo.frames import FrameFormat
 from ssimrdo.objective.base import Objective
+from ssimrdo.objective.statistics import block_means
 
 UNSEEN: Final = 1 / 64
 """Share of its sensitivity as it stands that a macroblock keeps that no window shows."""
@@ -62,20 +63,9 @@ def protecting(objective: Objective, windows: Sequence[NDArray[np.float64]]) -> 
         shown = FrameFormat(frames.rows, frames.columns, SHOWN_DEPTH)
         total = np.float32(UNSEEN) * objective.sensitivity(luma, frames)
         for grey, squared_gain in tables:
-            seen = _block_means(squared_gain[luma])
+            seen = block_means(squared_gain[luma])
             if seen.any():
                 total += objective.sensitivity(grey[luma], shown) * seen
         return total
 
     return Objective(objective.name, objective.title, sensitivity, objective.reference)
-
-
-def _block_means(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean of every macroblock; those at the border have the samples that there are."""
-    starts = [np.arange(0, side, MACROBLOCK) for side in plane.shape]
-    sums = np.add.reduceat(np.add.reduceat(plane, starts[0], axis=0), starts[1], axis=1)
-    assert sums.shape == block_grid(plane.shape)
-    heights, widths = (
-        np.diff(np.append(start, side)) for start, side in zip(starts, plane.shape, strict=True)
-    )
-    return np.asarray(sums / np.outer(heights, widths), np.float32)

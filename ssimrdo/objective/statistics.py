@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.frames import block_grid
+from ssimrdo.frames import MACROBLOCK, block_grid
 from ssimrdo.metrics import kernels
 
 
@@ -56,3 +56,27 @@ def block_statistics(luma: NDArray[Any], *, data_range: float = 255) -> BlockSta
         variance,
     )
     return BlockStatistics(mean, variance)
+
+
+def block_means(plane: NDArray[Any], *, dtype: type | None = None) -> NDArray[np.float32]:
+    """Return the mean of every macroblock; those at the border have the samples that there are.
+
+    Parameters
+    ----------
+    plane : ndarray of shape (rows, columns)
+        Any real samples.
+    dtype : type, optional
+        What they are summed in; their own by default.
+
+    Returns
+    -------
+    ndarray of shape (ceil(rows / 16), ceil(columns / 16)), float32
+    """
+    starts = [np.arange(0, side, MACROBLOCK) for side in plane.shape]
+    down = np.add.reduceat(plane, starts[0], axis=0, dtype=dtype)
+    sums = np.add.reduceat(down, starts[1], axis=1)
+    assert sums.shape == block_grid(plane.shape)
+    heights, widths = (
+        np.diff(np.append(start, side)) for start, side in zip(starts, plane.shape, strict=True)
+    )
+    return np.asarray(sums / np.outer(heights, widths), np.float32)
