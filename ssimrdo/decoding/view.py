@@ -121,14 +121,11 @@ def view(
 def _geometry(record: SeriesRecord) -> Geometry:
     """Return where the slices of a record lie, as numbers."""
     first = record.planes[0]
-    orientation = np.array(first.orientation, np.float64)
-    normal = np.cross(orientation[:3], orientation[3:])
-    positions = [plane.position_mm for plane in record.planes]
     spacing = first.pixel_spacing
     return Geometry(
         pixel_spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
-        orientation=tuple(orientation.tolist()),
-        positions_mm=tuple(positions),
-        along_mm=tuple((np.array(positions) @ normal).tolist()),
+        orientation=tuple(map(float, first.orientation)),
+        positions_mm=tuple(plane.position_mm for plane in record.planes),
+        along_mm=record.along_mm,
         thickness_mm=None if first.thickness is None else float(first.thickness),
     )

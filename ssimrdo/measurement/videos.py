@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import av
-import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
@@ -286,15 +285,12 @@ def _record(path: Path) -> _Record | None:
             found = record_of(video, path)
     except InputError:
         return _sidecar(path)
-    first = np.array(found.planes[0].orientation, np.float64)
-    normal = np.cross(first[:3], first[3:])
-    along = np.array([plane.position_mm for plane in found.planes]) @ normal
     return _Record(
         found.bit_depth,
         found.frames,
         found.window,
         found.inverted,
-        tuple(along.tolist()),
+        found.along_mm,
         (found.rows, found.columns),
         found.checksums,
     )

@@ -99,6 +99,14 @@ class SeriesRecord:
         """Number of slices."""
         return len(self.planes)
 
+    @property
+    def along_mm(self) -> tuple[float, ...]:
+        """Position of every slice along their normal."""
+        orientation = np.array(self.planes[0].orientation, np.float64)
+        normal = np.cross(orientation[:3], orientation[3:])
+        positions = np.array([plane.position_mm for plane in self.planes])
+        return tuple((positions @ normal).tolist())
+
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         first = self.planes[0]
