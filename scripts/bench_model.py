@@ -22,6 +22,7 @@ from statistics import fmean
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
+from benchmark_script import exit_status
 from benchmark_tables import replace_block
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
@@ -31,7 +32,7 @@ from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.dicom import NAMED_WINDOWS, Series, Window, open_series
 from ssimrdo.dicom.luma import choose_window, luma_frames
 from ssimrdo.encoding.passes import PassSettings, stream_settings
-from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.errors import InputError
 from ssimrdo.files import write_whole
 from ssimrdo.frames import MACROBLOCK, FrameFormat, block_grid
 from ssimrdo.machine import cores, processor
@@ -554,13 +555,17 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def windows_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return in which windows each series was measured, from pairs of both in order."""
+    return "; ".join(
+        f"{series} ({', '.join(window for _, window in of_series)})"
+        for series, of_series in groupby(dict.fromkeys(pairs), key=lambda pair: pair[0])
+    )
+
+
 def about(found: Sequence[Measured], slices: int, command: str) -> str:
     """Return when, how and from what the tables were made."""
-    pairs = dict.fromkeys((one.series, one.window) for one in found)
-    windows = "; ".join(
-        f"{series} ({', '.join(window for _, window in of_series)})"
-        for series, of_series in groupby(pairs, key=lambda pair: pair[0])
-    )
+    windows = windows_text((one.series, one.window) for one in found)
     made = f"{datetime.now().astimezone():%Y-%m-%d} by `{command}`"
     text = (
         f"Made on {made} on {cores()} cores of {processor()}. {slices} slices from the middle of "
@@ -603,9 +608,11 @@ def default_series() -> list[Path]:
     return sorted(path for path in Path(data).iterdir() if path.is_dir())
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench_model", description=__doc__)
+def parse_arguments(
+    prog: str = "bench_model", description: str | None = __doc__
+) -> argparse.Namespace:
+    """Read the command line of a script that measures clips."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument(
         "series",
         nargs="*",
@@ -638,14 +645,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the measurement and return the exit status."""
-    try:
-        run(parse_arguments())
-    except (SsimrdoError, OSError) as error:
-        print(f"bench_model: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status("bench_model", lambda: run(parse_arguments()))
 
 
 if __name__ == "__main__":

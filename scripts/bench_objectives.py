@@ -15,8 +15,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import groupby, product
-from pathlib import Path
+from itertools import product
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -34,13 +33,16 @@ from bench_model import (
     clips,
     decoded,
     default_series,
+    parse_arguments,
     source_features,
     window_sums,
+    windows_text,
 )
+from benchmark_script import exit_status
 from benchmark_tables import replace_block
+from benchmark_tables import table as markdown_table
 from numpy.typing import NDArray
 
-from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import write_whole
 from ssimrdo.frames import FrameFormat
 from ssimrdo.machine import cores, processor
@@ -243,17 +245,12 @@ def table(found: Sequence[Blocks]) -> str:
         ]
         for name, (_, distortion, _) in DISTORTIONS.items()
     ]
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown_table(heads, rows)
 
 
 def about(found: Sequence[Blocks], slices: int, command: str) -> str:
     """Return when, how and from what the table was made."""
-    pairs = dict.fromkeys((one.series, one.window) for one in found)
-    windows = "; ".join(
-        f"{series} ({', '.join(window for _, window in of_series)})"
-        for series, of_series in groupby(pairs, key=lambda pair: pair[0])
-    )
+    windows = windows_text((one.series, one.window) for one in found)
     text = (
         f"Made on {datetime.now().astimezone():%Y-%m-%d} by `{command}` on {cores()} cores of "
         f"{processor()}. {slices} slices from the middle of each series: {windows}. Constant QP, "
@@ -278,24 +275,6 @@ def as_json(found: Sequence[Blocks]) -> str:
     return json.dumps({"linearity": records}, indent=2)
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench_objectives", description=__doc__)
-    parser.add_argument(
-        "series",
-        nargs="*",
-        type=Path,
-        metavar="SERIES_FOLDER",
-        help=f"series to measure; by default each folder of ${VARIABLE}",
-    )
-    parser.add_argument(
-        "--slices", type=int, default=SLICES, metavar="N", help=f"of each [default: {SLICES}]"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object in place of a table")
-    parser.add_argument("--update", action="store_true", help="put the table into docs/method.md")
-    return parser.parse_args()
-
-
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     found: list[Blocks] = []
@@ -314,14 +293,9 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the measurement and return the exit status."""
-    try:
-        run(parse_arguments())
-    except (SsimrdoError, OSError) as error:
-        print(f"bench_objectives: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status(
+        "bench_objectives", lambda: run(parse_arguments("bench_objectives", __doc__))
+    )
 
 
 if __name__ == "__main__":

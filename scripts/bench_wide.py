@@ -22,9 +22,10 @@ from typing import Any, Final
 import imagecodecs
 import numpy as np
 from benchmark_clips import VARIABLE, chosen_series
+from benchmark_script import exit_status
 from benchmark_tables import replace_block, table
 
-from ssimrdo import EncodeSettings, InputError, SsimrdoError, encode, metrics
+from ssimrdo import EncodeSettings, SsimrdoError, encode, metrics
 from ssimrdo.bd import RateQuality, bjontegaard
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.dicom import Series, Window, open_series
@@ -354,14 +355,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the measurement and return the exit status."""
-    try:
-        run(parse_arguments())
-    except (SsimrdoError, OSError) as error:
-        print(f"bench_wide: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status("bench_wide", lambda: run(parse_arguments()))
 
 
 if __name__ == "__main__":
