@@ -18,13 +18,14 @@ from ssimrdo.dicom import NAMED_WINDOWS, Geometry, load_volume
 from ssimrdo.dicom.grey import (
     FULL,
     apply_window,
+    hu_of_luma,
     hu_of_shares,
     parse_window,
     shares_of_hu,
     wide_curve,
 )
 from ssimrdo.dicom.luma import choose_window
-from ssimrdo.encoding.views import PROTECTED, hu_of_luma, views_of
+from ssimrdo.encoding.views import PROTECTED, views_of
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import ssim
 from ssimrdo.objective import BALANCED, SSIM
@@ -59,7 +60,7 @@ def luma_of(path):
 
 def hu_of(path):
     """HU of a video of the whole range."""
-    return hu_of_luma(FULL, FrameFormat(64, 64, 10)).astype(np.float32)[luma_of(path)]
+    return hu_of_luma(FULL, 1023).astype(np.float32)[luma_of(path)]
 
 
 def test_the_curve_rises_from_end_to_end():
@@ -82,7 +83,7 @@ def test_the_curve_is_undone_within_half_a_step(bit_depth):
     peak = 2**bit_depth - 1
     luma = apply_window(ALL_HU, FULL, bit_depth=bit_depth)
     assert (luma[0], luma[-1]) == (0, peak)
-    back = hu_of_luma(FULL, FrameFormat(16, 16, bit_depth))
+    back = hu_of_luma(FULL, peak)
     assert back is not None
     steps = np.diff(back)
     assert (steps > 0).all()
@@ -196,7 +197,7 @@ def test_quality_through_windows_is_that_of_what_ffmpeg_decodes(volume, wide):
 
 def test_errors_of_the_whole_range_are_in_hu(volume, wide):
     path, result = wide
-    hu = hu_of_luma(FULL, FrameFormat(64, 64, 10))
+    hu = hu_of_luma(FULL, 1023)
     source = apply_window(np.float32(volume.hu), FULL, bit_depth=10)
     errors = np.rint(hu)[source] - np.rint(hu)[luma_of(path)]
     found = [one for one in result.tissue.errors.values() if one is not None]

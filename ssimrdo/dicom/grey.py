@@ -290,6 +290,27 @@ def hu_of_shares(
     return low + shares * width if width else None
 
 
+def hu_of_luma(window: Window, peak: int, *, inverted: bool = False) -> NDArray[np.float64] | None:
+    """Return the HU of every full-range luma code; see :func:`hu_of_shares`.
+
+    Parameters
+    ----------
+    window : Window
+        What luma was made with.
+    peak : int
+        Largest luma.
+    inverted : bool
+        Whether the lowest HU are shown white.
+
+    Returns
+    -------
+    ndarray of shape (peak + 1,), float64, or None
+        None for a window that shows nothing but black and white.
+    """
+    shares = np.arange(peak + 1) / peak
+    return hu_of_shares(window, 1 - shares if inverted else shares, step=1 / peak)
+
+
 def _ramp_of(window: Window) -> tuple[float, float]:
     """Return where the ramp of LINEAR, LINEAR_EXACT or WIDE begins, and its width, in HU."""
     center, width = window.center, window.width

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.dicom.grey import FULL, NAMED_WINDOWS, WIDE, Window, hu_of_shares, shares_of_hu
+from ssimrdo.dicom.grey import FULL, NAMED_WINDOWS, WIDE, Window, hu_of_luma, shares_of_hu
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import FramePair
@@ -56,14 +56,6 @@ class View:
         return errors_by_tissue(pair, scale=self.scale)
 
 
-def hu_of_luma(
-    window: Window, frames: FrameFormat, *, inverted: bool = False
-) -> NDArray[np.float64] | None:
-    """Return the HU of every full-range luma code, None for a window of black and white alone."""
-    shares = np.arange(frames.peak + 1) / frames.peak
-    return hu_of_shares(window, 1 - shares if inverted else shares, step=1 / frames.peak)
-
-
 def views_of(
     windows: Sequence[Window], own: Window, frames: FrameFormat, *, inverted: bool = False
 ) -> tuple[View, ...]:
@@ -74,7 +66,7 @@ def views_of(
     InputError
         If the frames' own window shows black and white alone.
     """
-    hu = hu_of_luma(own, frames, inverted=inverted)
+    hu = hu_of_luma(own, frames.peak, inverted=inverted)
     if hu is None:
         raise InputError(
             f"the window {own} leaves black and white alone, of which no other shows anything",
@@ -116,7 +108,7 @@ class TissueCount:
         """Return how the errors of frames are counted that were made with a window, if any."""
         if window is None or window.function != WIDE:
             return cls(grey_scale(window, frames.peak, inverted=inverted))
-        hu = hu_of_luma(window, frames, inverted=inverted)
+        hu = hu_of_luma(window, frames.peak, inverted=inverted)
         assert hu is not None, "it has a width"
         lowest = round(FULL.center - FULL.width / 2 + 0.5)
         table = np.clip(np.rint(hu) - lowest, 0, (1 << _HU_DEPTH) - 1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Window, apply_window
-from ssimrdo.dicom.grey import hu_of_shares, linear_ends
+from ssimrdo.dicom.grey import hu_of_luma, linear_ends
 from ssimrdo.dicom.luma import choose_window, window_source
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
@@ -165,8 +165,7 @@ def as_hu(side: Side, window: Window | None) -> Side:
     made_with, peak = side.window, side.peak
     if window is None or made_with is None or peak is None or window == made_with:
         return side
-    shares = np.arange(peak + 1) / peak
-    hu = hu_of_shares(made_with, 1 - shares if side.inverted else shares, step=1 / peak)
+    hu = hu_of_luma(made_with, peak, inverted=side.inverted)
     if hu is None:
         raise InputError(
             f"{side.name}: was made with {made_with}, which leaves black and white alone",
