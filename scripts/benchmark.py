@@ -43,11 +43,11 @@ from benchmark_tables import (
 from ssimrdo.cli.compare import encode_progress
 from ssimrdo.cli.options import flag_of
 from ssimrdo.codecs.base import Mode
-from ssimrdo.compare import CompareSettings, cache, compare
-from ssimrdo.compare.output import write_report
-from ssimrdo.compare.report import TIMING_NOTES
-from ssimrdo.compare.results import ComparisonReport
-from ssimrdo.compare.viewers import write_page
+from ssimrdo.comparison import CompareSettings, cache, compare
+from ssimrdo.comparison.output import write_report
+from ssimrdo.comparison.report import TIMING_NOTES
+from ssimrdo.comparison.results import ComparisonReport
+from ssimrdo.comparison.viewers import write_page
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import check_folder_free, whole_folder, write_whole
 from ssimrdo.machine import cores

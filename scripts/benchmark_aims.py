@@ -11,8 +11,8 @@ from typing import Final
 from benchmark_pairs import compare_pair
 from benchmark_tables import labels_of, table
 
-from ssimrdo.compare.classes import AREAS, BY_NAME, WORST_SLICE, rates_by_class
-from ssimrdo.compare.results import ComparisonReport
+from ssimrdo.comparison.classes import AREAS, BY_NAME, WORST_SLICE, rates_by_class
+from ssimrdo.comparison.results import ComparisonReport
 from ssimrdo.encoding.options import RDO
 from ssimrdo.html.text import MISSING, metric_name, percent
 from ssimrdo.metrics.tissue import Area

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from scipy import ndimage
 
-from ssimrdo.compare import CompareSettings
-from ssimrdo.compare.results import ComparisonReport, EncodeCounts, SeriesResult, Timing
+from ssimrdo.comparison import CompareSettings
+from ssimrdo.comparison.results import ComparisonReport, EncodeCounts, SeriesResult, Timing
 from ssimrdo.dicom import NAMED_WINDOWS, Series, Window, open_series
 from ssimrdo.dicom.luma import choose_window
 from ssimrdo.dicom.read.load import load_hu

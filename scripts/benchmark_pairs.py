@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from ssimrdo.bd import BDResult, RateQuality, bjontegaard
-from ssimrdo.compare.results import ComparisonReport, Curve
+from ssimrdo.comparison.results import ComparisonReport, Curve
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from statistics import fmean
 from benchmark_pairs import compare_pair, leave_one_out
 
 from ssimrdo.codecs.base import Mode
-from ssimrdo.compare.results import ComparisonReport, plain
+from ssimrdo.comparison.results import ComparisonReport, plain
 from ssimrdo.html.text import MISSING, interval, metric_name, percent, signed
 
 MODE_NAMES: Mapping[Mode, str] = {"qp": "constant QP", "crf": "CRF", "bitrate": "bit rate"}

@@ -36,7 +36,7 @@ from ssimrdo.cli.compare import encode_progress
 from ssimrdo.cli.options import flag_of
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
-from ssimrdo.compare import CompareSettings, ComparisonReport, cache, compare
+from ssimrdo.comparison import CompareSettings, ComparisonReport, cache, compare
 from ssimrdo.dicom.grey import parse_window
 from ssimrdo.encoding.options import BIT_DEPTH
 from ssimrdo.errors import InputError, SsimrdoError
@@ -331,7 +331,7 @@ def main() -> int:
     # pydicom quotes the header values it complains about, and these may name a patient.
     logging.getLogger("pydicom").propagate = False
     # What comparisons warn of is no matter here.
-    logging.getLogger("ssimrdo.compare.build").setLevel(logging.ERROR)
+    logging.getLogger("ssimrdo.comparison.build").setLevel(logging.ERROR)
     try:
         return fit(options)
     except (SsimrdoError, OSError) as error:

@@ -28,7 +28,7 @@ from ssimrdo.batch.names import FIELDS, check_template
 from ssimrdo.batch.page import render
 from ssimrdo.batch.plan import jobs_of_found, jobs_of_manifest, make_plan
 from ssimrdo.batch.store import store_of
-from ssimrdo.compare.comparison import unique_names
+from ssimrdo.comparison.run import unique_names
 from ssimrdo.dicom import Window, find_series
 from ssimrdo.encoding.encode import encode
 from ssimrdo.encoding.settings import EncodeSettings

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssimrdo.comparison import CompareSettings, Comparison, ComparisonReport, compare
     from ssimrdo.decoding.decode import DecodeResult, decode
     from ssimrdo.dicom import (
         NAMED_WINDOWS,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from ssimrdo.frames import FrameFormat
+    from ssimrdo.inspection import Inspection, inspect_slice
     from ssimrdo.measurement import Measurement, measure
     from ssimrdo.observer import Event, Observer
     from ssimrdo.record.result import EncodeResult
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ssimrdo.comparison": ("CompareSettings", "Comparison", "ComparisonReport", "compare"),
     "ssimrdo.decoding.decode": ("DecodeResult", "decode"),
     "ssimrdo.dicom": (
         "NAMED_WINDOWS",
@@ -57,6 +60,7 @@ _HOMES = {
         "VerificationError",
     ),
     "ssimrdo.frames": ("FrameFormat",),
+    "ssimrdo.inspection": ("Inspection", "inspect_slice"),
     "ssimrdo.measurement": ("Measurement", "measure"),
     "ssimrdo.observer": ("Event", "Observer"),
     "ssimrdo.record.result": ("EncodeResult",),
@@ -69,6 +73,9 @@ __all__ = [
     "CTGoal",
     "CTResult",
     "CancelledError",
+    "CompareSettings",
+    "Comparison",
+    "ComparisonReport",
     "DecodeResult",
     "EncodeResult",
     "EncodeSettings",
@@ -77,17 +84,20 @@ __all__ = [
     "Floor",
     "FrameFormat",
     "InputError",
+    "Inspection",
     "Measurement",
     "Observer",
     "SsimrdoError",
     "VerificationError",
     "Volume",
     "Window",
+    "compare",
     "decode",
     "encode",
     "encode_ct",
     "encode_frames",
     "find_series",
+    "inspect_slice",
     "load_volume",
     "measure",
     "open_series",

@@ -9,7 +9,7 @@ from benchmark_aims import COLUMNS, Aim, aims_table, largest_text
 from benchmark_clips import merged, second_window
 from test_pairs import curve, plain, report
 
-from ssimrdo.compare.results import Curve
+from ssimrdo.comparison.results import Curve
 from ssimrdo.dicom import NAMED_WINDOWS, Window
 from ssimrdo.html.text import MISSING
 from ssimrdo.record.result import WindowUsed

@@ -29,14 +29,14 @@ from ssimrdo.bd import bd_quality, bd_rate, ssim_db
 from ssimrdo.codecs.base import point_of
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_settings
-from ssimrdo.compare import Candidate, CompareSettings, ComparisonReport, compare, digests
-from ssimrdo.compare import cache as store
-from ssimrdo.compare.comparison import unique_names
-from ssimrdo.compare.encoders import ANCHORS, make_contenders
-from ssimrdo.compare.encodes import in_parallel
-from ssimrdo.compare.output import rd_points_csv
-from ssimrdo.compare.results import RatePoint
-from ssimrdo.compare.viewers import point_at, viewers_of
+from ssimrdo.comparison import Candidate, CompareSettings, ComparisonReport, compare, digests
+from ssimrdo.comparison import cache as store
+from ssimrdo.comparison.encoders import ANCHORS, make_contenders
+from ssimrdo.comparison.encodes import in_parallel
+from ssimrdo.comparison.output import rd_points_csv
+from ssimrdo.comparison.results import RatePoint
+from ssimrdo.comparison.run import unique_names
+from ssimrdo.comparison.viewers import point_at, viewers_of
 from ssimrdo.errors import CancelledError
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import QualityIndex
@@ -534,8 +534,8 @@ def test_the_key_covers_all_code_that_makes_streams():
     }
     code = (
         "import sys, ssimrdo.encoding.passes, ssimrdo.codecs.x264.codec, ssimrdo.codecs.x265, "
-        "ssimrdo.codecs.svtav1, ssimrdo.codecs.jpeg2000, ssimrdo.objective, ssimrdo.compare.clip, "
-        "ssimrdo.compare.payload\n"
+        "ssimrdo.codecs.svtav1, ssimrdo.codecs.jpeg2000, ssimrdo.objective, "
+        "ssimrdo.comparison.clip, ssimrdo.comparison.payload\n"
         "print(*(n for n in sys.modules if n.startswith('ssimrdo.')))"
     )
     loaded = subprocess.run(
@@ -545,15 +545,17 @@ def test_the_key_covers_all_code_that_makes_streams():
     for module in loaded:
         inside = module.removeprefix("ssimrdo.")
         parts = [inside, inside.partition(".")[0]]
-        assert inside == "compare" or {*parts} & (covered | neutral) or inside in LEFT_OUT, module
+        assert inside == "comparison" or {*parts} & (covered | neutral) or inside in LEFT_OUT, (
+            module
+        )
     assert len(loaded) > 30
 
 
 LEFT_OUT = {
     # These are loaded by the package of the comparison itself.
-    *(f"compare.{name}" for name in ("comparison", "build", "cache", "digests", "encoders")),
-    *(f"compare.{name}" for name in ("measure", "points", "results", "series", "settings")),
-    *("compare.classes", "compare.deltas"),
+    *(f"comparison.{name}" for name in ("run", "build", "cache", "digests", "encoders")),
+    *(f"comparison.{name}" for name in ("measure", "points", "results", "series", "settings")),
+    *("comparison.classes", "comparison.deltas"),
     *("bd", "bd.deltas", "bd.statistics"),
 }
 
@@ -792,7 +794,7 @@ def test_an_undefined_delta_is_null_with_its_reason(tmp_path, caplog):
     assert report.summary["ssim"].deltas["ssim"].rate_percent.excluded == 1
     # For those who asked for more; too much for a terminal.
     told = [r for r in caplog.records if "BD-rate undefined" in r.getMessage()]
-    assert {(r.levelno, r.name) for r in told} == {(logging.INFO, "ssimrdo.compare.build")}
+    assert {(r.levelno, r.name) for r in told} == {(logging.INFO, "ssimrdo.comparison.build")}
 
 
 def test_one_bad_series_does_not_stop_the_rest(series, tmp_path, caplog):

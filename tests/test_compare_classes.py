@@ -16,17 +16,17 @@ from tissue_masks import masks
 from video_files import frames_of, plane, windowed
 
 from ssimrdo import Window
-from ssimrdo.compare import CompareSettings, ComparisonReport, compare
-from ssimrdo.compare import clip as clips
-from ssimrdo.compare.classes import (
+from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
+from ssimrdo.comparison import clip as clips
+from ssimrdo.comparison.classes import (
     CLASSES,
     class_deltas,
     class_values,
     class_warnings,
     rates_by_class,
 )
-from ssimrdo.compare.output import bd_rates_csv, rd_points_csv
-from ssimrdo.compare.results import CurveDelta, RatePoint, SeriesResult
+from ssimrdo.comparison.output import bd_rates_csv, rd_points_csv
+from ssimrdo.comparison.results import CurveDelta, RatePoint, SeriesResult
 from ssimrdo.dicom import load_hu, open_series
 from ssimrdo.metrics.tissue import Area
 
@@ -186,7 +186,7 @@ def test_what_luma_means_counts_for_what_is_kept(tmp_path, caplog):
     for name, window in (("ct", Window(100, 100)), ("moved", Window(-500, 100))):
         settings = CompareSettings(preset="ultrafast", window=window, tests=("off",))
         with (
-            caplog.at_level(logging.INFO, logger="ssimrdo.compare.encodes"),
+            caplog.at_level(logging.INFO, logger="ssimrdo.comparison.encodes"),
             compare([tmp_path / name], settings, cache_folder=tmp_path / "cache") as found,
         ):
             encoded.append(found.report)

@@ -237,7 +237,7 @@ def test_the_module_of_the_command_loads_no_heavy_ones():
 
 def test_help_names_all_anchors_metrics_and_objectives(capfd, monkeypatch):
     metrics, objective = (importlib.import_module(f"ssimrdo.{n}") for n in ("metrics", "objective"))
-    encoders = importlib.import_module("ssimrdo.compare.encoders")
+    encoders = importlib.import_module("ssimrdo.comparison.encoders")
     monkeypatch.setitem(metrics.registry._INDICES, "toyindex", metrics.SSIM)
     monkeypatch.setitem(objective.base._OBJECTIVES, "toyaim", objective.SSIM)
     done = run_command(capfd, "compare", "--help")

@@ -21,10 +21,10 @@ from ssimrdo import InputError, SsimrdoError, Window, metrics, objective
 from ssimrdo.codecs.base import QualityScale, UnsteeredCodec
 from ssimrdo.codecs.lavc import LavcSession
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.compare import Candidate, CompareSettings, ComparisonReport, compare, viewers
-from ssimrdo.compare.encoders import make_contenders
-from ssimrdo.compare.results import MachineFacts
-from ssimrdo.compare.series import SeriesOptions, SeriesTask, all_versions, run_series
+from ssimrdo.comparison import Candidate, CompareSettings, ComparisonReport, compare, viewers
+from ssimrdo.comparison.encoders import make_contenders
+from ssimrdo.comparison.results import MachineFacts
+from ssimrdo.comparison.series import SeriesOptions, SeriesTask, all_versions, run_series
 from ssimrdo.errors import CancelledError
 from ssimrdo.executors import DaskExecutor, InProcess, LocalExecutor, dask
 from ssimrdo.observer import Observer

@@ -12,7 +12,7 @@ import pytest
 from dicom_files import write_series
 from video_files import ct_volume
 
-from ssimrdo.compare import cache
+from ssimrdo.comparison import cache
 from ssimrdo.files import (
     ABANDONED_S,
     PARTIAL,

@@ -6,7 +6,7 @@ import pytest
 from benchmark_tables import bd_table, mean_ssim, paper_table, points_text, replace_block
 from test_report import a_report
 
-from ssimrdo.compare.results import ComparisonReport, EncoderSummary, SeriesSpread
+from ssimrdo.comparison.results import ComparisonReport, EncoderSummary, SeriesSpread
 from ssimrdo.record.summary import SliceSummary
 
 

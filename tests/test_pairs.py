@@ -10,7 +10,7 @@ from benchmark_pairs import compare_pair, leave_one_out
 from benchmark_tables import Target, leave_one_out_table, pair_table, target_table
 from test_report import a_report, an_encoder
 
-from ssimrdo.compare.results import ComparisonReport, Curve, RatePoint, SeriesResult
+from ssimrdo.comparison.results import ComparisonReport, Curve, RatePoint, SeriesResult
 from ssimrdo.record.summary import SliceSummary
 
 

@@ -36,7 +36,7 @@ import pydicom.pixels  # Its imports are not ours.
 
 import ssimrdo
 import ssimrdo.batch
-import ssimrdo.compare.series
+import ssimrdo.comparison.series
 import ssimrdo.encoding.encode
 from ssimrdo.executors import InProcess
 
@@ -68,8 +68,8 @@ def look(frame, event, argument):
 
 
 def compare(executor=None):
-    settings = ssimrdo.compare.CompareSettings(mode="qp", metrics=("ssim",))
-    with ssimrdo.compare.compare([root], settings, executor=executor):
+    settings = ssimrdo.comparison.CompareSettings(mode="qp", metrics=("ssim",))
+    with ssimrdo.comparison.run([root], settings, executor=executor):
         pass
 
 

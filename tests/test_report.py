@@ -22,10 +22,10 @@ from PIL import Image
 from ssimrdo import FrameFormat, InputError, metrics, objective
 from ssimrdo.codecs.base import Steering
 from ssimrdo.codecs.x264.steering import quantizer_offsets
-from ssimrdo.compare.report import Viewer, images, make_viewer, write_html
-from ssimrdo.compare.report.charts import Style, linear_ticks, log_ticks, rd_chart, slice_chart
-from ssimrdo.compare.report.viewer import spread
-from ssimrdo.compare.results import (
+from ssimrdo.comparison.report import Viewer, images, make_viewer, write_html
+from ssimrdo.comparison.report.charts import Style, linear_ticks, log_ticks, rd_chart, slice_chart
+from ssimrdo.comparison.report.viewer import spread
+from ssimrdo.comparison.results import (
     ClassWarning,
     ComparisonReport,
     Curve,

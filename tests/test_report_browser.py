@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from test_report import HOSTILE, METRICS, a_report, a_viewer, with_classes
 
-from ssimrdo.compare.report import write_html
+from ssimrdo.comparison.report import write_html
 from ssimrdo.inspection import inspect_slice, write_inspection
 
 if TYPE_CHECKING:

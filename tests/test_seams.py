@@ -27,7 +27,7 @@ import ssimrdo.metrics.registry
 import ssimrdo.objective.base
 from ssimrdo import EncodeSettings, InputError, Window, encode, metrics, objective
 from ssimrdo.codecs.base import is_codec
-from ssimrdo.compare import CompareSettings, ComparisonReport, compare
+from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
 from ssimrdo.video.decode import PacketDecoder
 
 TOYS = Path(__file__).parent / "toys"

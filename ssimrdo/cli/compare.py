@@ -36,8 +36,8 @@ from ssimrdo.text import printable
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from ssimrdo.compare import ComparisonReport
-    from ssimrdo.compare.results import SeriesSpread
+    from ssimrdo.comparison import ComparisonReport
+    from ssimrdo.comparison.results import SeriesSpread
 
 EXIT_SOME_FAILED = 3
 
@@ -55,7 +55,7 @@ class _NamingOption(click.Option):
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return names and help."""
         from ssimrdo import metrics, objective
-        from ssimrdo.compare.encoders import ANCHORS
+        from ssimrdo.comparison.encoders import ANCHORS
 
         record = super().get_help_record(ctx)
         if record is None:
@@ -209,10 +209,10 @@ def compare(
     if cache_dir == "" or output == "" or "" in series:
         raise click.UsageError("a path is empty")
 
-    from ssimrdo.compare import CompareSettings, cache
-    from ssimrdo.compare import compare as compare_series
-    from ssimrdo.compare.output import write_report
-    from ssimrdo.compare.viewers import write_page
+    from ssimrdo.comparison import CompareSettings, cache
+    from ssimrdo.comparison import compare as compare_series
+    from ssimrdo.comparison.output import write_report
+    from ssimrdo.comparison.viewers import write_page
     from ssimrdo.files import check_folder_free, whole_folder
 
     # SVT-AV1 would write its settings to stderr; there is no other switch.
@@ -347,7 +347,7 @@ def _text(report: ComparisonReport, folder: Path) -> str:
 
 def _class_lines(report: ComparisonReport) -> list[str]:
     """Return a table of the BD-rates by class, a line for each class."""
-    from ssimrdo.compare.classes import CLASSES
+    from ssimrdo.comparison.classes import CLASSES
 
     shown = [
         one for one in CLASSES if any(one.name in spreads for spreads in report.classes.values())

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo import metrics
-from ssimrdo.compare import CompareSettings, ComparisonReport, compare
-from ssimrdo.compare.classes import BY_NAME, rates_by_class
+from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
+from ssimrdo.comparison.classes import BY_NAME, rates_by_class
 from ssimrdo.dicom import Window
 from ssimrdo.files import scratch_folder
 from ssimrdo.html.text import metric_name

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from ssimrdo import lab
-from ssimrdo.compare.series import without_paths
+from ssimrdo.comparison.series import without_paths
 from ssimrdo.errors import CancelledError, InputError, SsimrdoError
 from ssimrdo.executors import unexpected
 from ssimrdo.extras import require

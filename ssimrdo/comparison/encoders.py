@@ -27,9 +27,9 @@ from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_build
 from ssimrdo.codecs.x265 import X265
-from ssimrdo.compare.points import own_points
-from ssimrdo.compare.results import EncoderRole
-from ssimrdo.compare.settings import Candidate, CompareSettings, Named
+from ssimrdo.comparison.points import own_points
+from ssimrdo.comparison.results import EncoderRole
+from ssimrdo.comparison.settings import Candidate, CompareSettings, Named
 from ssimrdo.encoding.options import RDO, read_flag
 from ssimrdo.encoding.passes import PassSettings, stream_settings
 from ssimrdo.encoding.settings import EncodeSettings

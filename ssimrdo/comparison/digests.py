@@ -27,13 +27,19 @@ ENCODED_BY: Final = (
     "metrics",
     "encoding",
     "video",
-    "compare/clip.py",
-    "compare/payload.py",
-    "compare/encodes.py",
+    "comparison/clip.py",
+    "comparison/payload.py",
+    "comparison/encodes.py",
 )
 """What makes, times and counts streams; the kernels of codecs and objectives are the indices'."""
 
-MEASURED_BY: Final = ("frames.py", "metrics", "video", "compare/clip.py", "compare/measure.py")
+MEASURED_BY: Final = (
+    "frames.py",
+    "metrics",
+    "video",
+    "comparison/clip.py",
+    "comparison/measure.py",
+)
 
 TISSUE_BY: Final = (*MEASURED_BY, "record/tissue.py", "record/summary.py")
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from numpy.typing import NDArray
 
 from ssimrdo import metrics
-from ssimrdo.compare.clip import Clip
+from ssimrdo.comparison.clip import Clip
 from ssimrdo.errors import EncoderError, InputError, VerificationError, cause_of
 from ssimrdo.machine import cores
 from ssimrdo.metrics import FramePair, QualityIndex

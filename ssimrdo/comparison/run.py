@@ -18,14 +18,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ssimrdo.compare import cache
-from ssimrdo.compare.build import build_report
-from ssimrdo.compare.clip import Clip
-from ssimrdo.compare.encoders import make_contenders
-from ssimrdo.compare.encodes import EncodeKey, Runner, machine_facts
-from ssimrdo.compare.measure import decoded_slices
-from ssimrdo.compare.results import ComparisonReport
-from ssimrdo.compare.series import (
+from ssimrdo.comparison import cache
+from ssimrdo.comparison.build import build_report
+from ssimrdo.comparison.clip import Clip
+from ssimrdo.comparison.encoders import make_contenders
+from ssimrdo.comparison.encodes import EncodeKey, Runner, machine_facts
+from ssimrdo.comparison.measure import decoded_slices
+from ssimrdo.comparison.results import ComparisonReport
+from ssimrdo.comparison.series import (
     SeriesOptions,
     SeriesTask,
     all_versions,
@@ -35,7 +35,7 @@ from ssimrdo.compare.series import (
     run_on,
     without_paths,
 )
-from ssimrdo.compare.settings import CompareSettings
+from ssimrdo.comparison.settings import CompareSettings
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import scratch_folder
 from ssimrdo.frames import FrameFormat

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ssimrdo.compare.report import charts
-from ssimrdo.compare.report.charts import Style
-from ssimrdo.compare.results import (
+from ssimrdo.comparison.report import charts
+from ssimrdo.comparison.report.charts import Style
+from ssimrdo.comparison.results import (
     ComparisonReport,
     CurveDelta,
     EncoderFacts,

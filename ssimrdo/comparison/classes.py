@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ssimrdo.compare.deltas import Delta, curve_delta
-from ssimrdo.compare.results import (
+from ssimrdo.comparison.deltas import Delta, curve_delta
+from ssimrdo.comparison.results import (
     ClassWarning,
     ComparisonReport,
     Curve,

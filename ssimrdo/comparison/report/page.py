@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ssimrdo.compare.report import charts, tables, tissue
-from ssimrdo.compare.report.charts import Style
-from ssimrdo.compare.report.images import shown_viewers
-from ssimrdo.compare.report.viewer import Viewer
-from ssimrdo.compare.results import ComparisonReport, Curve, EncoderFacts, SeriesResult, plain
+from ssimrdo.comparison.report import charts, tables, tissue
+from ssimrdo.comparison.report.charts import Style
+from ssimrdo.comparison.report.images import shown_viewers
+from ssimrdo.comparison.report.viewer import Viewer
+from ssimrdo.comparison.results import ComparisonReport, Curve, EncoderFacts, SeriesResult, plain
 from ssimrdo.extras import require
 from ssimrdo.files import write_whole
 from ssimrdo.html.page import render_template
@@ -104,7 +104,7 @@ def write_html(
 def render(report: ComparisonReport, viewers: Mapping[str, Viewer], viewer_note: str = "") -> str:
     """Return the page; see :func:`write_html`."""
     return render_template(
-        "ssimrdo.compare.report",
+        "ssimrdo.comparison.report",
         "report",
         viewer_note=viewer_note,
         viewers=shown_viewers(viewers.values()),

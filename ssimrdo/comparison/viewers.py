@@ -15,9 +15,9 @@ from ssimrdo import objective as objectives
 from ssimrdo.codecs.base import Mode
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.compare.comparison import Comparison
-from ssimrdo.compare.report import Viewer, make_viewer, write_html
-from ssimrdo.compare.results import Curve, EncoderFacts
+from ssimrdo.comparison.report import Viewer, make_viewer, write_html
+from ssimrdo.comparison.results import Curve, EncoderFacts
+from ssimrdo.comparison.run import Comparison
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.extras import require
 

@@ -23,7 +23,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Self
 
-from ssimrdo.compare.measure import Qualities
+from ssimrdo.comparison.measure import Qualities
 from ssimrdo.errors import InputError, cause_of
 from ssimrdo.files import temporary_for, write_whole
 from ssimrdo.record.tissue import TissueSummary
@@ -52,7 +52,7 @@ class Measurement:
     Parameters
     ----------
     bytes : int
-        Payload, see :mod:`ssimrdo.compare.payload`.
+        Payload, see :mod:`ssimrdo.comparison.payload`.
     seconds : float
         Wall time of the encode.
     alone : bool

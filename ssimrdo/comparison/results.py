@@ -128,7 +128,7 @@ class RatePoint:
     kbps : float
         Bit rate in kbit/s.
     bytes : int
-        Coded pictures and parameter sets; see :mod:`ssimrdo.compare.payload`.
+        Coded pictures and parameter sets; see :mod:`ssimrdo.comparison.payload`.
     seconds : float
         Wall time of the encode.
     quality : mapping of str to SliceSummary
@@ -138,7 +138,7 @@ class RatePoint:
     tissue : TissueSummary, optional
         Errors by tissue.
     classes : mapping of str to float
-        Quality in each class that the series has; see :mod:`ssimrdo.compare.classes`.
+        Quality in each class that the series has; see :mod:`ssimrdo.comparison.classes`.
     """
 
     point: float
@@ -248,7 +248,7 @@ class SeriesResult:
         that one disturbed encode does not count.
     classes : mapping of str to mapping of str to CurveDelta
         By encoder but the reference, then by class of quality; see
-        :mod:`ssimrdo.compare.classes`.
+        :mod:`ssimrdo.comparison.classes`.
     """
 
     name: str

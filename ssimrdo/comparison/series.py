@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from ssimrdo.compare.cache import make_folder
-from ssimrdo.compare.clip import Clip, load_clip
-from ssimrdo.compare.encoders import Contender, versions
-from ssimrdo.compare.encodes import EncodeKey, Outcome, Runner, machine_facts
-from ssimrdo.compare.results import EncodeCounts, MachineFacts
-from ssimrdo.compare.settings import CompareSettings
+from ssimrdo.comparison.cache import make_folder
+from ssimrdo.comparison.clip import Clip, load_clip
+from ssimrdo.comparison.encoders import Contender, versions
+from ssimrdo.comparison.encodes import EncodeKey, Outcome, Runner, machine_facts
+from ssimrdo.comparison.results import EncodeCounts, MachineFacts
+from ssimrdo.comparison.settings import CompareSettings
 from ssimrdo.encoding.warmup import load_kernels
 from ssimrdo.errors import (
     BadSliceError,
@@ -59,7 +59,7 @@ class SeriesOptions:
         raw: Path,
         warn: Callable[[str], object] = logger.warning,
     ) -> Clip:
-        """Read a series into a raw file; errors as :func:`ssimrdo.compare.clip.load_clip`."""
+        """Read a series into a raw file; errors as :func:`ssimrdo.comparison.clip.load_clip`."""
         return load_clip(
             path,
             name,

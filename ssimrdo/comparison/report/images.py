@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from ssimrdo.compare.report.viewer import Viewer, spread
+from ssimrdo.comparison.report.viewer import Viewer, spread
 from ssimrdo.html.images import (
     ColourScale,
     bar_uri,

@@ -60,12 +60,13 @@ class CompareSettings:
     mode : {"crf", "qp", "bitrate"}
         Rate control of all encoders.
     points : tuple of float
-        At least four, on x264's scale or in kbit/s; see :mod:`ssimrdo.compare.points`.
+        At least four, on x264's scale or in kbit/s; see :mod:`ssimrdo.comparison.points`.
         Empty for the mode's default.
     preset : str
         Preset of x264 and x265 where an anchor's name carries none.
     anchors : tuple of str, Codec or Candidate
-        Names as in :data:`ssimrdo.compare.encoders.ANCHORS`, or codecs; the first is the reference.
+        Names as in :data:`ssimrdo.comparison.encoders.ANCHORS`, or codecs; the first is the
+        reference.
     tests : tuple of str, Codec or Candidate
         Variants of ssimrdo, such as ``ssim,strength=0.3``, or codecs.
     metrics : tuple of str

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 
 import ssimrdo
 from ssimrdo.bd.statistics import summarize
-from ssimrdo.compare.cache import Measurement
-from ssimrdo.compare.classes import CLASSES, class_deltas, class_values, class_warnings
-from ssimrdo.compare.clip import ClipFacts
-from ssimrdo.compare.deltas import Delta, curve_delta, deltas_of, finite_or_none
-from ssimrdo.compare.encoders import Contender, versions
-from ssimrdo.compare.encodes import Outcome
-from ssimrdo.compare.results import (
+from ssimrdo.comparison.cache import Measurement
+from ssimrdo.comparison.classes import CLASSES, class_deltas, class_values, class_warnings
+from ssimrdo.comparison.clip import ClipFacts
+from ssimrdo.comparison.deltas import Delta, curve_delta, deltas_of, finite_or_none
+from ssimrdo.comparison.encoders import Contender, versions
+from ssimrdo.comparison.encodes import Outcome
+from ssimrdo.comparison.results import (
     ComparisonReport,
     Curve,
     CurveDelta,
@@ -30,7 +30,7 @@ from ssimrdo.compare.results import (
     SeriesSpread,
     Timing,
 )
-from ssimrdo.compare.settings import CompareSettings
+from ssimrdo.comparison.settings import CompareSettings
 from ssimrdo.metrics import SSIM, QualityIndex
 from ssimrdo.record.result import WindowUsed
 from ssimrdo.record.summary import SliceSummary

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ssimrdo.compare.classes import AREAS, BODY_SSIM, CLASSES, QualityClass
-from ssimrdo.compare.report.charts import Style
-from ssimrdo.compare.report.tables import Cell, tone_of
-from ssimrdo.compare.results import (
+from ssimrdo.comparison.classes import AREAS, BODY_SSIM, CLASSES, QualityClass
+from ssimrdo.comparison.report.charts import Style
+from ssimrdo.comparison.report.tables import Cell, tone_of
+from ssimrdo.comparison.results import (
     ComparisonReport,
     CurveDelta,
     EncoderFacts,

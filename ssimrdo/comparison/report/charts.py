@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ssimrdo.compare.results import Curve, SeriesSpread, plain
+from ssimrdo.comparison.results import Curve, SeriesSpread, plain
 from ssimrdo.html.text import decimals, finite, metric_axis, number, percent
 
 WIDTH, HEIGHT = 440, 300

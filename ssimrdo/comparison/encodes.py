@@ -23,14 +23,14 @@ from typing import Final, TypeAlias, TypeVar
 import numpy as np
 
 from ssimrdo.codecs.base import check_format
-from ssimrdo.compare import cache
-from ssimrdo.compare.cache import Measurement
-from ssimrdo.compare.clip import Clip, ClipFacts
-from ssimrdo.compare.digests import encoder_digest, index_digest, state_of, tissue_digest
-from ssimrdo.compare.encoders import CONTAINER, Contender
-from ssimrdo.compare.measure import measure
-from ssimrdo.compare.payload import payload_bytes
-from ssimrdo.compare.results import EncodeCounts, MachineFacts
+from ssimrdo.comparison import cache
+from ssimrdo.comparison.cache import Measurement
+from ssimrdo.comparison.clip import Clip, ClipFacts
+from ssimrdo.comparison.digests import encoder_digest, index_digest, state_of, tissue_digest
+from ssimrdo.comparison.encoders import CONTAINER, Contender
+from ssimrdo.comparison.measure import measure
+from ssimrdo.comparison.payload import payload_bytes
+from ssimrdo.comparison.results import EncodeCounts, MachineFacts
 from ssimrdo.encoding.passes import Target, run_passes
 from ssimrdo.errors import CancelledError, EncoderError, SsimrdoError
 from ssimrdo.frames import FrameSource

@@ -13,7 +13,7 @@ from ssimrdo.bd.deltas import (
     rate_difference,
     ssim_db,
 )
-from ssimrdo.compare.results import Curve, CurveDelta
+from ssimrdo.comparison.results import Curve, CurveDelta
 from ssimrdo.metrics import QualityIndex
 
 

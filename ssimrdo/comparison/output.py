@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from ssimrdo.compare.results import ComparisonReport, plain
+from ssimrdo.comparison.results import ComparisonReport, plain
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area
 from ssimrdo.record.tissue import TissueSummary
 from ssimrdo.text import table_cell
