@@ -187,7 +187,8 @@ def text_of(reports: list[ComparisonReport]) -> str:
     about_bd = " ".join(
         [
             f"BD-rate against {reports[0].reference.label}, negative is a saving: mean over "
-            "the series; for SSIM also median, worst series and bootstrap interval of the mean.",
+            "the series; for SSIM also median, worst series, and of five series or more the "
+            "bootstrap interval of the mean, of fewer the range.",
             "Encode time is a multiple of the reference's.",
             *filter(None, notes),
         ]

@@ -8,11 +8,14 @@ from statistics import fmean
 
 from benchmark_pairs import compare_pair, leave_one_out
 
+from ssimrdo.bd import Spread
 from ssimrdo.codecs.base import Mode
 from ssimrdo.comparison.results import ComparisonReport, plain
 from ssimrdo.html.text import MISSING, interval, metric_name, percent, signed
 
 MODE_NAMES: Mapping[Mode, str] = {"qp": "constant QP", "crf": "CRF", "bitrate": "bit rate"}
+
+SPREAD_NAMES: Mapping[Spread, str] = {"interval": "95 % interval", "range": "range"}
 
 OTHER_METRICS = ("weighted_ssim", "psnr", "ms_ssim")
 
@@ -140,13 +143,19 @@ def bd_table(reports: Iterable[ComparisonReport], encoders: Sequence[str] | None
     encoders : sequence of str, optional
         Names of those to show; all by default.
     """
+    reports = list(reports)
+    spreads = dict.fromkeys(
+        one.deltas["ssim"].rate_percent.spread
+        for report in reports
+        for one in report.summary.values()
+    )
     heads = [
         "mode",
         "encoder",
         "SSIM",
         "median",
         "worst",
-        "95 % interval",
+        " or ".join(SPREAD_NAMES[one] for one in spreads),
         *map(metric_name, OTHER_METRICS),
         "encode time",
     ]

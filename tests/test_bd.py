@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ssimrdo.bd import (
+    LEAST_OVERLAP,
     METHODS,
     SSIM_DB_CEILING,
     EvaluationError,
@@ -213,23 +214,24 @@ def test_swapping_the_curves_inverts_the_deltas(one, other, method):
     there = bjontegaard(RateQuality(*one), RateQuality(*other), method=method)
     back = bjontegaard(RateQuality(*other), RateQuality(*one), method=method)
     assert (there.overlap_quality, there.overlap_rate) == (back.overlap_quality, back.overlap_rate)
-    if there.overlap_quality > 0.1:
+    if there.overlap_quality >= LEAST_OVERLAP:
         assert (1 + there.rate_percent / 100) * (1 + back.rate_percent / 100) == close(1)
     assert there.quality == close(-back.quality)
+    assert math.isnan(there.quality) is (there.overlap_rate < LEAST_OVERLAP)
 
 
 @settings(max_examples=50, deadline=None)
 @given(curves, curves, methods, st.floats(1e-6, 1e6))
 def test_units_of_rate_do_not_matter(one, other, method, unit):
     plain = bjontegaard(RateQuality(*one), RateQuality(*other), method=method)
-    # Rounding decides whether curves that barely touch overlap at all.
-    assume(plain.overlap_rate > 0.01 or plain.overlap_rate == 0)
+    # Rounding decides whether curves that share a quarter of their range share enough.
+    assume(abs(plain.overlap_rate - LEAST_OVERLAP) > 0.01)
     scaled = bjontegaard(
         *(RateQuality(np.multiply(rates, unit), qualities) for rates, qualities in (one, other)),
         method=method,
     )
     assert scaled.overlap_rate == pytest.approx(plain.overlap_rate, abs=1e-9)
-    if plain.overlap_quality > 0.01:
+    if plain.overlap_quality >= LEAST_OVERLAP:
         assert 1 + scaled.rate_percent / 100 == close(1 + plain.rate_percent / 100)
     assert scaled.quality == pytest.approx(plain.quality, rel=1e-7, abs=1e-7, nan_ok=True)
 
@@ -318,6 +320,31 @@ def test_touching_in_one_point_is_no_overlap():
     assert math.isnan(result.rate_percent)
     assert result.quality == pytest.approx(9)
     assert result.reason == "BD-rate undefined: the curves do not overlap in quality"
+
+
+@pytest.mark.parametrize("axis", ["quality", "rate"])
+def test_less_than_a_quarter_of_overlap_is_nan_with_a_reason(axis):
+    """Straight lines 8 long, moved by 4.8 and 4.9: they share 3.2 of 12.8 and 3.1 of 12.9."""
+    line = np.array([30.0, 32.0, 35.0, 38.0])
+
+    def shifted(by):
+        anchor, test = (10 ** (line / 20), line), (10 ** (line / 20), line + by)
+        if axis == "rate":
+            test = 10 ** ((line + by) / 20), line
+        return bjontegaard(RateQuality(*anchor), RateQuality(*test))
+
+    just, below = shifted(4.8 - 1e-9), shifted(4.9)
+    overlaps = [getattr(one, f"overlap_{axis}") for one in (just, below)]
+    assert overlaps == pytest.approx([3.2 / 12.8, 3.1 / 12.9])
+    values = [one.rate_percent if axis == "quality" else one.quality for one in (just, below)]
+    expected = 100 * (10 ** (-4.8 / 20) - 1) if axis == "quality" else -4.8
+    assert values[0] == pytest.approx(expected)
+    assert just.reason is None
+    assert math.isnan(values[1])
+    assert below.reason is not None
+    assert below.reason.endswith(
+        f"undefined: the curves share 24.0% of their range of {axis}, less than 25%"
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -456,13 +483,21 @@ def test_delta_in_decibels_of_ssim():
 
 
 def test_summary():
-    summary = summarize([-12.0, -8.0, math.nan, -10.0, -3.0])
-    assert (summary.count, summary.excluded) == (4, 1)
-    assert summary.mean == pytest.approx(-8.25)
+    summary = summarize([-12.0, -8.0, math.nan, -10.0, -3.0, -9.0])
+    assert (summary.count, summary.excluded) == (5, 1)
+    assert summary.mean == pytest.approx(-8.4)
     assert summary.median == -9
     assert (summary.worst, summary.best) == (-3, -12)
-    assert -12 <= summary.low < summary.mean < summary.high <= -3
-    assert summary.confidence == 0.95
+    assert -12 < summary.low < summary.mean < summary.high < -3
+    assert (summary.spread, summary.confidence) == ("interval", 0.95)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_few_series_have_a_range_in_place_of_an_interval(count):
+    values = [-12.0, -8.0, -3.0, -10.0][:count]
+    summary = summarize([*values, math.nan])
+    assert (summary.low, summary.high) == (min(values), max(values))
+    assert (summary.spread, summary.count) == ("range", count)
 
 
 def test_summary_where_larger_is_better():
@@ -491,6 +526,7 @@ def test_summary_of_one_value_has_no_interval():
     assert (summary.count, summary.mean, summary.median) == (1, -7, -7)
     assert math.isnan(summary.low)
     assert math.isnan(summary.high)
+    assert summary.spread == "range"
 
 
 def test_summary_of_equal_values_has_an_interval_of_no_width():

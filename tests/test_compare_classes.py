@@ -285,7 +285,7 @@ def test_what_a_delta_rests_on_is_told_with_it():
         )
 
     assert class_deltas(curve(0), curve(0))["psnr_edge"].warnings == ()
-    (warning, *_) = class_deltas(curve(0), curve(7))["psnr_edge"].warnings
+    (warning, *_) = class_deltas(curve(0), curve(5))["psnr_edge"].warnings
     assert "of the range of the curves" in warning
     apart = class_deltas(curve(0), curve(20))["psnr_edge"]
     assert apart.rate_percent is None

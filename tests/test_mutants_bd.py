@@ -58,15 +58,15 @@ def test_the_interval_follows_efrons_formula():
 
 
 def test_the_ends_of_the_interval_may_lie_beyond_the_second_value():
-    values = [0.0, 10.0, 10.1, 10.2]
+    values = [0.0, 10.0, 10.1, 10.2, 10.3]
     summary = summarize(values)
-    assert 0 < summary.low < 10 < summary.high <= 10.2
+    assert 0 < summary.low < 10 < summary.high <= 10.3
     mirrored = summarize(np.negative(values))
-    assert -10.2 <= mirrored.low < -10 < mirrored.high < 0
+    assert -10.3 <= mirrored.low < -10 < mirrored.high < 0
 
 
 def test_values_too_close_for_a_spread_have_no_interval():
-    summary = summarize([0.0, 5e-324])
+    summary = summarize([0.0, 0.0, 0.0, 0.0, 5e-324])
     assert math.isnan(summary.low)
     assert math.isnan(summary.high)
     assert summary.worst == 5e-324

@@ -1,6 +1,7 @@
 """Bjøntegaard deltas between rate-quality curves; needs NumPy and SciPy alone."""
 
 from ssimrdo.bd.deltas import (
+    LEAST_OVERLAP,
     LOW_OVERLAP,
     METHODS,
     MINIMUM_POINTS,
@@ -15,9 +16,11 @@ from ssimrdo.bd.deltas import (
     rate_difference,
     ssim_db,
 )
-from ssimrdo.bd.statistics import Summary, summarize
+from ssimrdo.bd.statistics import ENOUGH_SERIES, Spread, Summary, summarize
 
 __all__ = [
+    "ENOUGH_SERIES",
+    "LEAST_OVERLAP",
     "LOW_OVERLAP",
     "METHODS",
     "MINIMUM_POINTS",
@@ -26,6 +29,7 @@ __all__ = [
     "EvaluationError",
     "Method",
     "RateQuality",
+    "Spread",
     "Summary",
     "bd_quality",
     "bd_rate",

@@ -21,8 +21,9 @@ come in any order and anchor and test may differ in their number; at least four 
 for; and the polynomial is fitted on an axis shifted and scaled to [-1, 1]. The fit is the same, but
 on the raw axis of linear SSIM close to 1 the powers of q are almost collinear and rounding alone
 costs up to 1e-4 percentage points. Like the package, this module takes overlap as a share of the
-union and warns below 0.75; the literature asks for overlap but not for how much. [5]_ surveys the
-methods and their pitfalls.
+union and warns below 0.75; the literature asks for overlap but not for how much. Below a quarter
+no delta is given: it would speak of the ends of both curves alone. [5]_ surveys the methods and
+their pitfalls.
 
 Curves that are not monotone
 ----------------------------
@@ -80,6 +81,9 @@ _QUADRATURE_NODES = 200
 
 LOW_OVERLAP = 0.75
 """Share of the union of both curves' ranges below which the overlap is warned about."""
+
+LEAST_OVERLAP = 0.25
+"""Share of the union of both curves' ranges below which a delta is undefined."""
 
 SSIM_DB_CEILING = 100.0
 """SSIM in dB of images that agree up to 1e-10, the ceiling x264 prints as well."""
@@ -447,6 +451,11 @@ def _mean_gap(
             )
     if gap.overlap == 0:
         return gap.undefined(f"the curves do not overlap in {names[0]}")
+    if gap.overlap < LEAST_OVERLAP:
+        return gap.undefined(
+            f"the curves share {gap.overlap:.1%} of their range of {names[0]}, less than "
+            f"{LEAST_OVERLAP:.0%}"
+        )
     try:
         mean = _mean(test_x, test_y, low, high, method)
         mean -= _mean(anchor_x, anchor_y, low, high, method)

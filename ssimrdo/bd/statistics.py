@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssimrdo.bd.deltas import EvaluationError
+
+Spread: TypeAlias = Literal["interval", "range"]
+"""What tells how far series differ: a confidence interval of their mean, or their range."""
+
+ENOUGH_SERIES: Final = 5
+"""For a confidence interval; of fewer values a bootstrap has next to nothing to draw from."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +33,12 @@ class Summary:
     worst, best : float
         Largest and smallest delta, or the reverse where larger is better.
     low, high : float
-        Bootstrap confidence interval of the mean.
+        Bootstrap confidence interval of the mean, or of fewer than five series their range; NaN
+        where fewer than two define the delta.
     confidence : float
         Coverage of the interval.
+    spread : {"interval", "range"}
+        Which of the two ``low`` and ``high`` are.
     """
 
     count: int
@@ -40,6 +50,7 @@ class Summary:
     low: float
     high: float
     confidence: float
+    spread: Spread
 
 
 def summarize(
@@ -53,9 +64,9 @@ def summarize(
     """Summarize one delta per series, with a bootstrap interval of the mean over series.
 
     The interval is bias-corrected and accelerated (BCa) [1]_. It does not depend on the order of
-    the values. One value alone says nothing of the spread, its interval is NaN; values that are all
-    equal have an interval of no width. With fewer than about ten series any bootstrap interval
-    comes out too narrow.
+    the values. Fewer than five values have their range in its place: any bootstrap interval of so
+    few comes out far too narrow, and with fewer than about ten somewhat. One value alone says
+    nothing of the spread, which is NaN; values that are all equal have an interval of no width.
 
     Parameters
     ----------
@@ -98,11 +109,15 @@ def summarize(
     kept = np.sort(given[~np.isnan(given)])
     if kept.size == 0:
         nan = math.nan
-        return Summary(0, given.size, nan, nan, nan, nan, nan, nan, confidence)
+        return Summary(0, given.size, nan, nan, nan, nan, nan, nan, confidence, "range")
     # Rounding of the sum must not push the mean of equal values off their value.
     mean = float(np.clip(kept.mean(), kept[0], kept[-1]))
-    low, high = _interval(kept, mean, confidence, resamples, seed)
     smallest, largest = float(kept[0]), float(kept[-1])
+    spread: Spread = "interval" if kept.size >= ENOUGH_SERIES else "range"
+    if spread == "interval":
+        low, high = _interval(kept, mean, confidence, resamples, seed)
+    else:
+        low, high = (smallest, largest) if kept.size > 1 else (math.nan, math.nan)
     return Summary(
         count=kept.size,
         excluded=given.size - kept.size,
@@ -113,6 +128,7 @@ def summarize(
         low=low,
         high=high,
         confidence=confidence,
+        spread=spread,
     )
 
 
@@ -120,8 +136,6 @@ def _interval(
     values: NDArray[np.float64], mean: float, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
     """Bootstrap the mean of sorted values."""
-    if values.size == 1:
-        return math.nan, math.nan
     if values[0] == values[-1]:
         return mean, mean  # BCa divides by the spread.
     from scipy.stats import bootstrap  # Slow to import.

@@ -225,4 +225,5 @@ def _spread(values: Sequence[float | None], *, larger_is_better: bool) -> Series
         high=finite_or_none(summary.high),
         count=summary.count,
         excluded=summary.excluded,
+        spread=summary.spread,
     )

@@ -12,6 +12,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any, Literal, Self, TypeAlias
 
+from ssimrdo.bd.statistics import Spread
 from ssimrdo.codecs.base import Mode
 from ssimrdo.errors import InputError
 from ssimrdo.record.result import WindowUsed
@@ -329,9 +330,11 @@ class SeriesSpread:
     mean, median, worst : float, optional
         Over the series that define it.
     low, high : float, optional
-        Bootstrap confidence interval of the mean, 95 %.
+        Bootstrap confidence interval of the mean, 95 %; of fewer than five series their range.
     count, excluded : int
         Series that define the number, and those that do not.
+    spread : {"interval", "range"}
+        Which of the two ``low`` and ``high`` are.
     """
 
     mean: float | None
@@ -341,6 +344,7 @@ class SeriesSpread:
     high: float | None
     count: int
     excluded: int
+    spread: Spread = "interval"
 
     def to_json(self) -> Json:
         """Return it as JSON types."""
@@ -349,6 +353,8 @@ class SeriesSpread:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Return what :meth:`to_json` was made from; other keys are not looked at."""
+        # Reports of earlier versions have intervals alone.
+        record = {"spread": "interval", **record}
         return cls(**{one.name: record[one.name] for one in dataclasses.fields(cls)})
 
 
