@@ -80,6 +80,7 @@ USUAL = {
             {"codec": X264(preset="slow", tune="ssim")},
             {"effort": None, "preset": "slow", "codec": "x264 slow --tune ssim"},
         ),
+        ({"codec": "h264"}, {}),
     ],
 )
 def test_settings_are_recorded_as_before(options, changes):
@@ -89,6 +90,7 @@ def test_settings_are_recorded_as_before(options, changes):
 
 
 EXAMPLES: dict[str, list] = {
+    "codec": ["hevc", "av1", X264(preset="slow", tune="ssim")],
     "crf": ["20", 20, 31.5],
     "qp": ["30", 30],
     "bitrate_kbps": ["1500", 150.4],
@@ -279,6 +281,7 @@ NUMBERS = ("crf", "bitrate_kbps", "min_ssim", "rdo_strength", "qp", "bit_depth",
         *(("protect", value) for value in ("", "auto", "brian", 5, [5], "lung,,bone")),
         *(("strict", value) for value in ("", "maybe", 5)),
         *(("padding", value) for value in ("", "black", 5)),
+        *(("codec", value) for value in ("", "x264", "HEVC", 264, X264, [])),
     ],
 )
 def test_wrong_options_are_refused_by_name(name, value):
@@ -292,7 +295,7 @@ def test_wrong_options_are_refused_by_name(name, value):
 
 def test_wrong_options_are_tried_for_every_option():
     tried = {*NUMBERS, "min", "over", "effort", "preset", "rdo", "window", "fps", "x264_params"}
-    assert tried | {"even", "measure", "protect", "strict", "padding"} == BY_NAME.keys()
+    assert tried | {"codec", "even", "measure", "protect", "strict", "padding"} == BY_NAME.keys()
 
 
 @pytest.mark.parametrize(
@@ -319,7 +322,7 @@ def test_options_that_contradict_each_other(options, named):
 
 
 def test_an_unknown_option_is_named():
-    with pytest.raises(InputError, match=r"'cfr' is no option: use some of crf, qp, .*measure"):
+    with pytest.raises(InputError, match=r"'cfr' is no option: use some of codec, crf, .*measure"):
         EncodeSettings.of(cfr=20)
 
 

@@ -22,6 +22,7 @@ from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError, cause_of, name_options
 from ssimrdo.extras import require
 from ssimrdo.text import printable, shortened
+from ssimrdo.video.mux import suffixes_of
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,12 @@ def _entry(
         raise InputError(
             f"{place}, column output: {shortened(output, 60)} does not end in {suffix}"
         )
+    settings = _settings(place, defaults, options, called)
+    if suffix not in suffixes_of(settings.codec):
+        raise InputError(
+            f"{place}, column codec: {settings.codec.name} does not go into {suffix}",
+            remedy=f"write one of {', '.join(suffixes_of(settings.codec))}",
+        )
     return Entry(
         series=place_below(base, own["series"]),
         base=base,
@@ -214,7 +221,7 @@ def _entry(
         output=output,
         series_uid=own.get("series_uid"),
         skip_bad=own.get("skip_bad", skip_bad),
-        settings=_settings(place, defaults, options, called),
+        settings=settings,
     )
 
 

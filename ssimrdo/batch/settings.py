@@ -10,7 +10,7 @@ from ssimrdo.encoding.options import MAX_THREADS
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
 from ssimrdo.machine import cores
-from ssimrdo.video.mux import SUFFIXES
+from ssimrdo.video.mux import suffixes_of
 
 DEFAULT_SUFFIX: Final = ".mp4"
 
@@ -83,8 +83,7 @@ class BatchSettings:
             raise InputError(
                 f"{self.timeout_s:g} is out of range", field="timeout_s", remedy="above 0 seconds"
             )
-        containers = self.encode.codec.containers
-        known = [suffix for suffix, container in SUFFIXES.items() if container in containers]
+        known = suffixes_of(self.encode.codec)
         if self.suffix not in known:
             raise InputError(
                 f"{self.suffix!r} is unknown",

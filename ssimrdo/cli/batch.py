@@ -82,8 +82,8 @@ Examples:
     "--suffix",
     default=".mp4",
     show_default=True,
-    metavar=".mp4|.mkv|.h264",
-    help="Of the videos; it tells the container.",
+    metavar=".mp4|.mkv|…",
+    help="Of the videos; it tells the container, a raw stream in .h264 or .hevc.",
 )
 @click.option(
     "--name-template",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -20,6 +19,7 @@ from ssimrdo.cli.options import (
     flag_of,
     json_option,
     overwrite_option,
+    quieten_svtav1,
     series_uid_option,
     skip_bad_option,
     value_of,
@@ -119,7 +119,8 @@ class _NamingOption(click.Option):
     show_default=True,
     metavar="RDO[,NAME=VALUE]",
     help="Variant of ssimrdo: off or an objective ({objectives}), alone or such as "
-    "balanced,effort=max or ssim,preset=slow or edge,strength=0.3; repeatable.",
+    "balanced,effort=max or ssim,preset=slow or edge,strength=0.3 or balanced,codec=hevc; "
+    "repeatable.",
 )
 @click.option(
     "--metric",
@@ -129,6 +130,7 @@ class _NamingOption(click.Option):
     metavar="NAME",
     help="Quality index, one of {metrics}; repeatable. [default: {usual}]",
 )
+@encode_option("codec")
 @encode_option("window")
 @encode_option("bit_depth")
 @encode_option("fps")
@@ -188,6 +190,7 @@ def compare(
     as_json: bool,
     points: str | None,
     metrics: tuple[str, ...],
+    codec: str | None,
     window: str | None,
     bit_depth: str | None,
     fps: str | None,
@@ -215,12 +218,12 @@ def compare(
     from ssimrdo.comparison.viewers import write_page
     from ssimrdo.files import check_folder_free, whole_folder
 
-    # SVT-AV1 would write its settings to stderr; there is no other switch.
-    os.environ.setdefault("SVT_LOG", "1")
+    quieten_svtav1()
     if metrics:
         options["metrics"] = metrics
     settings = CompareSettings(
         points=_points(points),
+        codec=value_of("codec", codec),
         window=value_of("window", window),
         bit_depth=value_of("bit_depth", bit_depth),
         fps=value_of("fps", fps),

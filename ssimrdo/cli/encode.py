@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(),
     metavar="OUT",
-    help="File to write: .mp4, .mkv, .h264 or .dcm; OUT.json gets settings and results. "
-    "With --as ct a folder.",
+    help="File to write: .mp4, .mkv, .dcm or a raw stream such as .h264; OUT.json gets settings "
+    "and results. With --as ct a folder.",
 )
 @click.option(
     "--as",
@@ -84,7 +84,7 @@ def encode(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Encode the CT series in the folder SERIES to H.264.
+    """Encode the CT series in the folder SERIES to video.
 
     The folder is searched recursively; slices are ordered by their position in the patient.
     """

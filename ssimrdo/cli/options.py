@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -65,7 +66,13 @@ def encode_settings(options: dict[str, Any]) -> EncodeSettings:
     """
     from ssimrdo.encoding.settings import EncodeSettings
 
+    quieten_svtav1()
     return EncodeSettings.of(**options)
+
+
+def quieten_svtav1() -> None:
+    """Have SVT-AV1 write errors alone to stderr, past all logging; there is no other switch."""
+    os.environ.setdefault("SVT_LOG", "1")
 
 
 def value_of(name: str, given: str | None) -> Any:

@@ -27,7 +27,7 @@ from ssimrdo.cli.terminal import show
     required=True,
     type=click.Path(),
     metavar="OUT",
-    help="Video to write: .mp4, .mkv or .h264; OUT.json gets settings and results.",
+    help="Video to write: .mp4, .mkv or a raw stream; OUT.json gets settings and results.",
 )
 @click.option(
     "--record",

@@ -118,6 +118,8 @@ class QualityScale:
         Whether only whole numbers are taken.
     lossless_below : float, optional
         0 and what lies between 0 and this number is lossless, and not on the scale.
+    matched : bool
+        Whether a number means the quality that it means in x264.
     """
 
     low: float
@@ -128,6 +130,7 @@ class QualityScale:
     qp_per_step: float = 1.0
     whole: bool = False
     lossless_below: float | None = None
+    matched: bool = False
 
     def check(self, point: float, *, field: str) -> None:
         """Check that a point is on the scale.

@@ -71,7 +71,7 @@ class SvtAv1(UnsteeredCodec):
 
     name = "svtav1"
     syntax = "obu"
-    containers = ("mp4", "matroska", "obu")
+    containers = ("mp4", "matroska", "ivf", "obu")
     depths = (8, 10)
     sides = (16, 8704)
 

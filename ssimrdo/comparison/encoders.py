@@ -21,6 +21,8 @@ from ssimrdo import objective as objectives
 from ssimrdo.codecs.base import Codec, Mode, rate_control
 from ssimrdo.codecs.jpeg2000 import Jpeg2000
 from ssimrdo.codecs.lavc import has_encoder, library_version
+from ssimrdo.codecs.named import NamedCodec, codec_of, name_of, named_codec
+from ssimrdo.codecs.names import AV1, CODEC
 from ssimrdo.codecs.svtav1 import PRESET as SVTAV1_PRESET
 from ssimrdo.codecs.svtav1 import SvtAv1
 from ssimrdo.codecs.x264.choices import STRENGTH
@@ -232,7 +234,7 @@ def _contender(settings: CompareSettings, given: Named, role: EncoderRole) -> Co
     elif not isinstance(given, str):
         return _contender(settings, Candidate(given), role)
     elif role == "test":
-        name, (codec, objective, label) = given, _test(given, settings.preset)
+        name, (codec, objective, label) = given, _test(given, settings)
     else:
         name, codec, objective = given, _anchor(given, settings.preset), None
         label = codec.label
@@ -264,12 +266,12 @@ def _anchor(name: str, preset: str) -> Codec:
         raise _about(name, error, "anchors") from None
 
 
-def _test(text: str, preset: str) -> tuple[Codec, Objective | None, str]:
+def _test(text: str, settings: CompareSettings) -> tuple[Codec, Objective | None, str]:
     """Return codec, objective and label of ``ssim``, ``off`` or such as ``ssim,effort=max``.
 
-    ``effort``, ``preset``, ``strength`` and ``even`` mean what they do in an encode, and any
-    parameter of x264 may follow. An objective's name alone is an encode's default, and ``off``
-    takes the comparison's preset.
+    ``codec``, ``effort``, ``preset``, ``strength`` and ``even`` mean what they do in an encode, and
+    any parameter of the library behind the codec may follow. An objective's name alone is an
+    encode's default, and ``off`` takes the comparison's preset.
     """
     rdo, *parts = text.split(",")
     pairs = [part.partition("=") for part in parts]
@@ -285,11 +287,31 @@ def _test(text: str, preset: str) -> tuple[Codec, Objective | None, str]:
     if len(values) < len(pairs):
         raise InputError(f"{text!r} gives a name twice", field="tests")
     objective = None if rdo == OFF else objectives.get(rdo)
-    options: dict[str, Any] = {
-        name: values.pop(name) for name in ("effort", "preset") if name in values
-    }
+    name = values.pop("codec", settings.codec)
+    steered = objective is not None
+    try:
+        named = named_codec(name)
+    except InputError as error:
+        raise _about(repr(text), error, "tests") from None
+    options = _test_options(text, values, named, steered=steered)
+    # SVT-AV1's is a number.
+    if not steered and not options.keys() & {"effort", "preset"} and name != AV1:
+        options["preset"] = settings.preset
+    try:
+        codec = codec_of(name, options, steered=steered)
+    except InputError as error:
+        raise _about(repr(text), error, "tests") from None
+    return codec, objective, _test_label(codec, rdo)
+
+
+def _test_options(
+    text: str, values: dict[str, Any], named: NamedCodec, *, steered: bool
+) -> dict[str, Any]:
+    """Return the options of an encode that a test's values are, which are taken out."""
+    names = ("effort", "preset")
+    options: dict[str, Any] = {name: values.pop(name) for name in names if name in values}
     if "strength" in values:
-        if objective is None:
+        if not steered:
             raise InputError(f"{text!r}: {OFF} has no strength", field="tests")
         options["rdo_strength"] = _number(values.pop("strength"), text)
     if "even" in values:
@@ -297,14 +319,9 @@ def _test(text: str, preset: str) -> tuple[Codec, Objective | None, str]:
             options["even"] = read_flag(values.pop("even"))
         except ValueError as error:
             raise InputError(f"{text!r}: even: {error}", field="tests") from None
-    if objective is None and not options:
-        options["preset"] = preset
-    options["x264_params"] = tuple(values.items())
-    try:
-        codec = X264.from_options(options, steered=objective is not None)
-    except InputError as error:
-        raise _about(repr(text), error, "tests") from None
-    return codec, objective, _test_label(codec, rdo)
+    if values and not named.params:
+        raise InputError(f"{text!r}: {named.title} takes no {next(iter(values))}", field="tests")
+    return {**options, named.params: tuple(values.items())} if values else options
 
 
 def _number(text: str, test: str) -> float:
@@ -314,14 +331,17 @@ def _number(text: str, test: str) -> float:
         raise InputError(f"{test!r}: the strength is no number", field="tests") from None
 
 
-def _test_label(codec: X264, rdo: str) -> str:
-    search = f"preset={codec.preset}" if codec.preset else f"effort={codec.effort}"
-    words = ["ssimrdo", *([] if rdo == RDO else [rdo]), search]
-    if codec.strength != STRENGTH:
-        words.append(f"strength {codec.strength:g}")
-    if not codec.even:
+def _test_label(codec: Codec, rdo: str) -> str:
+    options, name = codec.options(), name_of(codec)
+    effort, preset = options.get("effort"), options.get("preset")
+    words = ["ssimrdo", *([] if name in (None, CODEC) else [f"{name}"])]
+    words += [] if rdo == RDO else [rdo]
+    words.append(f"effort={effort}" if effort else f"preset={preset}")
+    if options.get("rdo_strength", STRENGTH) != STRENGTH:
+        words.append(f"strength {options['rdo_strength']:g}")
+    if not options.get("even", True):
         words.append("uneven")
-    return " ".join([*words, *(f"{name}={value}" for name, value in codec.params)])
+    return " ".join([*words, *(f"{name}={value}" for name, value in getattr(codec, "params", ()))])
 
 
 def _check(contender: Contender, settings: CompareSettings) -> None:

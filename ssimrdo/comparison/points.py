@@ -89,7 +89,8 @@ def own_points(
     if mode == "bitrate":
         return mode, tuple(points)
     own_mode, scale = _scale(codec, mode, bit_depth)
-    line = MEASURED.get((codec.name, mode)) or _line(scale, mode, bit_depth)
+    line = SAME if scale.matched else MEASURED.get((codec.name, mode))
+    line = line or _line(scale, mode, bit_depth)
     own = tuple(_on_scale(line.at(point), scale) for point in points)
     if len(set(own)) < len(own):
         first, last = sorted((line.of(scale.low), line.of(scale.high)))

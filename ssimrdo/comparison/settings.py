@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias, get_args
 from ssimrdo import metrics
 from ssimrdo.bd.deltas import MINIMUM_POINTS
 from ssimrdo.codecs.base import Codec, Mode, is_codec, rate_control
+from ssimrdo.codecs.named import named_codec
+from ssimrdo.codecs.names import CODEC
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.dicom import Window
@@ -69,6 +71,8 @@ class CompareSettings:
         reference.
     tests : tuple of str, Codec or Candidate
         Variants of ssimrdo, such as ``ssim,strength=0.3``, or codecs.
+    codec : {"h264", "hevc", "av1"}
+        What tests encode to that name no codec.
     metrics : tuple of str
         Names of quality indices; by default all that are registered and not special.
     window : Window, optional
@@ -95,6 +99,7 @@ class CompareSettings:
     preset: str = PRESET
     anchors: tuple[Named, ...] = ("x264",)
     tests: tuple[Named, ...] = (RDO,)
+    codec: str = CODEC
     metrics: tuple[str, ...] = field(default_factory=metrics.usual_names)
     window: Window | None = None
     fps: Fraction = Fraction(FPS)
@@ -117,6 +122,7 @@ class CompareSettings:
                 )
             object.__setattr__(self, "points", DEFAULT_POINTS[self.mode])
         _check_points(self.mode, self.points, self.bit_depth)
+        named_codec(self.codec)
         if not self.anchors:
             raise InputError("at least one is needed, as the reference", field="anchors")
         if not self.metrics:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from ssimrdo.codecs.names import CODEC, CODECS
 from ssimrdo.codecs.x264.choices import CRF, EFFORT, PRESETS, STRENGTH, Options
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.codecs.x264.options import parse_x264_params
@@ -215,6 +216,34 @@ def read_floor(given: Any) -> tuple[str, float]:
     return name.strip().replace("-", "_"), read_number(value)
 
 
+def read_codec(given: Any) -> Any:
+    """Return the name of a codec; anything but a text, such as a codec itself, as it is.
+
+    Raises
+    ------
+    InputError
+        If no codec is called so.
+    """
+    if not isinstance(given, str):
+        return given
+    name = given.strip()
+    if name not in CODECS:
+        raise InputError(f"{name[:40]!r} is unknown", remedy=f"use one of {', '.join(CODECS)}")
+    return name
+
+
+def read_preset(given: Any) -> str:
+    """Return the name of a preset; a number is one, too.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    return f"{given}" if is_number else read_text(given)
+
+
 def read_names(given: Any) -> tuple[str, ...]:
     """Return names of a text with commas, or of an iterable.
 
@@ -255,10 +284,17 @@ def _shown(given: Any) -> str:
 
 OPTIONS: Final = (
     Option(
+        "codec",
+        read_codec,
+        "|".join(CODECS),
+        "What to encode to: the file's suffix, efforts and presets go by it.",
+        CODEC,
+    ),
+    Option(
         "crf",
         read_number,
         "F",
-        "Constant rate factor, 1 to 51; lower is better.",
+        "Constant rate factor, 1 to 51; lower is better, and alike in all codecs.",
         f"{CRF:g}",
     ),
     Option("qp", read_whole_number, "N", "Constant quantizer of P-frames, 1 to 51."),
@@ -299,9 +335,10 @@ OPTIONS: Final = (
     ),
     Option(
         "preset",
-        read_text,
+        read_preset,
         "NAME",
-        f"x264's own search in place of an effort: its preset, from {PRESETS[0]} to {PRESETS[-1]}.",
+        "The encoder's own search in place of an effort: its preset, of x264 and x265 from "
+        f"{PRESETS[0]} to {PRESETS[-1]}, of SVT-AV1 from 13 to 0.",
     ),
     Option(
         "rdo",

@@ -19,6 +19,9 @@ from ssimrdo.codecs.base import (
     is_codec,
     point_of,
 )
+from ssimrdo.codecs.named import OPTIONS as CODEC_OPTIONS
+from ssimrdo.codecs.named import codec_of, name_of, named_codec
+from ssimrdo.codecs.names import CODEC
 from ssimrdo.codecs.x264.choices import CRF
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.dicom.grey import PADDINGS, WIDE, Window
@@ -174,16 +177,13 @@ class EncodeSettings:
         """Return the settings of options, as in :data:`ssimrdo.encoding.options.OPTIONS`.
 
         Values may be what a person would write, such as ``window="lung"``. Options that are None
-        are as if they were not given. ``codec`` takes a codec in place of x264's options.
+        are as if they were not given. ``codec`` takes a codec too, in place of its options.
 
         Raises
         ------
         InputError
             If an option is unknown or its value cannot be used.
         """
-        codec = options.pop("codec", None)
-        if codec is not None:
-            _check_codec(codec)
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in BY_NAME:
@@ -193,10 +193,11 @@ class EncodeSettings:
         values = {name: BY_NAME[name].value(value) for name, value in given.items()}
         if values.get("window") is not None and values["window"].function == WIDE:
             values.setdefault("bit_depth", WIDE_BIT_DEPTH)
-        rdo = values.pop("rdo", OFF if codec is not None and not codec.steerable else RDO)
+        codec = values.pop("codec", CODEC)
+        rdo = values.pop("rdo", RDO if _is_steerable(codec) else OFF)
         rate = _rate(values)
-        if codec is None:
-            codec = X264.from_options(values, steered=rdo != OFF)
+        if isinstance(codec, str):
+            codec = codec_of(codec, values, steered=rdo != OFF)
         own = {field.name for field in dataclasses.fields(cls)}
         for name in values:
             if name not in own:
@@ -226,6 +227,8 @@ class EncodeSettings:
             kept = {name: value for name, value in kept.items() if name not in (*RATES, "over")}
         elif "over" in given and not isinstance(self.rate, Floor):
             kept = {name: value for name, value in kept.items() if name not in RATES}
+        if "codec" in given and given["codec"] != kept.get("codec", CODEC):
+            kept = self._for_another_codec(kept, given["codec"])
         if "effort" in given or "preset" in given:
             kept = {name: value for name, value in kept.items() if name not in ("effort", "preset")}
         if given.get("rdo") == OFF:
@@ -241,7 +244,9 @@ class EncodeSettings:
             options |= _floor_options(self.rate)
         else:
             options[RATE_FIELDS[self.rate.mode]] = point_of(self.rate)
-        options |= self.codec.options() if self._has_default_codec else {"codec": self.codec}
+        name = name_of(self.codec)
+        options["codec"] = self.codec if name is None else None if name == CODEC else name
+        options |= {} if name is None else self.codec.options()
         names = ("window", "bit_depth", "fps", "threads", "protect")
         others = {name: getattr(self, name) for name in names}
         options |= others | {"measure": self.measure or None, "strict": self.strict or None}
@@ -277,14 +282,19 @@ class EncodeSettings:
             record["padding"] = self.padding
         if self.strict:
             record["strict"] = True
-        if not self._has_default_codec:
-            record["codec"] = self.codec.label
+        name = name_of(self.codec)
+        if name != CODEC:
+            record["codec"] = name or self.codec.label
         return record
 
-    @property
-    def _has_default_codec(self) -> bool:
-        """Whether options tell all of the codec."""
-        return isinstance(self.codec, X264) and self.codec.tune is None
+    def _for_another_codec(self, options: Mapping[str, Any], codec: Any) -> dict[str, Any]:
+        """Return those of these settings' options that another codec takes as well."""
+        taken = named_codec(codec).options if isinstance(codec, str) else frozenset()
+        # Presets are each encoder's own.
+        lost = {"codec", "preset", *(CODEC_OPTIONS - taken)}
+        if _is_steerable(codec) != self.codec.steerable:
+            lost.add("rdo")
+        return {name: value for name, value in options.items() if name not in lost}
 
     @property
     def protected(self) -> tuple[Window, ...]:
@@ -341,6 +351,13 @@ def _check_types(settings: EncodeSettings) -> None:
     if not isinstance(settings.strict, bool):
         raise InputError(f"{settings.strict!r:.60} is neither yes nor no", field="strict")
     _check_codec(settings.codec)
+
+
+def _is_steerable(codec: Any) -> bool:
+    if isinstance(codec, str):
+        return named_codec(codec).steerable
+    _check_codec(codec)
+    return bool(codec.steerable)
 
 
 def _check_codec(codec: object) -> None:

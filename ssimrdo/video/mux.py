@@ -22,7 +22,9 @@ SUFFIXES: Final = {
     ".mkv": "matroska",
     ".h264": "h264",
     ".hevc": "hevc",
+    ".h265": "hevc",
     ".m4v": "m4v",
+    ".ivf": "ivf",
     ".obu": "obu",
 }
 """FFmpeg's name of the container for each suffix; raw streams are called after their syntax."""
@@ -32,6 +34,9 @@ DICOM: Final = "dicom"
 
 _DICOM_SUFFIX: Final = ".dcm"
 _DICOM_SYNTAX: Final = "h264"
+
+_TAGS: Final = {("mp4", "hevc"): "hvc1"}
+"""What streams are called in a container, where FFmpeg's own choice is one that not all play."""
 
 WritePacket = Callable[[Packet], None]
 
@@ -47,14 +52,19 @@ def container_of(output: Path, codec: Codec) -> str:
     suffix, in_dicom = output.suffix.lower(), codec.syntax == _DICOM_SYNTAX
     if suffix == _DICOM_SUFFIX and in_dicom:
         return DICOM
-    container = SUFFIXES.get(suffix)
-    if container not in codec.containers:
-        known = [suffix for suffix, name in SUFFIXES.items() if name in codec.containers]
-        known += [_DICOM_SUFFIX] * in_dicom
+    known = suffixes_of(codec)
+    if suffix not in known:
+        known += (_DICOM_SUFFIX,) * in_dicom
         raise InputError(
-            f"{output}: the suffix tells the container", remedy=f"use one of {', '.join(known)}"
+            f"{output}: the suffix tells the container, and {codec.name} goes into others",
+            remedy=f"use one of {', '.join(known)}",
         )
-    return container
+    return SUFFIXES[suffix]
+
+
+def suffixes_of(codec: Codec) -> tuple[str, ...]:
+    """Return the suffixes of video files that a codec's streams go into."""
+    return tuple(suffix for suffix, name in SUFFIXES.items() if name in codec.containers)
 
 
 @contextmanager
@@ -90,7 +100,7 @@ def packet_writer(
         ffmpeg_errors_of(path),
         av.open(str(path), "w", format=container, options=options) as output,
     ):
-        yield _packet_muxer(output, syntax, headers, fps)
+        yield _packet_muxer(output, syntax, headers, fps, _TAGS.get((container, syntax)))
 
 
 def _write_raw(stream: io.BufferedWriter, packet: Packet) -> None:
@@ -98,7 +108,7 @@ def _write_raw(stream: io.BufferedWriter, packet: Packet) -> None:
 
 
 def _packet_muxer(
-    output: OutputContainer, syntax: str, headers: bytes, fps: Fraction
+    output: OutputContainer, syntax: str, headers: bytes, fps: Fraction, tag: str | None
 ) -> WritePacket:
     stream: av.VideoStream | None = None
 
@@ -107,6 +117,8 @@ def _packet_muxer(
         data = packet.data
         if stream is None:
             stream = _video_stream(output, syntax, headers + data, fps)
+            if tag is not None:
+                stream.codec_context.codec_tag = tag
             data = settings_units(headers, syntax) + data
         muxed = av.Packet(data)
         muxed.stream = stream
