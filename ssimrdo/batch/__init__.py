@@ -13,6 +13,7 @@ from ssimrdo.batch.runner import (
     run,
 )
 from ssimrdo.batch.settings import BatchSettings
+from ssimrdo.batch.stale import StaleOutput, prune, stale_outputs
 from ssimrdo.executors import DaskExecutor, LocalExecutor, open_executor
 
 __all__ = [
@@ -24,12 +25,15 @@ __all__ = [
     "DaskExecutor",
     "LocalExecutor",
     "Plan",
+    "StaleOutput",
     "Todo",
     "Totals",
     "dry_run",
     "is_running",
     "open_executor",
+    "prune",
     "read_results",
     "run",
     "run_job",
+    "stale_outputs",
 ]

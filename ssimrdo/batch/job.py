@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -56,6 +56,8 @@ class BatchJob:
         Whether results may say which series it was; not where names of outputs hide it.
     key : str
         With which digests of the input are made; plain ones without.
+    origin : str
+        Keyed digest of what was searched, or of the manifest.
     """
 
     series: str
@@ -72,6 +74,7 @@ class BatchJob:
     version: str = ssimrdo.__version__
     is_named: bool = True
     key: str = field(default="", repr=False)
+    origin: str = ""
 
     @property
     def told_name(self) -> str:
@@ -82,6 +85,16 @@ class BatchJob:
     def options(self) -> str:
         """Digest of what decides what the output looks like."""
         return state.options_digest(self.settings, skip_bad=self.skip_bad)
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Digests of the options that an output may be made with to be current."""
+        return state.accepted_options(self.settings, skip_bad=self.skip_bad)
+
+    def record_of(self, sidecar: Mapping[str, Any]) -> BatchRecord:
+        """Return the record of the finished output with a sidecar."""
+        record = BatchRecord.of_sidecar(self.output, self.told_name, sidecar)
+        return replace(record, origin=self.origin)
 
 
 class _TimeoutError(Exception):
@@ -139,6 +152,7 @@ def failure(
         inputs=_inputs(job),
         seconds=seconds,
         worker=worker,
+        origin=job.origin,
     )
 
 
@@ -236,6 +250,7 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
         worker=worker_name(),
         options=job.options,
         inputs=stamp.digests.keyed,
+        origin=job.origin,
     )
 
 
@@ -244,10 +259,10 @@ def _current(
 ) -> BatchRecord | None:
     """Return the record of a finished output, None if there is none or it is not current."""
     if sidecar is None or state.change_since(
-        sidecar, job.options, inputs, keep_older=job.keep_older
+        sidecar, job.accepted, inputs, keep_older=job.keep_older
     ):
         return None
-    return BatchRecord.of_sidecar(job.output, job.told_name, sidecar)
+    return job.record_of(sidecar)
 
 
 def _deadline(job: BatchJob, started: float) -> Observer:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from ssimrdo import metrics
 from ssimrdo.batch.names import check_output
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 JOURNAL_NAME: Final = "results.jsonl"
 TABLE_NAME: Final = "results.csv"
 REPORT_NAME: Final = "report.html"
+
+Status: TypeAlias = Literal["encoded", "failed", "orphaned", "gone"]
 
 _SUMMARIES: Final = ("_mean", "_min", "_max")
 
@@ -56,10 +58,11 @@ class BatchRecord:
         The video, relative to the output folder.
     series : str
         The series, relative to the folder searched; empty where names of outputs hide it.
-    status : {"encoded", "failed"}
-        What came of it.
+    status : {"encoded", "failed", "orphaned", "gone"}
+        What came of it. Of orphaned outputs the series is not found any more; those that are gone
+        have been removed since.
     reason : str
-        Why it failed, one line.
+        Why it failed or is orphaned, one line.
     slices, width, height, bit_depth : int, optional
         Of the video.
     window_center, window_width : float, optional
@@ -85,11 +88,13 @@ class BatchRecord:
         Digests of the options and of the input, by which a later run knows what changed.
     warnings : str
         Codes of what to be warned of, with spaces between.
+    origin : str
+        Keyed digest of what was searched, or of the manifest.
     """
 
     output: str
     series: str
-    status: Literal["encoded", "failed"]
+    status: Status
     reason: str = ""
     slices: int | None = None
     width: int | None = None
@@ -109,6 +114,7 @@ class BatchRecord:
     options: str = ""
     inputs: str = ""
     warnings: str = ""
+    origin: str = ""
 
     @classmethod
     def of_result(cls, output: str, series: str, result: EncodeResult, **more: Any) -> BatchRecord:
@@ -208,7 +214,7 @@ class BatchRecord:
             if not (isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable()):
                 raise ValueError(f"{name} is no printable text")
         check_output(self.output)
-        if self.status not in ("encoded", "failed"):
+        if self.status not in get_args(Status):
             raise ValueError("status is unknown")
         for name in (*_COUNTS, *_NUMBERS):
             value = getattr(self, name)
@@ -258,6 +264,7 @@ _TEXTS: Final = (
     "options",
     "inputs",
     "warnings",
+    "origin",
 )
 _COUNTS: Final = (
     *("slices", "width", "height", "bit_depth", "input_bytes", "output_bytes"),
@@ -294,6 +301,8 @@ def _quality(summaries: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 class Journal:
     """The file that results are appended to; the last record of an output counts.
+
+    Outputs that are gone have none.
 
     Every record is on the disk before the next is taken, so a killed batch loses none. Only where
     the last record of each output stands is kept in memory.
@@ -340,7 +349,7 @@ class Journal:
                 os.fsync(self._stream.fileno())
             except OSError:
                 return False
-            self._places[self._pending[0].output] = self._end
+            self._note(self._pending[0])
             self._end += len(line)
             del self._pending[0]
         return True
@@ -364,6 +373,13 @@ class Journal:
                 with suppress(ValueError):
                     yield BatchRecord.from_line(stream.readline(_MAX_LINE_BYTES))
 
+    def _note(self, record: BatchRecord) -> None:
+        """Note that the record stands at the end."""
+        if record.status == "gone":
+            self._places.pop(record.output, None)
+        else:
+            self._places[record.output] = self._end
+
     def _read_places(self) -> None:
         self._end = 0
         if not self._path.exists():
@@ -373,7 +389,7 @@ class Journal:
         with self._path.open("rb") as stream:
             for number, (line, size) in enumerate(_whole_lines(stream), start=1):
                 try:
-                    self._places[BatchRecord.from_line(line).output] = self._end
+                    self._note(BatchRecord.from_line(line))
                 except ValueError as error:
                     first = first or f"line {number} cannot be used: {error}"
                     problems += 1

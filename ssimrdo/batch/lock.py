@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import math
 import os
 import secrets
@@ -16,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +24,6 @@ from ssimrdo.text import printable
 
 if TYPE_CHECKING:
     from ssimrdo.batch.store import FsspecStore
-
-logger = logging.getLogger(__name__)
 
 BATCH_LOCK: Final = ".ssimrdo-batch.lock"
 """Held by the process that runs the batch."""
@@ -76,9 +74,52 @@ def exclusive(folder: Path | None, *, stragglers_s: float = STRAGGLERS_S) -> Ite
         os.close(handle)
 
 
+@dataclass(frozen=True)
+class Lease:
+    """Whether a place is still this batch's; a folder is, as long as its process lives.
+
+    Parameters
+    ----------
+    store : FsspecStore, optional
+        A store, whose lock others take over once it is not renewed any more.
+    holder : str
+        What this batch is called in the lock.
+    lost : threading.Event
+        Set once another batch was seen to have it.
+    """
+
+    store: FsspecStore | None = None
+    holder: str = ""
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def holds(self) -> bool:
+        """Look whether no other batch has taken the place over; a store that is silent has it."""
+        if self.store is not None:
+            with suppress(SsimrdoError, OSError):
+                if _holder(self.store)[0] != self.holder:
+                    self.lost.set()
+        return not self.lost.is_set()
+
+    def check(self) -> None:
+        """Check that no other batch has taken the place over.
+
+        Raises
+        ------
+        SsimrdoError
+            If one has.
+        """
+        if not self.holds():
+            assert self.store is not None, "others are not taken over"
+            raise SsimrdoError(
+                f"{printable(self.store.place)}: this batch stood still, and another one has taken "
+                "over",
+                remedy="wait for that one; the same command then goes on",
+            )
+
+
 @contextmanager
-def exclusive_in(store: FsspecStore) -> Iterator[None]:
-    """Keep other batches off a store.
+def exclusive_in(store: FsspecStore) -> Iterator[Lease]:
+    """Keep other batches off a store, as long as it is renewed; yield whether that holds.
 
     Raises
     ------
@@ -87,11 +128,11 @@ def exclusive_in(store: FsspecStore) -> Iterator[None]:
     """
     holder = secrets.token_hex(8)
     _take(store, holder)
-    ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(store, holder, ended), daemon=True)
+    lease, ended = Lease(store, holder), threading.Event()
+    renewing = threading.Thread(target=_renew, args=(store, lease, ended), daemon=True)
     renewing.start()
     try:
-        yield
+        yield lease
     finally:
         ended.set()
         renewing.join()
@@ -139,14 +180,13 @@ def _seconds_left(renewed: float) -> float:
     return STALE_S - age if -_MOST_AHEAD_S < age < STALE_S else 0.0
 
 
-def _renew(store: FsspecStore, holder: str, ended: threading.Event) -> None:
+def _renew(store: FsspecStore, lease: Lease, ended: threading.Event) -> None:
     while not ended.wait(RENEW_S):
+        if not lease.holds():
+            return
         # A store that does not answer now may do so the next time.
         with suppress(SsimrdoError, OSError):
-            if _holder(store)[0] != holder:
-                logger.warning("another batch has taken over %s", printable(store.place))
-                return
-            store.put(BATCH_LOCK, _signed(holder))
+            store.put(BATCH_LOCK, _signed(lease.holder))
 
 
 def _signed(holder: str) -> bytes:

@@ -174,12 +174,14 @@ def _slowness(record: BatchRecord) -> float | None:
 
 def _totals(journal: Journal) -> dict[str, Any]:
     totals: dict[str, Any] = dict.fromkeys(
-        ("encoded", "failed", "warned", "slices", "input", "output"), 0
+        ("encoded", "failed", "orphaned", "warned", "slices", "input", "output"), 0
     )
     totals["seconds"] = 0.0
     first = last = ""
     for record in journal.records():
         totals[record.status] += 1
+        if record.status != "encoded":
+            continue
         totals["warned"] += bool(record.warnings)
         totals["slices"] += record.slices or 0
         totals["input"] += record.input_bytes or 0
@@ -204,7 +206,7 @@ def _failures(journal: Journal) -> Iterable[BatchRecord]:
 
 
 def _warned(journal: Journal) -> Iterable[BatchRecord]:
-    return (record for record in journal.records() if record.warnings)
+    return (record for record in _encoded(journal) if record.warnings)
 
 
 def _least(

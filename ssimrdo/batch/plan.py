@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from ssimrdo.batch import state
 from ssimrdo.batch.discover import FoundSeries
@@ -18,6 +18,8 @@ from ssimrdo.batch.store import Store, place_below, relative_name, store_of
 from ssimrdo.errors import InputError
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.text import printable
+
+ORPHANED: Final = "no series of this name is found any more"
 
 Why = Literal["new", "failed before"] | state.Change
 
@@ -41,6 +43,11 @@ class Plan:
         Jobs to do, in the order of their series.
     kept : tuple of BatchRecord
         Outputs that are done, as far as the journal does not know them.
+    lost : tuple of BatchRecord
+        Of outputs that no series maps to any more: orphaned where there still is a file, else gone;
+        as far as the journal does not know it.
+    orphaned : int
+        Number of outputs that are still there, but no series maps to any more.
     done : int
         Number of outputs that are done.
     failed : int
@@ -51,6 +58,8 @@ class Plan:
     kept: tuple[BatchRecord, ...]
     done: int
     failed: int
+    lost: tuple[BatchRecord, ...] = ()
+    orphaned: int = 0
 
     @property
     def jobs(self) -> int:
@@ -73,6 +82,7 @@ def jobs_of_found(
 ) -> Iterator[BatchJob]:
     """Yield the jobs of the series below a root, each with an output name of its own."""
     names = Names(settings.suffix)
+    origin = origin_of(root, key)
     for index, found in enumerate(founds, 1):
         relative = relative_name(found.folder, root)
         # UIDs lead whoever has the archive to the patient.
@@ -86,6 +96,7 @@ def jobs_of_found(
             name=printable(shown),
             is_named=tells_path(settings.name_template),
             key=key,
+            origin=origin,
             series_uid=found.uid,
             files=found.files,
             skip_bad=settings.skip_bad,
@@ -96,17 +107,23 @@ def jobs_of_found(
 
 
 def jobs_of_manifest(
-    entries: Iterable[Entry], out_root: str, settings: BatchSettings, key: str = ""
+    entries: Iterable[Entry],
+    out_root: str,
+    settings: BatchSettings,
+    key: str = "",
+    manifest: str = "",
 ) -> Iterator[BatchJob]:
     """Yield the jobs of a manifest; named outputs keep their names.
 
     Raises
     ------
     InputError
-        If two entries name one output.
+        If two entries name one output, or ask for the same.
     """
     entries = list(entries)
+    _check_no_repeats(entries)
     names = Names(settings.suffix)
+    origin = origin_of(manifest, key)
     for entry in entries:
         if entry.output is not None and not names.reserve(entry.output):
             raise InputError(f"{entry.place}, column output: {entry.output} is named twice")
@@ -127,11 +144,31 @@ def jobs_of_manifest(
             name=printable(relative),
             is_named=tells_path(settings.name_template),
             key=key,
+            origin=origin,
             series_uid=entry.series_uid,
             skip_bad=entry.skip_bad,
             keep_older=settings.keep_older,
             timeout_s=settings.timeout_s,
         )
+
+
+def origin_of(place: str, key: str) -> str:
+    """Return what tells the outputs of one root, or manifest, from those of others."""
+    return state.Digests.of(place, key).keyed if place and key else ""
+
+
+def _check_no_repeats(entries: Iterable[Entry]) -> None:
+    """Refuse entries that would make one file twice; named outputs may be copies on purpose."""
+    seen: dict[tuple[str, str | None, str], str] = {}
+    for entry in entries:
+        if entry.output is None:
+            options = state.options_digest(entry.settings, skip_bad=entry.skip_bad)
+            first = seen.setdefault((entry.series, entry.series_uid, options), entry.place)
+            if first != entry.place:
+                raise InputError(
+                    f"{entry.place}: asks for the same as {first.rpartition(': ')[2]}",
+                    remedy="leave one out, or give each an output",
+                )
 
 
 def make_plan(
@@ -157,23 +194,26 @@ def make_plan(
     """
     todo: list[Todo] = []
     kept: list[BatchRecord] = []
+    mapped: set[str] = set()
+    origins: set[str] = set()
     done = failed = 0
     for job in jobs:
+        mapped.add(job.output)
+        origins.add(job.origin)
         stamp = state.input_stamp(store_of(job.series), job.files, job.key)
-        options = job.options
+        accepted = job.accepted
         sidecar = state.read_sidecar(out, job.output)
+        before = None if journal is None else journal.last(job.output)
         change = None
         if sidecar is not None:
-            change = state.change_since(sidecar, options, stamp.digests, keep_older=job.keep_older)
+            change = state.change_since(sidecar, accepted, stamp.digests, keep_older=job.keep_older)
             if change is None:
                 done += 1
-                last = None if journal is None else journal.last(job.output)
-                if last is None or last.status != "encoded" or last.options != options:
-                    kept.append(BatchRecord.of_sidecar(job.output, job.told_name, sidecar))
+                if not _is_known(before, accepted, job.origin):
+                    kept.append(job.record_of(sidecar))
                 continue
-        before = None if journal is None else journal.last(job.output)
-        if _has_failed(before, options, stamp.digests):
-            if not retry_failed:
+        if before is not None and before.status == "failed":
+            if not retry_failed and _is_same(before, job.options, stamp.digests):
                 failed += 1
                 continue
             why: Why = "failed before"
@@ -185,7 +225,23 @@ def make_plan(
             why = "new"
         slices = job.slices or stamp.files
         todo.append(Todo(replace(job, slices=slices), why, stamp.bytes))
-    return Plan(tuple(todo), tuple(kept), done, failed)
+    lost = [] if journal is None else list(_lost(journal, mapped, origins, out))
+    news = [now for before, now in lost if before.status != now.status]
+    orphaned = sum(now.status == "orphaned" for _, now in lost)
+    return Plan(tuple(todo), tuple(kept), done, failed, tuple(news), orphaned)
+
+
+def _lost(
+    journal: Journal, mapped: Container[str], origins: set[str], out: Store
+) -> Iterator[tuple[BatchRecord, BatchRecord]]:
+    """Yield records of outputs of the same root that no series maps to, and what they become."""
+    for record in journal.records():
+        if record.output in mapped or not record.origin or record.origin not in origins:
+            continue
+        if out.holds(record.output):
+            yield record, replace(record, status="orphaned", reason=ORPHANED)
+        else:
+            yield record, BatchRecord(record.output, record.series, "gone")
 
 
 def _check_free(out: Store, output: str) -> None:
@@ -197,10 +253,15 @@ def _check_free(out: Store, output: str) -> None:
             )
 
 
-def _has_failed(before: BatchRecord | None, options: str, inputs: state.Digests) -> bool:
-    """Tell whether the same job has failed before."""
-    if before is None or before.status != "failed":
+def _is_known(before: BatchRecord | None, accepted: Container[str], origin: str) -> bool:
+    """Tell whether the journal has a finished output already."""
+    if before is None or before.status != "encoded" or before.options not in accepted:
         return False
+    return before.origin == origin
+
+
+def _is_same(before: BatchRecord, options: str, inputs: state.Digests) -> bool:
+    """Tell whether a job that came to an end before was the same."""
     return before.options == options and before.inputs in inputs
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -14,17 +14,12 @@ from typing import Final, Literal
 from ssimrdo.batch import lock
 from ssimrdo.batch.discover import discover
 from ssimrdo.batch.job import BatchJob, failure, run_job
-from ssimrdo.batch.journal import (
-    JOURNAL_NAME,
-    REPORT_NAME,
-    TABLE_NAME,
-    BatchRecord,
-    Journal,
-    write_table,
-)
+from ssimrdo.batch.journal import JOURNAL_NAME, BatchRecord, Journal
 from ssimrdo.batch.manifest import Entry, read_manifest
 from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
+from ssimrdo.batch.results import OWN_NAMES, fetched_journal, kept_for_us, write_results
 from ssimrdo.batch.settings import BatchSettings
+from ssimrdo.batch.stale import no_batch
 from ssimrdo.batch.store import FsspecStore, Store, store_of
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.executors import (
@@ -38,8 +33,6 @@ from ssimrdo.executors import (
     unexpected,
 )
 from ssimrdo.observer import Event, Observer
-
-logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.25
 """How often a request to stop is looked for."""
@@ -193,15 +186,17 @@ def run(
     entries = _entries(manifest, source, settings)
     with (
         _executor(settings, executor) as workers,
-        _kept_for_us(out),
-        out.own_files((JOURNAL_NAME, TABLE_NAME, REPORT_NAME)) as folder,
+        kept_for_us(out) as lease,
+        out.own_files(OWN_NAMES, lease.holds) as folder,
         lock.exclusive(out.folder),
         Journal(folder / JOURNAL_NAME) as journal,
     ):
         observer.tell(_event("search", Totals()))
-        jobs = find_jobs(source, out, settings, workers, entries, out.key(make=True))
+        jobs = find_jobs(
+            source, out, settings, workers, entries, out.key(make=True), _named(manifest)
+        )
         plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
-        for record in plan.kept:
+        for record in (*plan.kept, *plan.lost):
             journal.append(record)
         out.remove_leftovers(job.output for job in jobs)
         totals = Totals(
@@ -219,6 +214,7 @@ def run(
                 totals,
                 observer=observer,
                 fail_fast=settings.fail_fast,
+                lost=lease.lost,
             )
         except BaseException:
             if workers is not executor and isinstance(workers, LocalExecutor | DaskExecutor):
@@ -226,7 +222,8 @@ def run(
                 workers.stop()
                 out.remove_leftovers(job.output for job in jobs)
             raise
-        _write_results(journal, folder, out)
+        lease.check()
+        write_results(journal, folder, out)
     return BatchResult(str(output), totals, not is_whole, time.monotonic() - started)
 
 
@@ -250,8 +247,8 @@ def dry_run(
     out = store_of(output)
     _check_places(source, out, manifest, settings)
     entries = _entries(manifest, source, settings)
-    with _executor(settings, executor) as workers, _fetched_journal(out) as journal:
-        jobs = find_jobs(source, out, settings, workers, entries, out.key())
+    with _executor(settings, executor) as workers, fetched_journal(out) as journal:
+        jobs = find_jobs(source, out, settings, workers, entries, out.key(), _named(manifest))
         plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
         return plan, None if journal is None else _speed(journal)
 
@@ -264,9 +261,9 @@ def read_results(output: Path | str) -> Iterator[BatchRecord]:
     InputError
         If the folder has no results.
     """
-    with _fetched_journal(store_of(output)) as journal:
+    with fetched_journal(store_of(output)) as journal:
         if journal is None:
-            raise InputError(f"{output}: no batch has been here: there is no {JOURNAL_NAME}")
+            raise no_batch(output)
         yield from journal.records()
 
 
@@ -285,6 +282,7 @@ def find_jobs(
     executor: Executor,
     entries: Iterable[Entry] | None = None,
     key: str = "",
+    manifest: str = "",
 ) -> list[BatchJob]:
     """Return the jobs of a manifest's entries, or of all series below a folder.
 
@@ -294,7 +292,7 @@ def find_jobs(
         If there is none, or the folder cannot be used.
     """
     if entries is not None:
-        return list(jobs_of_manifest(entries, out.place, settings, key))
+        return list(jobs_of_manifest(entries, out.place, settings, key, manifest))
     assert source is not None
     founds = discover(source, executor, leave_out=out.folder)
     if not founds:
@@ -310,6 +308,7 @@ def run_jobs(
     *,
     observer: Observer,
     fail_fast: bool = False,
+    lost: threading.Event | None = None,
     function: Callable[[BatchJob], BatchRecord] = run_job,
 ) -> tuple[Totals, bool]:
     """Run jobs on an executor and journal their records.
@@ -333,6 +332,7 @@ def run_jobs(
     def stopping() -> bool:
         nonlocal is_stopping
         asked = observer.cancel.is_set() or (fail_fast and has_failed)
+        asked = asked or (lost is not None and lost.is_set())
         if asked and not is_stopping:
             is_stopping = True
             observer.tell(_event("stopping", totals))
@@ -404,21 +404,8 @@ def _executor(settings: BatchSettings, given: Executor | None) -> AbstractContex
     return open_executor(settings.workers, dask=settings.dask, timeout_s=hard)
 
 
-def _kept_for_us(out: Store) -> AbstractContextManager[None]:
-    """Keep other batches off a store before its files are fetched; folders are locked behind."""
-    if isinstance(out, FsspecStore):
-        return lock.exclusive_in(out)
-    return nullcontext()
-
-
-def _write_results(journal: Journal, folder: Path, out: Store) -> None:
-    write_table(journal, folder / TABLE_NAME)
-    from ssimrdo.batch.page import write_report
-
-    try:
-        write_report(journal, folder / REPORT_NAME, out)
-    except InputError as error:
-        logger.warning("%s is left out: %s", REPORT_NAME, error)
+def _named(manifest: Path | str | None) -> str:
+    return "" if manifest is None else str(Path(manifest).absolute())
 
 
 def _entries(
@@ -454,16 +441,6 @@ def _check_places(
             f"{out.place}: lies in the folder that is searched",
             remedy="choose another, or {inside_root}",
         )
-
-
-@contextmanager
-def _fetched_journal(out: Store) -> Iterator[Journal | None]:
-    """Yield the journal of an output folder for reading, None if there is none."""
-    if not out.holds(JOURNAL_NAME):
-        yield None
-        return
-    with out.local(JOURNAL_NAME) as path:
-        yield Journal(path)
 
 
 def _speed(journal: Journal) -> float | None:

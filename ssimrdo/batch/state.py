@@ -73,6 +73,16 @@ def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
     return _digest(json.dumps(options, sort_keys=True))
 
 
+def accepted_options(settings: EncodeSettings, *, skip_bad: bool) -> frozenset[str]:
+    """Return the digests of options that outputs may be made with: these, or stricter ones.
+
+    Where no damaged file was let through, there was none to leave out.
+    """
+    return frozenset(
+        options_digest(settings, skip_bad=one) for one in ({False, True} if skip_bad else {False})
+    )
+
+
 def input_stamp(series: Store, files: Files, key: str) -> Stamp:
     """Return the stamp of a series; whatever cannot be looked at counts as missing."""
     facts = series.facts(files)
@@ -126,7 +136,11 @@ def read_sidecar(out: Store, output: str) -> dict[str, Any] | None:
 
 
 def change_since(
-    sidecar: Mapping[str, Any], options: str, inputs: Digests, *, keep_older: bool = False
+    sidecar: Mapping[str, Any],
+    options: Collection[str],
+    inputs: Digests,
+    *,
+    keep_older: bool = False,
 ) -> Change | None:
     """Tell what has changed since an output was made; None if it is current.
 
@@ -134,15 +148,15 @@ def change_since(
     ----------
     sidecar : mapping
         As :func:`read_sidecar` returns it.
-    options : str
-        Of :func:`options_digest`.
+    options : collection of str
+        Of :func:`accepted_options`.
     inputs : Digests
         Of :func:`input_stamp` or :func:`content_digest`.
     keep_older : bool
         Whether outputs of an older model count as current.
     """
     made, model = sidecar[KEY], sidecar.get("model", 0)
-    if made["options"] != options:
+    if made["options"] not in options:
         return "options changed"
     if made["inputs"] not in inputs and made["content"] not in inputs:
         return "input changed"

@@ -18,7 +18,7 @@ from ssimrdo.dicom.read.find import read_file, walk
 from ssimrdo.dicom.read.header import SkippedFile
 from ssimrdo.errors import InputError, SsimrdoError, cause_of
 from ssimrdo.extras import require
-from ssimrdo.files import PARTIAL, scratch_folder, write_whole
+from ssimrdo.files import PARTIAL, scratch_folder, whole_files
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.text import printable, shortened
 
@@ -31,6 +31,12 @@ MAX_SIDECAR_BYTES: Final = 1 << 26
 """What is larger is no sidecar; one of 100,000 slices takes half of this."""
 
 _KEY: Final = re.compile(rb"[0-9a-f]{64}\n?")
+
+
+def always() -> bool:
+    """Return True."""
+    return True
+
 
 Files = tuple[str, ...] | None
 """Names of files relative to a place; None for all that are below it."""
@@ -118,14 +124,27 @@ class Store(Protocol):
         """
         ...
 
-    def own_files(self, names: Collection[str]) -> AbstractContextManager[Path]:
+    def own_files(
+        self, names: Collection[str], may_write: Callable[[], bool] = ...
+    ) -> AbstractContextManager[Path]:
         """Yield a local folder for a batch's own files, which get where they belong behind it.
+
+        Parameters
+        ----------
+        names : collection of str
+            The files.
+        may_write : callable
+            Tells behind the block whether they still may.
 
         Raises
         ------
         InputError
             If the place cannot be made or written to.
         """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it, if there is one."""
         ...
 
     def remove_leftovers(self, outputs: Iterable[str]) -> None:
@@ -212,15 +231,19 @@ class LocalStore:
             if not path.exists():
                 if not make:
                     return ""
-                write_whole(path, _new_key(), overwrite=False)
+                with whole_files(path, overwrite=False) as (temporary,):
+                    temporary.chmod(0o600)
+                    temporary.write_bytes(_new_key())
             return _checked_key(path.read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"{path}: cannot be read or made: {cause_of(error)}") from error
 
     @contextmanager
-    def own_files(self, names: Collection[str]) -> Iterator[Path]:
+    def own_files(
+        self, names: Collection[str], may_write: Callable[[], bool] = always
+    ) -> Iterator[Path]:
         """See :meth:`Store.own_files`."""
-        del names
+        del names, may_write
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -228,6 +251,17 @@ class LocalStore:
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise InputError(f"{self.folder}: cannot write to this folder")
         yield self.folder
+
+    def remove(self, name: str) -> None:
+        """See :meth:`Store.remove`; folders that are empty then go with it."""
+        path = self.folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in path.relative_to(self.folder).parents[:-1]:
+                (self.folder / folder).rmdir()
 
     def remove_leftovers(self, outputs: Iterable[str]) -> None:
         """See :meth:`Store.remove_leftovers`."""
@@ -368,7 +402,9 @@ class FsspecStore:
         return _checked_key(data, f"{self.place}/{KEY_NAME}")
 
     @contextmanager
-    def own_files(self, names: Collection[str]) -> Iterator[Path]:
+    def own_files(
+        self, names: Collection[str], may_write: Callable[[], bool] = always
+    ) -> Iterator[Path]:
         """See :meth:`Store.own_files`; they are fetched, and uploaded behind the block."""
         filesystem, root = self._opened
         with scratch_folder() as folder:
@@ -381,7 +417,7 @@ class FsspecStore:
                 yield folder
             finally:
                 with self._answering():
-                    for name in names:
+                    for name in names if may_write() else ():
                         if (folder / name).exists():
                             filesystem.put_file(str(folder / name), f"{root}/{name}")
 
@@ -411,10 +447,13 @@ class FsspecStore:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove an object, if there is one."""
+        """See :meth:`Store.remove`."""
         filesystem, root = self._opened
         with self._answering(), suppress(FileNotFoundError):
-            filesystem.rm_file(f"{root}/{name}")
+            if filesystem.isdir(f"{root}/{name}"):
+                filesystem.rm(f"{root}/{name}", recursive=True)
+            else:
+                filesystem.rm_file(f"{root}/{name}")
 
     def remove_leftovers(self, outputs: Iterable[str]) -> None:
         """Do nothing: what is not whole never gets here."""
