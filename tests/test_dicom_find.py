@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pydicom.pixels.decoders.base
 import pytest
 from dicom_files import CANARY, SERIES_UID, write_series, write_slice
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-import ssimrdo.dicom.read.load
 from ssimrdo.dicom import (
     BadFile,
     SkippedFile,
@@ -334,7 +334,7 @@ def test_transfer_syntax_whose_decoder_is_not_installed(
 
     pixels = np.zeros((40, 40), np.uint16)
     write_slice(tmp_path / "a.dcm", pixels, compress="1.2.840.10008.1.2.4.90")
-    monkeypatch.setattr(ssimrdo.dicom.read.load, "get_decoder", lambda _: Missing)
+    monkeypatch.setattr(pydicom.pixels.decoders.base, "get_decoder", lambda _: Missing)
     message = refusal(tmp_path)
     assert "JPEG 2000 Image Compression (Lossless Only)" in message
     assert "pylibjpeg>=2.0 and pylibjpeg-openjpeg>=2.0" in message

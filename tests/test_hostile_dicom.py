@@ -638,6 +638,8 @@ def test_text_of_decoders_goes_to_the_debug_log_alone(
 QUIET: Final = """
 import logging, sys, warnings
 from pathlib import Path
+# What it changes when it is imported is not ours.
+import pydicom.pixels
 from ssimrdo.dicom import find_series, load_hu, open_series
 from ssimrdo.dicom.read.find import read_file
 from ssimrdo.dicom.read.header import read_membership

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from ssimrdo.codecs.x264.level import check_rate
 from ssimrdo.dicom import Geometry, SkippedFile
 from ssimrdo.dicom.read.video import holds_video
 from ssimrdo.dicom.spacing import check_regular, spacing_of
-from ssimrdo.encoding import dicom_video
 from ssimrdo.encoding.passes import (
     Clock,
     PassOutcome,
@@ -67,6 +66,9 @@ from ssimrdo.record.tissue import (
 )
 from ssimrdo.video import attachment
 from ssimrdo.video.mux import DICOM, container_of
+
+if TYPE_CHECKING:
+    from ssimrdo.encoding.dicom_video import Original
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +162,9 @@ def encode(
         look_at_spacing(opened, strict=settings.strict)
         original = None
         if template is not None:
-            original = dicom_video.original_of(template, series, opened, series_uid)
+            from ssimrdo.encoding.dicom_video import original_of
+
+            original = original_of(template, series, opened, series_uid)
     return _encode(job, opened, started, original)
 
 
@@ -277,7 +281,10 @@ class _Job:
     def check(self) -> None:
         """Check the output before any work is done for it."""
         if self.in_dicom:
-            dicom_video.check_settings(self.settings)
+            # What writes DICOM takes as long to import as all that encodes.
+            from ssimrdo.encoding.dicom_video import check_settings
+
+            check_settings(self.settings)
         for path in (self.output, sidecar_path(self.output)):
             check_free(path, overwrite=self.overwrite)
 
@@ -286,14 +293,16 @@ def _encode(
     job: _Job,
     opened: OpenedSource,
     started: float,
-    original: dicom_video.Original | None = None,
+    original: Original | None = None,
 ) -> EncodeResult:
     asked, clock = job.settings, job.clock
     paths = job.output, sidecar_path(job.output)
     check_not_input(paths, opened.paths, may_replace_video=job.in_dicom)
     level = None
     if job.in_dicom:
-        settings, opened, level = dicom_video.for_dicom(asked, opened)
+        from ssimrdo.encoding.dicom_video import for_dicom
+
+        settings, opened, level = for_dicom(asked, opened)
         job = replace(job, settings=settings)
     settings = job.settings
     check_format(settings.codec, opened.frames.format, opened.name)
@@ -322,7 +331,9 @@ def _encode(
             )
         if level is not None:
             check_rate([one.bytes for one in outcome.slices], level, opened.frames.format)
-            dicom_video.write_object(
+            from ssimrdo.encoding.dicom_video import write_object
+
+            write_object(
                 output, video, opened, original, level=level, payload_bytes=outcome.payload_bytes
             )
         result = _result(job, output, opened, outcome, search, looks, series, started)

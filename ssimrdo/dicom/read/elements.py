@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import BinaryIO, Final
 
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
-
 from ssimrdo.dicom.read.values import text_of
+from ssimrdo.dicom.registry import (
+    DEFLATED_LITTLE_ENDIAN,
+    EXPLICIT_BIG_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+    LONG_VRS,
+    SHORT_VRS,
+)
 
 WINDOW_BYTES: Final = 4096
 """Read at once; the start of a file that tells whether it is DICOM, and most of a header."""
@@ -53,8 +53,6 @@ _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 
-LONG_VRS: Final = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
-_SHORT_VRS: Final = frozenset(vr.encode() for vr in VR if len(vr) == 2) - LONG_VRS
 _EXPLICIT: Final = {order: Struct(f"{order}HH2sH").unpack_from for order in "<>"}
 _IMPLICIT: Final = {order: Struct(f"{order}HHI").unpack_from for order in "<>"}
 _LENGTH: Final = {order: Struct(f"{order}I").unpack_from for order in "<>"}
@@ -261,13 +259,13 @@ def read_elements(stream: BinaryIO, head: bytes, wanted: Container[int], stop_at
     stated = text_of(SYNTAX, meta.get(SYNTAX))
     first = source.read(begin, 6)
     syntax = stated or _guessed_syntax(first)
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if syntax == DEFLATED_LITTLE_ENDIAN:
         source = Source(_Inflated(stream, begin))
         begin = 0
         first = source.read(begin, 6)
     # Some writers state the one and write the other.
     implicit = len(first) == 6 and not _are_letters(first[4:6])
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    order = ">" if syntax == EXPLICIT_BIG_ENDIAN else "<"
     elements, stop, problem = _scan(source, begin, wanted, (0, stop_at), implicit, order)
     return DataSet(meta, elements, syntax, stop, problem, source, implicit, order)
 
@@ -297,10 +295,10 @@ def _read_meta(source: Source) -> tuple[dict[int, Element], int]:
 
 
 def _guessed_syntax(first: bytes) -> str:
-    if first[4:6] not in _SHORT_VRS and first[4:6] not in LONG_VRS:
-        return ImplicitVRLittleEndian
+    if first[4:6] not in SHORT_VRS and first[4:6] not in LONG_VRS:
+        return IMPLICIT_LITTLE_ENDIAN
     is_big = int.from_bytes(first[:2], "little") >= _BIG_ENDIAN_GROUP
-    return ExplicitVRBigEndian if is_big else ExplicitVRLittleEndian
+    return EXPLICIT_BIG_ENDIAN if is_big else EXPLICIT_LITTLE_ENDIAN
 
 
 def _are_letters(vr: bytes) -> bool:
@@ -347,7 +345,7 @@ def _scan(
                     break
                 (length,) = long_length(window, offset + 8)
                 start = at + 12
-            elif vr not in _SHORT_VRS and not _are_letters(vr):
+            elif vr not in SHORT_VRS and not _are_letters(vr):
                 if is_meta and group == _META_GROUP:
                     raise DamagedError("the File Meta Information is corrupt")
                 # Some writers change to implicit VRs on the way.

@@ -10,9 +10,6 @@ from itertools import pairwise
 from struct import unpack
 from typing import TYPE_CHECKING, Final
 
-from pydicom.datadict import tag_for_keyword
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless
-
 from ssimrdo.dicom.read.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -40,6 +37,7 @@ from ssimrdo.dicom.read.header import (
     uid_of,
 )
 from ssimrdo.dicom.read.items import Items, read_items
+from ssimrdo.dicom.registry import DEFLATED_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, RLE, TAG_OF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,12 +50,12 @@ _PER_FRAME: Final = 0x52009230
 
 
 def _tags(*keywords: str) -> frozenset[int]:
-    return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)))
+    return frozenset(TAG_OF[keyword] for keyword in keywords)
 
 
 # Functional groups of CT (PS3.3 A.38.1.3), and what of them makes a slice.
 _GROUPS: Final = {
-    tag: _tags(*keywords)
+    TAG_OF[name]: _tags(*keywords)
     for name, keywords in {
         "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
         "PlanePositionSequence": ("ImagePositionPatient",),
@@ -79,7 +77,6 @@ _GROUPS: Final = {
             *("AcquisitionNumber", "ConvolutionKernel", "KVP", "GantryDetectorTilt"),
         ),
     }.items()
-    if (tag := tag_for_keyword(name))
 }
 _FRAME_ACQUISITION: Final = 0x00209156
 _ACQUISITION: Final = 0x00200012
@@ -120,13 +117,13 @@ def _read_frames(path: Path, found: SkippedFile) -> tuple[SliceHeader, ...] | Sk
 
 def _frames(path: Path, name: str, dataset: DataSet) -> tuple[SliceHeader, ...]:
     """Return the headers of all frames."""
-    if dataset.syntax == DeflatedExplicitVRLittleEndian:
+    if dataset.syntax == DEFLATED_LITTLE_ENDIAN:
         raise DamagedError("deflated objects of several frames are not read")
     elements = dict(dataset.elements)
     # Of the object; that of a slice is the number of its frame.
     elements.pop(_INSTANCE_NUMBER, None)
     count, frame_bytes, bits = frames_of(elements, MAX_FRAMES)
-    if bits == 8 and dataset.syntax == ExplicitVRBigEndian:
+    if bits == 8 and dataset.syntax == EXPLICIT_BIG_ENDIAN:
         raise DamagedError("frames of 8 bits in big endian words are not read")
     size = path.stat().st_size
     if count * max(frame_bytes if is_native(dataset) else 0, _ITEM_BYTES) > size:
@@ -212,7 +209,7 @@ def _fragments(dataset: DataSet, pixels: Place, count: int, size: int) -> list[P
     (table, table_bytes), *fragments = found
     if len(fragments) == count:
         return [(fragment,) for fragment in fragments]
-    if table_bytes != 4 * count or dataset.syntax == RLELossless:
+    if table_bytes != 4 * count or dataset.syntax == RLE:
         raise DamagedError("it is not told which fragments make a frame")
     offsets = unpack(f"<{count}I", source.read(table, table_bytes))
     return _by_offset(fragments, offsets)

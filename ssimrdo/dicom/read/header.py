@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
-from pydicom.config import IGNORE
-from pydicom.datadict import tag_for_keyword
-from pydicom.uid import UID, CTImageStorage, UncompressedTransferSyntaxes
 
 from ssimrdo.dicom.digits import PATIENT_POSITIONS, PlaneDigits, decimal_string, is_decimal
 from ssimrdo.dicom.grey import VOI_LUT_FUNCTIONS, Window
@@ -33,6 +30,7 @@ from ssimrdo.dicom.read.elements import (
 )
 from ssimrdo.dicom.read.kernel import kernel_class
 from ssimrdo.dicom.read.values import numbers_of, text_of
+from ssimrdo.dicom.registry import CT_IMAGE, NATIVE_SYNTAXES, TAG_OF
 from ssimrdo.errors import InputError
 from ssimrdo.text import printable
 
@@ -63,13 +61,7 @@ _KEYWORDS: Final = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
-WANTED: Final = frozenset(tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)))
-# With two more that only a batch asks for.
-_TAGS: Final = {
-    keyword: tag
-    for keyword in (*_KEYWORDS, "StudyInstanceUID", "SeriesNumber")
-    if (tag := tag_for_keyword(keyword))
-}
+WANTED: Final = frozenset(TAG_OF[keyword] for keyword in _KEYWORDS)
 
 _SERIES_NUMBER: Final = 0x00200011
 _MEMBERSHIP: Final = frozenset(
@@ -347,7 +339,10 @@ def _exclusion_reason(dataset: DataSet) -> str | None:
     if sop_class in _EXCLUDED_SOP_CLASSES:
         return _EXCLUDED_SOP_CLASSES[sop_class]
     is_enhanced = sop_class in ENHANCED_SOP_CLASSES
-    if sop_class and sop_class != CTImageStorage and not is_enhanced:
+    if sop_class and sop_class != CT_IMAGE and not is_enhanced:
+        from pydicom.config import IGNORE
+        from pydicom.uid import UID
+
         # Without the mode it warns of those that do not conform, and quotes them.
         known = UID(sop_class, IGNORE).name
         return known.removesuffix(" Storage") if known != sop_class else "unknown kind of object"
@@ -391,7 +386,7 @@ def parse_slice(
     allocated = _required_integer(elements, "BitsAllocated", (8, 16))
     stored = _required_integer(elements, "BitsStored", range(1, allocated + 1))
     high_bit = stored - 1
-    if _TAGS["HighBit"] in elements:
+    if TAG_OF["HighBit"] in elements:
         high_bit = _required_integer(elements, "HighBit", range(high_bit, allocated))
     signed = _required_integer(elements, "PixelRepresentation", (0, 1)) == 1
     (intercept,) = _required_numbers(elements, "RescaleIntercept", 1)
@@ -442,7 +437,7 @@ def parse_slice(
 
 
 def _text(elements: Elements, keyword: str) -> str:
-    tag = _TAGS[keyword]
+    tag = TAG_OF[keyword]
     return text_of(tag, elements.get(tag))
 
 
@@ -454,7 +449,7 @@ def uid_of(elements: Elements, keyword: str) -> str | None:
 
 def _numbers(elements: Elements, keyword: str) -> list[float | None]:
     """Return the values of an element, None for each that is no plausible number."""
-    tag = _TAGS[keyword]
+    tag = TAG_OF[keyword]
     return numbers_of(tag, elements.get(tag))
 
 
@@ -475,7 +470,7 @@ def _first_number(elements: Elements, keyword: str) -> float | None:
 
 def _is_given(elements: Elements, keyword: str) -> bool:
     """Tell whether there is an element that is not empty, whatever it holds."""
-    element = elements.get(_TAGS[keyword])
+    element = elements.get(TAG_OF[keyword])
     return element is not None and element.value != b""
 
 
@@ -502,7 +497,7 @@ def _required_integer(elements: Elements, keyword: str, allowed: Container[int])
 
 
 def _bad(elements: Elements, keyword: str) -> DamagedError:
-    wrong = "malformed or not supported" if _TAGS[keyword] in elements else "missing"
+    wrong = "malformed or not supported" if TAG_OF[keyword] in elements else "missing"
     return DamagedError(f"{keyword} is {wrong}")
 
 
@@ -552,7 +547,7 @@ def _padding(elements: Elements, bits_allocated: int, signed: bool) -> tuple[int
         for number in _numbers(elements, keyword)[:1]
         if number is not None
     ]
-    return (min(ends), max(ends)) if ends and _TAGS["PixelPaddingValue"] in elements else None
+    return (min(ends), max(ends)) if ends and TAG_OF["PixelPaddingValue"] in elements else None
 
 
 def frames_of(elements: Elements, most: int) -> tuple[int, int, int]:
@@ -580,7 +575,7 @@ def _check_size(rows: int, columns: int) -> None:
 
 def is_native(dataset: DataSet) -> bool:
     """Tell whether a file's transfer syntax leaves pixels uncompressed."""
-    return dataset.syntax in UncompressedTransferSyntaxes
+    return dataset.syntax in NATIVE_SYNTAXES
 
 
 def check_syntax(dataset: DataSet, pixels: Place) -> bool:

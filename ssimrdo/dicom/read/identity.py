@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pydicom.charset import python_encoding
-from pydicom.datadict import tag_for_keyword
 
 from ssimrdo.dicom.read.elements import WINDOW_BYTES, DamagedError, read_elements
 from ssimrdo.dicom.read.values import text_of
+from ssimrdo.dicom.registry import TAG_OF
 from ssimrdo.text import shortened
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _KEYWORDS: Final = (
     *("StudyDescription", "SeriesNumber", "SeriesDescription", "ConvolutionKernel"),
     *("StudyInstanceUID", "SeriesInstanceUID"),
 )
-_TAGS: Final = {keyword: tag_for_keyword(keyword) or 0 for keyword in _KEYWORDS}
+_TAGS: Final = {keyword: TAG_OF[keyword] for keyword in _KEYWORDS}
 _CHARACTER_SET: Final = 0x00080005
 _MOST_SHOWN: Final = 200
 

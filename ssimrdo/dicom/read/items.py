@@ -9,7 +9,6 @@ from typing import Final
 
 from ssimrdo.dicom.read.elements import (
     CUT_OFF,
-    LONG_VRS,
     TOO_MANY,
     UNDEFINED,
     DamagedError,
@@ -18,6 +17,7 @@ from ssimrdo.dicom.read.elements import (
     Place,
     Source,
 )
+from ssimrdo.dicom.registry import LONG_VRS
 
 ITSELF: Final = 0
 """Stands for the item itself among the sequences in it."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from pydicom.config import IGNORE
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, AllTransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
 from ssimrdo.dicom.read.elements import DamagedError
 from ssimrdo.dicom.read.pixels import read_cells
+from ssimrdo.dicom.registry import JPEG_LS_SYNTAXES, NATIVE_SYNTAXES, RLE
 from ssimrdo.errors import BadSliceError, cause_of
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ AIR_HU: Final = -1000.0
 
 # One plugin each, so that pixels never depend on what else is installed; pylibjpeg for all others.
 # It decodes corrupt JPEG-LS to noise without an error, and panics on corrupt RLE.
-_PLUGINS: Final = {**dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"), RLELossless: "pydicom"}
+_PLUGINS: Final = {**dict.fromkeys(JPEG_LS_SYNTAXES, "pyjpegls"), RLE: "pydicom"}
 _OTHER_PLUGIN: Final = "pylibjpeg"
 
 
@@ -84,6 +82,13 @@ def load_slice(header: SliceHeader) -> tuple[NDArray[np.float32], NDArray[np.boo
 
 def decoding_problem(transfer_syntax_uid: str) -> str | None:
     """Say why a transfer syntax cannot be decoded and what to do, None if it can be."""
+    if transfer_syntax_uid in NATIVE_SYNTAXES:
+        return None
+
+    from pydicom.config import IGNORE
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID, AllTransferSyntaxes
+
     # Without the mode it warns of those that do not conform, and quotes them.
     uid = UID(transfer_syntax_uid, IGNORE)
     name = f"transfer syntax {uid.name}" + (f" ({uid})" if uid.name != uid else "")

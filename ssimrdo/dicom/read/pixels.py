@@ -8,14 +8,6 @@ from struct import unpack
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from pydicom.uid import (
-    ExplicitVRBigEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
-    UncompressedTransferSyntaxes,
-)
 
 from ssimrdo.dicom.read.elements import (
     PIXEL_DATA,
@@ -30,6 +22,14 @@ from ssimrdo.dicom.read.elements import (
 from ssimrdo.dicom.read.jpeg import JPEG_LS, LOSSLESS, Jpeg, check_lossless, read_jpeg
 from ssimrdo.dicom.read.jpeg2000 import Jpeg2000, read_jpeg2000, whole_jpeg2000
 from ssimrdo.dicom.read.rle import decode_rle
+from ssimrdo.dicom.registry import (
+    EXPLICIT_BIG_ENDIAN,
+    JPEG_2000_SYNTAXES,
+    JPEG_LS_SYNTAXES,
+    JPEG_SYNTAXES,
+    NATIVE_SYNTAXES,
+    RLE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,16 +79,16 @@ def read_cells(header: SliceHeader) -> NDArray[Any]:
         If the file cannot be read.
     """
     uid = header.transfer_syntax_uid
-    if uid in UncompressedTransferSyntaxes:
-        cells = _native_cells(header, ">" if uid == ExplicitVRBigEndian else "<")
-    elif uid == RLELossless:
+    if uid in NATIVE_SYNTAXES:
+        cells = _native_cells(header, ">" if uid == EXPLICIT_BIG_ENDIAN else "<")
+    elif uid == RLE:
         data = _codestream(header)
         cells = decode_rle(data, header.rows, header.columns, header.bits_allocated)
-    elif uid in JPEG2000TransferSyntaxes:
+    elif uid in JPEG_2000_SYNTAXES:
         cells = _jpeg2000_cells(read_jpeg2000(_codestream(header)), header)
-    elif uid in JPEGLSTransferSyntaxes:
+    elif uid in JPEG_LS_SYNTAXES:
         cells = _jpeg_ls_cells(read_jpeg(_codestream(header)), header)
-    elif uid in JPEGTransferSyntaxes:
+    elif uid in JPEG_SYNTAXES:
         cells = _jpeg_cells(read_jpeg(_codestream(header)), header)
     else:
         raise DamagedError("the transfer syntax is not supported")

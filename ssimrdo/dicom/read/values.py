@@ -10,7 +10,7 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from pydicom.datadict import dictionary_VR
+from ssimrdo.dicom.registry import VR_OF
 
 if TYPE_CHECKING:
     from ssimrdo.dicom.read.elements import Element
@@ -62,7 +62,7 @@ def _vr(tag: int, stated: str) -> str:
     if stated in _TEXT_VRS or stated in _FORMATS:
         return stated
     # Of a choice, such as "US or SS", the first will do.
-    return dictionary_VR(tag)[:2] if stated in ("", "UN") else ""
+    return VR_OF[tag][:2] if stated in ("", "UN") else ""
 
 
 def _decimal(text: str) -> float | None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from struct import unpack
 from typing import Any, Final
 
-from pydicom.uid import UID
-
 from ssimrdo.dicom.read.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -20,7 +18,7 @@ from ssimrdo.dicom.read.elements import (
 )
 
 SYNTAXES: Final = tuple(
-    UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
+    f"1.2.840.10008.1.2.4.{number}{fragmentable}"
     for number in (102, 103, 104, 105, 107, 108)
     for fragmentable in ("", ".1")
 )
