@@ -37,3 +37,39 @@ def table_cell(value: Any) -> Any:
         return value
     text = printable(value)
     return f"'{text}" if value.startswith(_FORMULA) else text
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number with what it counts: ``1 slice``, ``2 slices``, ``1 series``.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    one : str
+        What one of them is called.
+    several : str
+        What several are called, where that is not ``one`` with an s behind it.
+    """
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    *units, largest = ("bytes", "kB", "MB", "GB", "TB", "PB")
+    value = float(count)
+    for unit in units:
+        if abs(value) < 999.5:
+            return f"{value:.3g} {unit}" if unit != "bytes" else f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.3g} {largest}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 60:
+        return f"{minutes:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

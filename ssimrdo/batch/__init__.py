@@ -1,5 +1,6 @@
 """Many series at once: search, jobs that can be resumed, executors and results."""
 
+from ssimrdo.batch.estimate import Estimate
 from ssimrdo.batch.job import BatchJob, run_job
 from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.plan import Plan, Todo
@@ -23,6 +24,7 @@ __all__ = [
     "BatchResult",
     "BatchSettings",
     "DaskExecutor",
+    "Estimate",
     "LocalExecutor",
     "Plan",
     "StaleOutput",

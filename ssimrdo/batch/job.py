@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ssimrdo
 from ssimrdo.batch import lock, state
@@ -20,6 +21,9 @@ from ssimrdo.errors import SsimrdoError, UidsToldError, cause_of
 from ssimrdo.executors import unexpected
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import printable
+
+if TYPE_CHECKING:
+    from ssimrdo.record.result import EncodeResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +216,49 @@ def worker_name() -> str:
     return secrets.token_hex(4)
 
 
-def _encode(job: BatchJob, started: float) -> BatchRecord:
+def encode_to(
+    job: BatchJob,
+    series: Path,
+    files: Files,
+    output: Path,
+    *,
+    skip_bad: bool,
+    observer: Observer | None = None,
+    note: Mapping[str, Any] | None = None,
+) -> EncodeResult:
+    """Encode files of a job's series as the job says; errors as of an encode.
+
+    Parameters
+    ----------
+    job : BatchJob
+        What to encode and how.
+    series : Path
+        Local folder with the files, or a local file.
+    files : tuple of str, optional
+        Their names there; all when None.
+    output : Path
+        Where to write.
+    skip_bad : bool
+        Leave out damaged files.
+    observer, note
+        As of :func:`ssimrdo.encoding.encode.encode`.
+    """
     from ssimrdo.encoding.encode import encode
 
+    return encode(
+        series,
+        output,
+        job.settings,
+        files=files,
+        series_uid=job.series_uid,
+        skip_bad=skip_bad,
+        overwrite=True,
+        observer=observer,
+        note=note,
+    )
+
+
+def _encode(job: BatchJob, started: float) -> BatchRecord:
     source, out = store_of(job.series), store_of(job.out_root)
     with (
         lock.shared(out.folder),
@@ -229,14 +273,12 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
         content = state.content_digest(series, files, job.key)
         if (record := _current(job, finished, content)) is not None:
             return record
-        result = encode(
+        result = encode_to(
+            job,
             series,
+            files,
             output,
-            job.settings,
-            files=files,
-            series_uid=job.series_uid,
             skip_bad=job.skip_bad,
-            overwrite=True,
             observer=_deadline(job, started),
             note=state.note(job.options, stamp, content),
         )

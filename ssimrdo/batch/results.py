@@ -42,8 +42,13 @@ def fetched_journal(out: Store) -> Iterator[Journal | None]:
         yield Journal(path)
 
 
-def write_results(journal: Journal, folder: Path, out: Store) -> None:
+def write_results(journal: Journal, folder: Path, out: Store) -> dict[str, str]:
     """Write table and report of all that a journal holds.
+
+    Returns
+    -------
+    dict of str to str
+        What was written, by its name.
 
     Raises
     ------
@@ -57,3 +62,5 @@ def write_results(journal: Journal, folder: Path, out: Store) -> None:
         write_report(journal, folder / REPORT_NAME, out)
     except InputError as error:
         logger.warning("%s is left out: %s", REPORT_NAME, error)
+        return {TABLE_NAME: "table"}
+    return {REPORT_NAME: "report", TABLE_NAME: "table"}

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from ssimrdo.batch import lock
 from ssimrdo.batch.discover import discover
+from ssimrdo.batch.estimate import Estimate, estimate
 from ssimrdo.batch.job import BatchJob, failure, run_job
 from ssimrdo.batch.journal import JOURNAL_NAME, BatchRecord, Journal
 from ssimrdo.batch.manifest import Entry, read_manifest
 from ssimrdo.batch.plan import Plan, jobs_of_found, jobs_of_manifest, make_plan
 from ssimrdo.batch.results import OWN_NAMES, fetched_journal, kept_for_us, write_results
 from ssimrdo.batch.settings import BatchSettings
-from ssimrdo.batch.stale import no_batch
+from ssimrdo.batch.stale import no_batch, stale_of
 from ssimrdo.batch.store import FsspecStore, Store, store_of
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.executors import (
@@ -30,6 +31,7 @@ from ssimrdo.executors import (
     as_finished,
     explain,
     open_executor,
+    slots_of,
     unexpected,
 )
 from ssimrdo.observer import Event, Observer
@@ -52,8 +54,8 @@ class Totals:
         How many of them are done, and failed.
     done_before, failed_before : int
         Jobs that earlier runs have done, and failed at.
-    slices, slices_todo : int
-        Slices encoded, and slices that were to be.
+    slices, slices_failed, slices_todo : int
+        Slices encoded, those of series that failed, and those that were to be encoded.
     input_bytes, output_bytes : int
         Sizes of the series encoded and of their outputs.
     """
@@ -64,6 +66,7 @@ class Totals:
     done_before: int = 0
     failed_before: int = 0
     slices: int = 0
+    slices_failed: int = 0
     slices_todo: int = 0
     input_bytes: int = 0
     output_bytes: int = 0
@@ -75,7 +78,8 @@ class Totals:
             self,
             encoded=self.encoded + good,
             failed=self.failed + (not good),
-            slices=self.slices + job.slices,
+            slices=self.slices + good * job.slices,
+            slices_failed=self.slices_failed + (not good) * job.slices,
             input_bytes=self.input_bytes + (record.input_bytes or 0),
             output_bytes=self.output_bytes + (record.output_bytes or 0),
         )
@@ -115,14 +119,21 @@ class BatchResult:
         Counts and sizes.
     interrupted : bool
         Whether it stopped before all was done, at a request or with ``fail_fast``.
-    seconds : float
-        Wall time.
+    seconds, encoding_seconds : float
+        Wall time, of all and from the first encode to the last.
+    stale : int
+        Outputs that are there but not current, see :func:`ssimrdo.batch.stale_outputs`.
+    written : mapping of str to str
+        What the files of results are, by their names in the output folder.
     """
 
     output: str
     totals: Totals
     interrupted: bool
     seconds: float
+    encoding_seconds: float = 0.0
+    stale: int = 0
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -206,6 +217,7 @@ def run(
             slices_todo=plan.slices,
         )
         observer.tell(_event("planned", totals))
+        begun = time.monotonic()
         try:
             totals, is_whole = run_jobs(
                 (todo.job for todo in plan.todo),
@@ -222,9 +234,19 @@ def run(
                 workers.stop()
                 out.remove_leftovers(job.output for job in jobs)
             raise
+        encoding_s = time.monotonic() - begun
         lease.check()
-        write_results(journal, folder, out)
-    return BatchResult(str(output), totals, not is_whole, time.monotonic() - started)
+        written = write_results(journal, folder, out)
+        stale = sum(1 for _ in stale_of(journal, out))
+    return BatchResult(
+        str(output),
+        totals,
+        not is_whole,
+        time.monotonic() - started,
+        encoding_s,
+        stale,
+        written,
+    )
 
 
 def dry_run(
@@ -234,8 +256,8 @@ def dry_run(
     *,
     manifest: Path | str | None = None,
     executor: Executor | None = None,
-) -> tuple[Plan, float | None]:
-    """Return what :func:`run` would do, and slices per second and job of earlier runs if known.
+) -> tuple[Plan, Estimate]:
+    """Return what :func:`run` would do, and how long that takes.
 
     Raises
     ------
@@ -250,7 +272,8 @@ def dry_run(
     with _executor(settings, executor) as workers, fetched_journal(out) as journal:
         jobs = find_jobs(source, out, settings, workers, entries, out.key(), _named(manifest))
         plan = make_plan(jobs, out, journal, retry_failed=settings.retry_failed)
-        return plan, None if journal is None else _speed(journal)
+        workers_here = settings.workers if executor is None else slots_of(executor)
+        return plan, estimate([todo.job for todo in plan.todo], journal, workers_here)
 
 
 def read_results(output: Path | str) -> Iterator[BatchRecord]:
@@ -441,12 +464,3 @@ def _check_places(
             f"{out.place}: lies in the folder that is searched",
             remedy="choose another, or {inside_root}",
         )
-
-
-def _speed(journal: Journal) -> float | None:
-    slices = seconds = 0.0
-    for record in journal.records():
-        if record.status == "encoded" and record.slices and record.seconds:
-            slices += record.slices
-            seconds += record.seconds
-    return slices / seconds if seconds else None

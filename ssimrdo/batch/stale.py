@@ -44,7 +44,19 @@ def stale_outputs(output: Path | str) -> Iterator[StaleOutput]:
     with fetched_journal(out) as journal:
         if journal is None:
             raise no_batch(output)
-        yield from _stale(journal, out)
+        yield from stale_of(journal, out)
+
+
+def stale_of(journal: Journal, out: Store) -> Iterator[StaleOutput]:
+    """Yield the outputs of a journal that are there but not current."""
+    for record in journal.records():
+        if record.status == "orphaned" and out.holds(record.output):
+            yield StaleOutput(record.output, record.reason)
+        elif record.status == "failed":
+            sidecar, _ = out.finished(record.output)
+            # What has no sidecar may be anybody's.
+            if _output_of(sidecar) == PurePosixPath(record.output).name:
+                yield StaleOutput(record.output, FAILS_NOW)
 
 
 def prune(output: Path | str, only: Collection[str] | None = None) -> list[StaleOutput]:
@@ -78,7 +90,7 @@ def prune(output: Path | str, only: Collection[str] | None = None) -> list[Stale
         lock.exclusive(out.folder),
         Journal(folder / JOURNAL_NAME) as journal,
     ):
-        stale = [one for one in _stale(journal, out) if only is None or one.output in only]
+        stale = [one for one in stale_of(journal, out) if only is None or one.output in only]
         for one in stale:
             _remove(one.output, out)
             last = journal.last(one.output)
@@ -94,17 +106,6 @@ def no_batch(output: Path | str) -> InputError:
         f"{printable(output)}: no batch has been here: there is no {JOURNAL_NAME}",
         remedy="give the output folder of a batch",
     )
-
-
-def _stale(journal: Journal, out: Store) -> Iterator[StaleOutput]:
-    for record in journal.records():
-        if record.status == "orphaned" and out.holds(record.output):
-            yield StaleOutput(record.output, record.reason)
-        elif record.status == "failed":
-            sidecar, _ = out.finished(record.output)
-            # What has no sidecar may be anybody's.
-            if _output_of(sidecar) == PurePosixPath(record.output).name:
-                yield StaleOutput(record.output, FAILS_NOW)
 
 
 def _remove(output: str, out: Store) -> None:

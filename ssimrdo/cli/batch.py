@@ -1,4 +1,4 @@
-"""``ssimrdo batch``: encode many series; ``ssimrdo batch status``: what has come of it."""
+"""``ssimrdo batch``: encode many series; ``status`` and ``prune``: what has come of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -27,11 +27,10 @@ from ssimrdo.cli.options import (
 )
 from ssimrdo.cli.terminal import show, tell, write_to_stderr
 from ssimrdo.observer import Event, Observer
-from ssimrdo.text import printable
+from ssimrdo.text import counted, duration_text, printable, size_text
 
 if TYPE_CHECKING:
-    from ssimrdo.batch import BatchEvent, BatchRecord, BatchResult, Plan, Totals
-    from ssimrdo.encoding.settings import EncodeSettings
+    from ssimrdo.batch import BatchEvent, BatchRecord, BatchResult, Estimate, Plan, Totals
 
 EXIT_SOME_FAILED: Final = 3
 EXIT_INTERRUPTED: Final = 130
@@ -39,14 +38,11 @@ EXIT_INTERRUPTED: Final = 130
 TWICE_S: Final = 0.1
 UNWIND_S: Final = 2.0
 
-GUESSED_SLICES_PER_S: Final = MappingProxyType({"default": 30.0, "high": 25.0, "max": 19.0})
-"""Of one job with one thread at 512x512, by effort, until a batch has measured its own."""
+EVERY_S: Final = 10.0
+"""How often a line tells how far the work is where there is no terminal."""
 
-GUESSED_OTHERS: Final = 50.0
-"""The same without any of these efforts."""
-
-GUESSED_SEARCH: Final = 10
-"""Encodes that the search for a quality takes."""
+JUST_NOW_S: Final = 5.0
+"""Since a line was told, for which no other is to tell how far the work is."""
 
 _EPILOG: Final = """\b
 Examples:
@@ -56,9 +52,39 @@ Examples:
 """
 
 
-@click.command(epilog=_EPILOG)
-@click.argument("root", required=False, type=click.Path())
-@click.argument("status_of", required=False, type=click.Path(), metavar="")
+class BatchGroup(click.Group):
+    """A command with options of its own, and others that its first argument may name."""
+
+    allow_extra_args = False
+    allow_interspersed_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, or leave those of another command to it."""
+        if args and args[0] in self.commands:
+            ctx.args = args
+            return args
+        return click.Command.parse_args(self, ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run this command, or the other one."""
+        if not ctx.args:
+            return click.Command.invoke(self, ctx)
+        name, command, args = self.resolve_command(ctx, ctx.args)
+        assert command is not None, "it is one of them"
+        with command.make_context(name, args, parent=ctx) as below:
+            return below.command.invoke(below)
+
+
+class RootArgument(click.Argument):
+    """The argument of the command itself, which stands in the usage of no other."""
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return what stands for it in a usage message."""
+        return super().get_usage_pieces(ctx) if isinstance(ctx.command, BatchGroup) else []
+
+
+@click.group(cls=BatchGroup, epilog=_EPILOG, invoke_without_command=True, subcommand_metavar="")
+@click.argument("root", cls=RootArgument, required=False, type=click.Path())
 @click.option(
     "-o",
     "--output",
@@ -107,7 +133,6 @@ Examples:
 @json_option
 def batch(
     root: str | None,
-    status_of: str | None,
     output: str | None,
     manifest: str | None,
     jobs: int | None,
@@ -125,17 +150,13 @@ def batch(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Encode every CT series below ROOT; "batch status OUT_ROOT" tells what has come of it.
+    """Encode every CT series below ROOT.
 
     The same command again does what is missing or has changed. Results are in results.csv,
     results.jsonl and report.html. Ctrl-C finishes the series that are being encoded, a second
     one stops at once. Each series is encoded with one thread unless --threads gives more, so that
     outputs are the same on any machine. Exit status 3: some series failed.
     """
-    if status_of is not None:
-        if root != "status":
-            raise click.UsageError(f"unexpected argument {status_of[:60]!r}: give one ROOT")
-        return _status(status_of, as_json)
     if not output:
         raise click.UsageError("give the output folder with -o OUT_ROOT")
     if not root and manifest is None:
@@ -159,8 +180,8 @@ def batch(
     if dask is not None:
         _quieten_dask()
     if dry_run:
-        plan, speed = batches.dry_run(root or None, output, settings, manifest=manifest)
-        _print_plan(plan, speed, _guess(settings.encode), settings.workers, as_json)
+        plan, estimate = batches.dry_run(root or None, output, settings, manifest=manifest)
+        _print_plan(plan, estimate, as_json)
         return 0 if all(todo.job.slices for todo in plan.todo) else EXIT_SOME_FAILED
     try:
         with _stop_at_ctrl_c() as stop, _shown(json_log) as tell_of:
@@ -185,18 +206,7 @@ def _quieten_dask() -> None:
         quieten_dask()
 
 
-def _guess(settings: EncodeSettings) -> float:
-    """Return slices per second and job that are to be expected."""
-    from ssimrdo.encoding.settings import Floor
-
-    effort = settings.codec.options().get("effort") or ""
-    guess = GUESSED_SLICES_PER_S.get(effort, GUESSED_OTHERS)
-    return guess / GUESSED_SEARCH if isinstance(settings.rate, Floor) else guess
-
-
 def _text(result: BatchResult) -> str:
-    from ssimrdo.batch.page import duration_text, size_text
-
     totals = result.totals
     lines = [
         f"{result.output}: {totals.encoded} series encoded, {result.failed} failed, "
@@ -204,20 +214,22 @@ def _text(result: BatchResult) -> str:
     ]
     if totals.encoded:
         lines.append(
-            f"  {size_text(totals.input_bytes)} to {size_text(totals.output_bytes)} in "
-            f"{duration_text(result.seconds)}, {totals.slices / result.seconds:.1f} slices/s"
+            f"  {size_text(totals.input_bytes)} of input, {size_text(totals.output_bytes)} of "
+            f"output; {totals.slices / result.encoding_seconds:.1f} slices/s"
         )
-    if totals.failed_before:
-        lines.append(f"  {totals.failed_before} failed before; --retry-failed tries them again")
+    if result.stale:
+        lines.append(
+            f"  {counted(result.stale, 'output')} not current; ssimrdo batch status "
+            f"{result.output} names what is, ssimrdo batch prune removes it"
+        )
     if result.interrupted:
         lines.append("  not all was done; the same command goes on from here")
-    return "\n".join(lines).replace("\u202f", " ")
+    made = [f"{what} {result.output}/{name}" for name, what in result.written.items()]
+    again = ["--retry-failed tries what failed again"] if result.failed else []
+    return "\n".join([*lines, f"  {'; '.join([*made, *again])}"])
 
 
-def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_json: bool) -> None:
-    from ssimrdo.batch.page import duration_text, size_text
-
-    seconds = plan.slices / (speed or guess) / min(workers, max(len(plan.todo), 1))
+def _print_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
     if as_json:
         listed = [
             {
@@ -235,44 +247,62 @@ def _print_plan(plan: Plan, speed: float | None, guess: float, workers: int, as_
                     "todo": listed,
                     "done": plan.done,
                     "failed_before": plan.failed,
+                    "orphaned": plan.orphaned,
                     "slices": plan.slices,
                     "input_bytes": plan.input_bytes,
-                    "estimated_seconds": round(seconds, 1),
+                    "estimated_seconds": _rounded(estimate.seconds),
                 }
             )
         )
         return
     for todo in plan.todo:
-        size = size_text(todo.input_bytes).replace("\u202f", " ")
-        found = f"{todo.job.slices} slices, {size}" if todo.job.slices else "no CT series found"
+        size = size_text(todo.input_bytes)
+        found = (
+            f"{counted(todo.job.slices, 'slice')}, {size}" if todo.job.slices else "no CT series"
+        )
         show(f"{todo.job.name} -> {todo.job.output}: {found}, {todo.why}")
-    basis = "as measured here before" if speed else "a guess until some are encoded"
+    orphaned = f", {plan.orphaned} of series that are gone" if plan.orphaned else ""
     show(
-        f"{len(plan.todo)} series to encode, {plan.done} done, {plan.failed} failed before; "
-        f"{plan.slices} slices, {size_text(plan.input_bytes)}, about {duration_text(seconds)} "
-        f"({speed or guess:.0f} slices/s and job, {basis})".replace("\u202f", " ")
+        f"{len(plan.todo)} series to encode, {plan.done} done, {plan.failed} failed before"
+        f"{orphaned}; {counted(plan.slices, 'slice')}, {size_text(plan.input_bytes)}"
     )
+    if estimate.seconds is not None:
+        show(f"about {duration_text(estimate.seconds)} ({estimate.basis})")
+    elif plan.todo:
+        show(f"no estimate of the time: {estimate.basis}")
 
 
-def _status(folder: str, as_json: bool) -> int:
-    from ssimrdo.batch import is_running, read_results
-    from ssimrdo.batch.page import size_text
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+@batch.command(epilog="Example: ssimrdo batch status videos/")
+@click.argument("out_root", type=click.Path())
+@json_option
+def status(out_root: str, as_json: bool) -> int:
+    """Tell what has come of the batch in OUT_ROOT, also while it runs.
+
+    Counts, sizes, failures with their reasons, and outputs that are not current: of series that
+    are not found any more, or fail now. Exit status 3: some series failed.
+    """
+    from ssimrdo.batch import is_running, read_results, stale_outputs
 
     counts: Counter[str] = Counter()
     reasons: list[tuple[str, str]] = []
-    for record in read_results(folder):
+    for record in read_results(out_root):
         counts[record.status] += 1
-        counts["slices"] += record.slices or 0
-        counts["input"] += record.input_bytes or 0
-        counts["output"] += record.output_bytes or 0
-        if record.status == "failed":
+        if record.status == "encoded":
+            counts["slices"] += record.slices or 0
+            counts["input"] += record.input_bytes or 0
+            counts["output"] += record.output_bytes or 0
+        elif record.status == "failed":
             reasons.append((record.output, record.reason))
-    running = is_running(folder)
+    stale, running = list(stale_outputs(out_root)), is_running(out_root)
     if as_json:
         show(
             json.dumps(
                 {
-                    "output": folder,
+                    "output": out_root,
                     "running": running,
                     "encoded": counts["encoded"],
                     "failed": counts["failed"],
@@ -280,18 +310,59 @@ def _status(folder: str, as_json: bool) -> int:
                     "input_bytes": counts["input"],
                     "output_bytes": counts["output"],
                     "failures": [{"output": name, "reason": reason} for name, reason in reasons],
+                    "not_current": [{"output": one.output, "reason": one.reason} for one in stale],
                 }
             )
         )
-    else:
-        show(
-            f"{folder}: {counts['encoded']} series encoded, {counts['failed']} failed; "
-            f"{size_text(counts['input'])} to {size_text(counts['output'])}; "
-            f"a batch is {'running' if running else 'not running'}".replace("\u202f", " ")
-        )
-        for name, reason in reasons:
-            show(f"  {name}: {reason}")
+        return EXIT_SOME_FAILED if reasons else 0
+    show(
+        f"{out_root}: {counts['encoded']} series encoded, {counts['failed']} failed; "
+        f"{size_text(counts['input'])} of input, {size_text(counts['output'])} of output; "
+        f"a batch is {'running' if running else 'not running'}"
+    )
+    for name, reason in reasons:
+        show(f"  {name}: failed: {reason}")
+    for one in stale:
+        show(f"  {one.output}: not current: {one.reason}")
+    if stale:
+        show(f"ssimrdo batch prune {out_root} removes what is not current")
     return EXIT_SOME_FAILED if reasons else 0
+
+
+@batch.command(epilog="Example: ssimrdo batch prune videos/ --dry-run")
+@click.argument("out_root", type=click.Path())
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@json_option
+def prune(out_root: str, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Remove outputs from OUT_ROOT that are not current, with their sidecars.
+
+    These are outputs of series that the last run has not found any more, and of series that fail
+    now. The batch's own results are written anew.
+    """
+    from ssimrdo import batch as batches
+
+    stale = list(batches.stale_outputs(out_root))
+    if stale and not (yes or dry_run):
+        for one in stale:
+            tell(f"{one.output}: {one.reason}")
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked here: give --yes, or --dry-run")
+        question = f"Remove {counted(len(stale), 'output')} from {out_root}?"
+        if not click.confirm(printable(question), err=True):
+            tell("nothing was removed")
+            return 0
+    if not dry_run and stale:
+        stale = batches.prune(out_root, {one.output for one in stale})
+    if as_json:
+        removed = [{"output": one.output, "reason": one.reason} for one in stale]
+        show(json.dumps({"output": out_root, "removed": removed, "dry_run": dry_run}))
+        return 0
+    for one in stale:
+        show(f"{one.output}: {one.reason}")
+    done = "would be removed" if dry_run else "removed"
+    show(f"{out_root}: {counted(len(stale), 'output')} {done}")
+    return 0
 
 
 @contextmanager
@@ -338,7 +409,8 @@ def _shown(json_log: bool) -> Iterator[Callable[[Event], None]]:
         with _bars() as show:
             yield of_batch(show)
     else:
-        yield of_batch(_Lines().show)
+        with _lines() as show:
+            yield of_batch(show)
 
 
 def _log_json(event: BatchEvent) -> None:
@@ -351,35 +423,89 @@ def _log_json(event: BatchEvent) -> None:
     write_to_stderr(json.dumps(line))
 
 
-class _Lines:
-    """Plain lines: what was found, and each series as it is done."""
+@contextmanager
+def _lines() -> Iterator[Callable[[BatchEvent], None]]:
+    """Show plain lines: what was found, each series as it is done, and what runs meanwhile."""
+    started = time.monotonic()
+    running: dict[str, float] = {}
+    last: BatchEvent | None = None
+    told_at = -math.inf
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-
-    def show(self, event: BatchEvent) -> None:
-        """Write what a person would want to find in a log."""
-        totals = event.totals
+    def show(event: BatchEvent) -> None:
+        nonlocal started, last, told_at
+        last = event
         if event.kind == "planned":
-            self._started = time.monotonic()
-            tell(_planned(totals))
+            started = time.monotonic()
+            tell(_planned(event.totals))
         elif event.kind == "stopping":
             tell("finishing the series that are being encoded; Ctrl-C stops at once")
+        elif event.kind == "started" and event.job is not None:
+            running[event.job.output] = time.monotonic()
+            return
         elif event.kind == "finished" and event.record is not None:
-            seconds = max(time.monotonic() - self._started, 1e-9)
-            done = totals.encoded + totals.failed
-            left = (totals.slices_todo - totals.slices) * seconds / max(totals.slices, 1)
+            running.pop(event.record.output, None)
             tell(
-                f"[{done}/{totals.todo}] {_outcome(event.record)} "
-                f"({totals.slices / seconds:.1f} slices/s, {left:.0f} s left, "
-                f"{totals.failed} failed)"
+                f"{_count(event.totals)} {_outcome(event.record)} ({_pace(event.totals, started)})"
             )
+        if event.kind != "search":
+            told_at = time.monotonic()
+
+    def live() -> None:
+        if last is None or time.monotonic() - told_at < JUST_NOW_S:
+            return
+        if last.kind == "search":
+            tell(f"searching for series, {time.monotonic() - started:.0f} s so far")
+        elif names := list(running):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            tell(
+                f"{_count(last.totals)} encoding {', '.join(names[:3])}{more} "
+                f"({_pace(last.totals, started)})"
+            )
+
+    with _regularly(live):
+        yield show
+
+
+@contextmanager
+def _regularly(act: Callable[[], object]) -> Iterator[None]:
+    """Call a function in a thread from time to time, as long as the block takes."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(EVERY_S):
+            act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _count(totals: Totals) -> str:
+    return f"[{totals.encoded + totals.failed}/{totals.todo}]"
+
+
+def _pace(totals: Totals, started: float) -> str:
+    """Return how fast slices are encoded, and how long the rest will take."""
+    seconds = max(time.monotonic() - started, 1e-9)
+    failed = f"{totals.failed} failed"
+    if not totals.slices:
+        return f"{seconds:.0f} s so far, {failed}"
+    speed = totals.slices / seconds
+    left = (totals.slices_todo - totals.slices - totals.slices_failed) / speed
+    rest = duration_text(left) if left >= 60 else f"{left:.0f} s"
+    shown = f", {rest} left" if left > 0 else ""
+    return f"{speed:.1f} slices/s{shown}, {failed}"
 
 
 def _planned(totals: Totals) -> str:
     before = f", {totals.done_before} done" if totals.done_before else ""
     failed = f", {totals.failed_before} failed before" if totals.failed_before else ""
-    return f"{totals.todo} series to encode, {totals.slices_todo} slices{before}{failed}"
+    slices = counted(totals.slices_todo, "slice")
+    return f"{totals.todo} series to encode, {slices}{before}{failed}"
 
 
 def _outcome(record: BatchRecord) -> str:
@@ -391,7 +517,8 @@ def _outcome(record: BatchRecord) -> str:
     index = main_index()
     quality = f"{index.title} {record.quality[mean_column(index)]:.{index.decimals}f}"
     warned = f", warnings: {', '.join(record.warnings.split())}" if record.warnings else ""
-    return printable(f"{record.output}: {record.slices} slices, {quality}{warned}")
+    slices = counted(record.slices or 0, "slice")
+    return printable(f"{record.output}: {slices}, {quality}{warned}")
 
 
 @contextmanager
@@ -434,14 +561,14 @@ def _bars() -> Iterator[Callable[[BatchEvent], None]]:
                     overall,
                     description="encoding",
                     total=totals.slices_todo,
-                    note=f"{totals.slices_todo} slices",
+                    note=counted(totals.slices_todo, "slice"),
                 )
                 progress.console.print(escape(f"ssimrdo: {_planned(totals)}"))
             elif event.kind == "stopping":
                 progress.console.print("finishing what runs; Ctrl-C stops at once")
             elif event.kind == "started" and event.job is not None:
                 name = escape(printable(event.job.output))
-                note = f"{event.job.slices} slices"
+                note = counted(event.job.slices, "slice")
                 running[event.job.output] = progress.add_task(f"  {name}", total=None, note=note)
             elif event.kind == "finished" and event.record is not None:
                 task = running.pop(event.record.output, None)
@@ -452,7 +579,7 @@ def _bars() -> Iterator[Callable[[BatchEvent], None]]:
                 speed = totals.slices / max(time.monotonic() - started, 1e-9)
                 progress.update(
                     overall,
-                    completed=totals.slices,
+                    completed=totals.slices + totals.slices_failed,
                     note=f"{totals.slices}/{totals.slices_todo} slices, {speed:.1f} slices/s, "
                     f"{totals.encoded + totals.failed}/{totals.todo} series, "
                     f"{totals.failed} failed",
