@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ssimrdo.frames import FrameFormat
     from ssimrdo.inspection import Inspection, inspect_slice
     from ssimrdo.measurement import Measurement, measure
+    from ssimrdo.notebook import progress
     from ssimrdo.observer import Event, Observer
     from ssimrdo.record.result import EncodeResult
 
@@ -62,6 +63,7 @@ _HOMES = {
     "ssimrdo.frames": ("FrameFormat",),
     "ssimrdo.inspection": ("Inspection", "inspect_slice"),
     "ssimrdo.measurement": ("Measurement", "measure"),
+    "ssimrdo.notebook": ("progress",),
     "ssimrdo.observer": ("Event", "Observer"),
     "ssimrdo.record.result": ("EncodeResult",),
 }
@@ -102,6 +104,7 @@ __all__ = [
     "measure",
     "open_series",
     "parse_window",
+    "progress",
 ]
 
 

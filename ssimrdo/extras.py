@@ -21,6 +21,7 @@ EXTRA_OF: Final = MappingProxyType(
         "jinja2": "report",
         "matplotlib": "report",
         "nibabel": "nifti",
+        "pandas": "pandas",
         "torch": "torch",
         "yaml": "yaml",
     }

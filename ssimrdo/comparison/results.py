@@ -10,14 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from ssimrdo.bd.statistics import Spread
 from ssimrdo.codecs.base import Mode
 from ssimrdo.errors import InputError
+from ssimrdo.notebook import data_frame, html_list, html_table
 from ssimrdo.record.result import WindowUsed
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import TissueSummary
+
+if TYPE_CHECKING:
+    import pandas
 
 Json: TypeAlias = dict[str, Any]
 """An object of JSON."""
@@ -533,6 +537,43 @@ class ComparisonReport:
         """What curves are compared by: the indices, and those with a scale in dB in it as well."""
         known = (summary.deltas for summary in self.summary.values())
         return tuple(next(known, dict.fromkeys(self.metrics)))
+
+    def _repr_html_(self) -> str:
+        heads = ("", *self.deltas, "encode time")
+        rows = []
+        for encoder in self.others:
+            summary = self.summary[encoder.name]
+            spreads = (summary.deltas[delta].rate_percent.mean for delta in self.deltas)
+            rates = ("–" if rate is None else f"{rate:+.1f} %" for rate in spreads)
+            rows.append((encoder.label, *rates, f"{1 / summary.speed:.2f} ×"))
+        compared = f"{len(self.compared)} of {len(self.series)} series"
+        caption = f"BD-rate against {self.reference.label}, {compared}; negative is a saving"
+        warnings = html_list(warning.text for warning in self.warnings)
+        return html_table(caption, heads, rows) + warnings
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a data frame with a row for each encode: the points of all curves.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        return data_frame(
+            {
+                "series": one.name,
+                "encoder": encoder,
+                "point": point.point,
+                "kbps": point.kbps,
+                "bytes": point.bytes,
+                "seconds": point.seconds,
+                **{f"{name}_mean": each.mean for name, each in point.quality.items()},
+                **{f"{name}_worst": each.worst for name, each in point.quality.items()},
+            }
+            for one in self.compared
+            for encoder, curve in one.curves.items()
+            for point in curve
+        )
 
     def to_json(self) -> Json:
         """Return the report as JSON types."""

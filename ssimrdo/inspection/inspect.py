@@ -17,6 +17,7 @@ from ssimrdo.encoding.options import BIT_DEPTH, RDO
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_source
 from ssimrdo.errors import InputError
+from ssimrdo.extras import require
 from ssimrdo.frames import FrameFormat
 from ssimrdo.inspection.encoded import grey_used, shown_slice
 from ssimrdo.inspection.maps import SliceMaps, slice_maps
@@ -78,6 +79,12 @@ class Inspection:
     errors: TissueSummary | None = None
     window_source: str | None = None
     header_windows: Mapping[Window, int] = field(default_factory=dict)
+
+    def _repr_png_(self) -> bytes:
+        from ssimrdo.inspection.figure import figure_png
+
+        require("matplotlib", what="the figure")
+        return figure_png(self)
 
 
 def inspect_slice(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Window
 from ssimrdo.measurement.trust import Trust
 from ssimrdo.metrics import QualityIndex
+from ssimrdo.notebook import data_frame, html_list, html_table
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import HU, TissueSummary
+
+if TYPE_CHECKING:
+    import pandas
 
 _SQUARED: Final = "²"
 _LEVELS: Final = "levels"
@@ -181,6 +185,31 @@ class Measurement:
     region: str | None = None
     boxed: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name, one in self.summary.items():
+            unit, digits = unit_of(name, self.unit), decimals_of(name)
+            if one is None:
+                rows.append((title_of(name), "–", "–", "–"))
+                continue
+            mean, worst = (f"{value:.{digits}f} {unit}".strip() for value in (one.mean, one.worst))
+            rows.append((title_of(name), mean, worst, f"{one.worst_number}"))
+        heads = ("", "mean", "worst", "worst slice")
+        caption = f"{len(self.slices)} of {len(self.slices) + len(self.failures)} slices"
+        tissue = "" if self.tissue is None else self.tissue.html()
+        warnings = html_list(warning.text for warning in self.warnings)
+        return html_table(caption, heads, rows) + tissue + warnings
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a data frame with a row for each slice that could be measured.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        return data_frame(row.as_dict() for row in self.slices)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON types, as docs/json.md describes them."""

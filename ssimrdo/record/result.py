@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Geometry, SkippedFile, Window
 from ssimrdo.dicom.spacing import Spacing
+from ssimrdo.notebook import data_frame, html_list, html_table
 from ssimrdo.record.ct import SeriesRecord
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import QualityWarning, TissueSummary
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +192,9 @@ class EncodeResult:
     geometry : Geometry
         Where the slices lie.
     slices : tuple of mapping
-        One for each slice, made for ``pandas.DataFrame(result.slices)``: its ``number`` from 1,
-        ``position_mm`` along the normal or None, ``frame_type``, ``bytes``, every index,
-        ``ssim_body`` and ``max_error_body``: SSIM and largest error inside the body, the latter in
-        the unit of ``tissue``, or None.
+        One for each slice: its ``number`` from 1, ``position_mm`` along the normal or None,
+        ``frame_type``, ``bytes``, every index, ``ssim_body`` and ``max_error_body``: SSIM and
+        largest error inside the body, the latter in the unit of ``tissue``, or None.
     skipped : tuple of SkippedFile
         Files that were left out, with the reason.
     search : SearchInfo, optional
@@ -263,6 +266,29 @@ class EncodeResult:
         qualities = ", ".join(f"{name}={one.mean:.5g}" for name, one in self.quality.items())
         return f"EncodeResult({self.frames} slices, {self.kbps:.1f} kbit/s, {qualities})"
 
+    def _repr_html_(self) -> str:
+        facts = [("slices", self.frames), ("size", f"{self.width}×{self.height}")]
+        if self.grey is not None:
+            facts.append(("window", f"{self.grey.center:g}/{self.grey.width:g} HU"))
+        facts += [
+            ("file", f"{self.bytes / 1000:,.0f} kB"),
+            ("rate", f"{self.kbps:,.0f} kbit/s at {self.fps} slices per second"),
+            ("encoded by", f"{self.codec.label}, {self.objective or 'no objective'}"),
+        ]
+        tissue = "" if self.tissue is None else self.tissue.html()
+        warnings = html_list(warning.text for warning in self.warnings)
+        return html_table("Encode", (), facts) + _quality_html(self.quality) + tissue + warnings
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a data frame with a row for each slice, as ``slices`` has them.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        return data_frame(self.slices)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON types, as docs/json.md describes them.
 
@@ -305,6 +331,16 @@ class EncodeResult:
         if self.search is not None:
             record["search"] = self.search.as_dict()
         return record
+
+
+def _quality_html(quality: Mapping[str, SliceSummary]) -> str:
+    rows = []
+    for name, one in quality.items():
+        index = metrics.get(name)
+        unit, digits = f" {index.unit}" if index.unit else "", index.decimals
+        values = (f"{one.mean:.{digits}f}{unit}", f"{one.worst:.{digits}f}{unit}")
+        rows.append((index.title, *values, one.worst_number))
+    return html_table("Quality", ("", "mean", "worst", "worst slice"), rows)
 
 
 def _skipped(file: SkippedFile) -> dict[str, str]:

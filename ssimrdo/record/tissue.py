@@ -14,6 +14,7 @@ from ssimrdo.dicom.grey import Window, linear_ends
 from ssimrdo.dicom.spacing import MISSING, REPEATED, UNEVEN, Spacing
 from ssimrdo.metrics import SSIM
 from ssimrdo.metrics.tissue import SSIM_AREAS, Area, ErrorSummary, GreyScale, TissueErrors
+from ssimrdo.notebook import html_table
 from ssimrdo.record.summary import SliceSummary
 
 HU: Final = "HU"
@@ -139,6 +140,15 @@ class TissueSummary:
             "ssim": {area.value: (one and one.with_places()) for area, one in self.ssim.items()},
             "clipped_share": self.clipped_share,
         }
+
+    def html(self) -> str:
+        """Return the errors as a small table for notebooks."""
+        rows = [
+            (AREA_NAMES[area], f"{one.rmse:.1f}", f"{one.bias:+.1f}", f"{one.maximum:.0f}")
+            for area, one in self.errors.items()
+            if one is not None
+        ]
+        return html_table(f"Errors, {self.unit}", ("", "RMSE", "bias", "largest"), rows)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
