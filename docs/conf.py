@@ -1,0 +1,136 @@
+"""Settings of the documentation site, which scripts/docs builds."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import click
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from ssimrdo import __version__
+from ssimrdo.cli.options import flag_of
+from ssimrdo.encoding.options import OPTIONS
+from ssimrdo.errors import name_options
+
+project = "ssimrdo"
+author = "The ssimrdo authors"
+copyright = author  # noqa: A001
+release = version = __version__
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+nitpicky = False
+myst_heading_anchors = 4
+myst_links_external_new_tab = False
+# Notebooks are stored without results, and run where they leave nothing behind.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+
+smartquotes = False
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = f"ssimrdo {version}"
+html_show_sourcelink = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+
+
+def add_navigation(app: Sphinx, name: str, source: list[str]) -> None:
+    """Make the navigation of the site from the links of its first page, a part per heading."""
+    del app
+    if name != "index":
+        return
+    for part in source[0].split("\n## ")[1:]:
+        caption, _, text = part.partition("\n")
+        pages = re.findall(r"^- \[.+?\]\(([\w-]+)\.md\)", text, re.MULTILINE)
+        source[0] += "\n".join(
+            ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""]
+        )
+
+
+class EncodeOptions(SphinxDirective):
+    """The table of the options of an encode."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 22 22 56", ""]
+        rows = [("command line", "Python, manifest", "what it does")]
+        for one in OPTIONS:
+            values = f" {one.metavar}" if one.metavar else ""
+            names = dict.fromkeys([one.name, one.external])
+            text = name_options(one.help, flag_of)
+            default = name_options(one.default, flag_of)
+            rows.append(
+                (
+                    f"``{one.flag}{values}``",
+                    ", ".join(f"``{name}``" for name in names),
+                    text + (f" Default: {default}." if default else ""),
+                )
+            )
+        for row in rows:
+            lines += [f"   {'*' if cell is row[0] else ' '} - {cell}" for cell in row]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, "options"), self.content_offset, container)
+        return container.children
+
+
+def add_references(
+    app: Sphinx, what: str, name: str, subject: object, options: object, lines: list[str]
+) -> None:
+    """Put what a docstring cites below it; modules list it once, in their own docstrings."""
+    del app, what, name, options
+    text = "\n".join(lines)
+    cited = dict.fromkeys(re.findall(r"\[(\d+)\]_", text))
+    if not cited:
+        return
+    module = inspect.getmodule(subject.fget if isinstance(subject, property) else subject)
+    listed = f"{inspect.getdoc(subject)}\n\n{module and inspect.getdoc(module)}"
+    works = dict(re.findall(r"^\.\. \[(\d+)\] (.+(?:\n +.+)*)", listed, re.MULTILINE))
+    body = re.sub(r"\[(\d+)\]_", r"[\1]", text).partition("\nReferences\n")[0]
+    found = [f"[{number}] {' '.join(works[number].split())}\n" for number in cited]
+    lines[:] = "\n".join([body, "References", "----------", *found]).splitlines()
+
+
+def quote_example(app: Sphinx, ctx: click.Context, lines: list[str]) -> None:
+    """Set an example that stands in one line as code."""
+    del app, ctx
+    lines[:] = [re.sub(r"^Example: (.+)$", r"Example: ``\1``", line) for line in lines]
+
+
+def drop_arguments(app: Sphinx, ctx: click.Context, lines: list[str]) -> None:
+    """Leave out the section on arguments, of which click knows nothing but the name."""
+    del app, ctx
+    lines.clear()
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Add what is ours to Sphinx."""
+    app.connect("source-read", add_navigation)
+    # Before the docstring is read as NumPy's.
+    app.connect("autodoc-process-docstring", add_references, priority=400)
+    app.connect("sphinx-click-process-epilog", quote_example)
+    app.connect("sphinx-click-process-arguments", drop_arguments)
+    app.add_directive("encode-options", EncodeOptions)
+    return {"parallel_read_safe": True}
