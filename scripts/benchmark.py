@@ -40,8 +40,8 @@ from benchmark_tables import (
     target_table,
 )
 
-from ssimrdo.cli.compare import encode_progress
 from ssimrdo.cli.options import flag_of
+from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.base import Mode
 from ssimrdo.comparison import CompareSettings, cache, compare
 from ssimrdo.comparison.output import write_report
@@ -136,7 +136,7 @@ def run(
     print(f"benchmark: {MODE_NAMES[settings.mode]}, {len(series)} series", file=sys.stderr)
     cache_folder = None if options.no_cache else cache.default_folder()
     with (
-        encode_progress() as observer,
+        progress("reading", "encodes") as observer,
         compare(series, settings, cache_folder=cache_folder, observer=observer) as comparison,
         whole_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
     ):

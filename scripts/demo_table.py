@@ -1,70 +1,100 @@
-"""Encode one CT series with stock x264 and with ssimrdo, and print what came out as a table."""
+"""Encode one CT series with stock x264 and with ssimrdo, and print what came out as tables."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from ssimrdo import EncodeResult, EncodeSettings, InputError, SsimrdoError, encode
+from ssimrdo.cli.progress import progress
 from ssimrdo.metrics.tissue import Area
 
-AREAS = {"edges": Area.EDGE, "small dense": Area.DENSE, "flat": Area.FLAT}
-HEADINGS = ("encoder", "kB", "mean SSIM", "worst slice", *AREAS, "file")
-RATE_TOLERANCE = 0.005
-RATE_TRIES = 4
+AREAS: Final = {"edges": Area.EDGE, "small dense": Area.DENSE, "flat": Area.FLAT}
+CRF: Final = 23
+FLOOR: Final = 0.95
 
 
-def encode_all(series: Path, folder: Path) -> list[tuple[str, EncodeResult]]:
-    """Return the name and the result of every encode; their files go to ``folder``."""
+@dataclass(frozen=True)
+class Encodes:
+    """What the demo encodes.
 
-    def run(label: str, name: str, settings: EncodeSettings) -> EncodeResult:
-        print(f"demo: encoding with {label}", file=sys.stderr)
-        return encode(series, folder / name, settings, overwrite=True)
+    Parameters
+    ----------
+    stock : EncodeResult
+        x264 as it comes.
+    same : EncodeResult
+        The smallest file of ours whose mean SSIM is no lower.
+    stock_floor, floor : EncodeResult
+        The smallest files whose worst slice keeps :data:`FLOOR`; x264 has one CRF for all slices.
+    """
 
-    def run_at_rate(label: str, name: str, kbps: float) -> EncodeResult:
-        asked = kbps
-        for _ in range(RATE_TRIES):
-            result = run(label, name, EncodeSettings.of(bitrate_kbps=asked))
-            # x264 may miss the rate of a short series by a few percent: aim off by as much.
-            if abs(result.kbps / kbps - 1) <= RATE_TOLERANCE:
-                break
-            asked *= kbps / result.kbps
-        return result
-
-    stock = run("stock x264", "stock.mp4", EncodeSettings.of(rdo="off"))
-    same_crf = run("ssimrdo, same CRF", "ssimrdo-same-crf.mp4", EncodeSettings())
-    same_rate = run_at_rate("ssimrdo, same bit rate", "ssimrdo-same-rate.mp4", stock.kbps)
-    return [
-        ("stock x264", stock),
-        ("ssimrdo, same CRF", same_crf),
-        ("ssimrdo, same bit rate", same_rate),
-    ]
+    stock: EncodeResult
+    same: EncodeResult
+    stock_floor: EncodeResult
+    floor: EncodeResult
 
 
-def table(encodes: list[tuple[str, EncodeResult]]) -> str:
+def encode_all(series: Path, folder: Path) -> Encodes:
+    """Return what comes of every encode; the files go to ``folder``."""
+
+    def run(label: str, name: str, **options: Any) -> EncodeResult:
+        print(f"demo: {label}", file=sys.stderr)
+        with progress("encoding") as observer:
+            return encode(
+                series,
+                folder / name,
+                EncodeSettings.of(**options),
+                overwrite=True,
+                observer=observer,
+            )
+
+    stock = run(f"x264 at CRF {CRF}", "x264.mp4", rdo="off", crf=CRF)
+    mean = stock.ssim.mean
+    same = run(
+        "ssimrdo, the smallest file of the same mean SSIM", "same.mp4", min_ssim=mean, over="mean"
+    )
+    floor = f"the smallest file whose worst slice keeps SSIM {FLOOR:g}"
+    return Encodes(
+        stock,
+        same,
+        run(f"x264, {floor}", "x264-floor.mp4", rdo="off", min_ssim=FLOOR),
+        run(f"ssimrdo, {floor}", "floor.mp4", min_ssim=FLOOR),
+    )
+
+
+def row(label: str, result: EncodeResult, beside: int | None = None) -> tuple[str, ...]:
+    """Return a row of a table: what an encode gave, and how its size compares with another's."""
+    return (
+        label,
+        f"{result.bytes / 1000:.0f}",
+        "" if beside is None else f"{100 * (result.bytes / beside - 1):+.1f} %",
+        f"{result.ssim.mean:.4f}",
+        f"{result.ssim.worst:.4f}",
+        *(_rmse(result, area) for area in AREAS.values()),
+        Path(result.output).name,
+    )
+
+
+def table(rows: list[tuple[str, ...]], unit: str) -> str:
     """Return one aligned line per encode, below the headings."""
-    rows = [HEADINGS] + [
-        (
-            label,
-            f"{result.bytes / 1000:.0f}",
-            f"{result.ssim.mean:.4f}",
-            f"{result.ssim.worst:.4f}",
-            *(_rmse(result, area) for area in AREAS.values()),
-            Path(result.output).name,
-        )
-        for label, result in encodes
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    edges, *others = AREAS
+    names = (f"{unit}: {edges}", *others)
+    heads = ("", "kB", "", "mean SSIM", "worst slice", *names, "file")
+    lines = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     # Text to the left, numbers to the right.
-    sides = "<" + ">" * (len(HEADINGS) - 2) + "<"
+    sides = "<" + ">" * (len(heads) - 2) + "<"
     return "\n".join(
         "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
+            f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)
         ).rstrip()
-        for row in rows
+        for line in lines
     )
 
 
@@ -73,16 +103,56 @@ def _rmse(result: EncodeResult, area: Area) -> str:
     return "-" if errors is None else f"{errors.rmse:.1f}"
 
 
-def headline(stock: EncodeResult, same_crf: EncodeResult) -> str:
-    """Return in a sentence what one CRF gives with both encoders."""
-    saved = 1 - same_crf.bytes / stock.bytes
-    size = f"{abs(saved):.1%} {'smaller' if saved >= 0 else 'larger'}"
-    gained = same_crf.ssim.mean - stock.ssim.mean
-    unit = same_crf.tissue.unit if same_crf.tissue else "HU"
-    return (
-        f"Same CRF: mean SSIM {stock.ssim.mean:.4f} → {same_crf.ssim.mean:.4f} ({gained:+.4f}), "
-        f"{size}. Edges, small dense structures and flat tissue: error in {unit} (RMSE)."
+def summary(found: Encodes) -> str:
+    """Return both tables, and a sentence on what they mean."""
+    stock, same, stock_floor, floor = found.stock, found.same, found.stock_floor, found.floor
+    unit = same.tissue.unit if same.tissue else "HU"
+    window = "" if same.window is None else f", window {same.window.center:g}/{same.window.width:g}"
+    return "\n".join(
+        [
+            f"{same.frames} slices of {same.width}x{same.height}{window}; errors by tissue are "
+            f"RMSE in {unit}.",
+            "",
+            f"The quality that x264 gives at CRF {CRF}:",
+            table([row("x264", stock), row("ssimrdo", same, stock.bytes)], unit),
+            "",
+            f"The smallest file whose worst slice keeps SSIM {FLOOR:g}:",
+            table(
+                [
+                    row("x264, one CRF for all slices", stock_floor),
+                    row(f"ssimrdo --min-ssim {FLOOR:g}", floor, stock_floor.bytes),
+                ],
+                unit,
+            ),
+            "",
+            meaning(found),
+        ]
     )
+
+
+def meaning(found: Encodes) -> str:
+    """Return in a sentence what the tables mean."""
+    saved = 1 - found.same.bytes / found.stock.bytes
+    floor = 1 - found.floor.bytes / found.stock_floor.bytes
+    return (
+        f"In short: this series takes {_less(saved)} than with x264 at the same mean SSIM, and "
+        f"{_less(floor)} where no slice may fall below SSIM {FLOOR:g}."
+    )
+
+
+def _less(saved: float) -> str:
+    return f"{abs(100 * saved):.0f} % {'less' if saved >= 0 else 'more'} space"
+
+
+def write_report(series: Path, folder: Path) -> Path:
+    """Have the comparison write its report, and return the page."""
+    print("demo: the report: four qualities with each encoder", file=sys.stderr)
+    report = folder / "report"
+    command = ["compare", str(series), "-o", str(report), "--cache-dir", str(folder / "cache")]
+    subprocess.run(
+        [sys.executable, "-m", "ssimrdo", *command], check=True, stdout=subprocess.DEVNULL
+    )
+    return report / "report.html"
 
 
 def main() -> int:
@@ -94,20 +164,22 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="ssimrdo-demo."))
     finished = False
     try:
-        encodes = encode_all(series, folder)
+        print(summary(encode_all(series, folder)), flush=True)
+        page = write_report(series, folder)
         finished = True
     except (SsimrdoError, OSError) as error:
         print(f"demo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except subprocess.CalledProcessError as error:
+        return error.returncode
     except KeyboardInterrupt:
         return 130
     finally:
         if not finished:
             shutil.rmtree(folder)
-    print(headline(encodes[0][1], encodes[1][1]))
-    print()
-    print(table(encodes))
-    print(f"\nFiles, each with its settings and results as JSON, are in {folder}")
+    shutil.rmtree(folder / "cache")
+    print(f"\nThe report, with curves and slices side by side: {page}")
+    print(f"The videos, each with its settings and results as JSON: {folder}")
     return 0
 
 

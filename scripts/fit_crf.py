@@ -32,8 +32,8 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import minimize_scalar
 
 from ssimrdo import objective as objectives
-from ssimrdo.cli.compare import encode_progress
 from ssimrdo.cli.options import flag_of
+from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.comparison import CompareSettings, ComparisonReport, cache, compare
@@ -300,7 +300,7 @@ def fit(options: argparse.Namespace) -> int:
     def run(folders: Sequence[os.PathLike[str]], one: CompareSettings) -> ComparisonReport:
         print(f"fit_crf: {one.window or 'own window'}, {len(folders)} series", file=sys.stderr)
         with (
-            encode_progress() as observer,
+            progress("reading", "encodes") as observer,
             compare(
                 [os.fspath(folder) for folder in folders],
                 one,

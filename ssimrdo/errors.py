@@ -50,11 +50,15 @@ class SsimrdoError(Exception):
 
     def text(self, called: Callable[[str], str] = str) -> str:
         """Return the message, with options as they are called where it is shown."""
-        parts = [] if self.field is None else [f"{called(self.field)}: "]
-        parts.append(self.reason)
-        if self.remedy:
-            parts.append(f": {name_options(self.remedy, called)}")
-        return "".join(parts)
+        return ": ".join(filter(None, (self.what(called), self.hint(called))))
+
+    def what(self, called: Callable[[str], str] = str) -> str:
+        """Return what is wrong, without what to do about it."""
+        return self.reason if self.field is None else f"{called(self.field)}: {self.reason}"
+
+    def hint(self, called: Callable[[str], str] = str) -> str:
+        """Return what to do about it; may be empty."""
+        return name_options(self.remedy or "", called)
 
     def __str__(self) -> str:
         return self.text()
@@ -94,6 +98,9 @@ class UidsToldError(InputError):
         See :class:`SsimrdoError`.
     brief : str, optional
         The reason without UIDs, for what is kept: they may tell whose series these are.
+    choices : tuple of tuple of str
+        What there is to choose from, as rows of a table below a row of headings, without UIDs; may
+        be empty.
     """
 
     def __init__(
@@ -103,9 +110,11 @@ class UidsToldError(InputError):
         field: str | None = None,
         remedy: str | None = None,
         brief: str = "one series has to be chosen",
+        choices: tuple[tuple[str, ...], ...] = (),
     ) -> None:
         super().__init__(reason, field=field, remedy=remedy)
         self.brief = brief
+        self.choices = choices
 
     def without_uids(self) -> InputError:
         """Return the same error without the UIDs."""

@@ -60,7 +60,7 @@ def check_folder_free(folder: Path, *, overwrite: bool) -> None:
         and may not be changed.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"{folder}: is no folder", remedy="name another")
+        raise InputError(f"{folder}: is not a folder", remedy="name another")
     _check_writable(folder if folder.is_dir() else folder.parent)
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{folder}: is not empty", remedy=ANOTHER_NAME)

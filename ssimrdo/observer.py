@@ -20,11 +20,14 @@ class Event:
         series for a batch. The total may be an upper bound and may change.
     what : str
         What is being done, in words; may be empty.
+    note : str
+        A line that is worth keeping, such as what a trial of a search gave; mostly empty.
     """
 
     done: int
     total: int
     what: str = ""
+    note: str = ""
 
 
 def _ignore(event: Event) -> None:

@@ -236,7 +236,7 @@ def test_archives_that_are_cut_off_are_told(tmp_path, scratch, series, suffix, k
 def test_what_only_begins_like_an_archive_is_told(tmp_path, data):
     (tmp_path / "x").write_bytes(data)
     assert is_archive(tmp_path / "x")
-    with pytest.raises(InputError, match=r"x: (is no zip or tar archive|no files here)"):
+    with pytest.raises(InputError, match=r"x: (is not a zip or tar archive|no files here)"):
         open_series(tmp_path / "x")
 
 

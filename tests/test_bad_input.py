@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from functools import partial
 
 import pytest
 from dicom_files import CANARY, write_series, write_slice
-from messages import others
+from messages import error_of, others
 from video_files import ct_volume, frames_of, run_command
 
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -30,12 +31,9 @@ def refused(ssimrdo, tmp_path):
         folder.mkdir()
         done = ssimrdo("encode", *arguments, "-o", folder / output)
         assert (done.status, done.out) == (2, "")
-        assert done.err.startswith("ssimrdo: error: ")
-        assert done.err.count("\n") == 1
-        assert done.err.endswith("\n")
         assert CANARY not in done.err
         assert list(folder.iterdir()) == []
-        return done.err
+        return f"ssimrdo: error: {error_of(done.err)}"
 
     return run
 
@@ -196,15 +194,31 @@ def test_a_folder_without_ct(refused, volume, tmp_path):
 def test_several_series(refused, ssimrdo, volume, tmp_path):
     write_series(tmp_path / "ct/a", volume)
     write_series(tmp_path / "ct/b", volume, SeriesInstanceUID=OTHER_UID)
-    assert OTHER_UID in refused(tmp_path / "ct")
+    assert "holds 2 CT series: choose one by its number" in refused(tmp_path / "ct")
     output = tmp_path / "output" / "out.mp4"
     done = ssimrdo("encode", tmp_path / "ct", "-o", output, "--series", OTHER_UID)
     assert (done.status, others(done.err)) == (0, "")
     assert len(frames_of(output)) == 5
 
 
+def test_several_series_are_shown_as_a_table_without_uids(ssimrdo, volume, tmp_path):
+    write_series(tmp_path / "ct/a", volume)
+    write_series(tmp_path / "ct/b", volume[:1], SeriesInstanceUID=OTHER_UID)
+    done = ssimrdo("encode", tmp_path / "ct", "-o", tmp_path / "out.mp4")
+    _, heads, *rows, hint = done.err.splitlines()
+    assert heads.split() == ["no", "slices", "size", "window"]
+    cells = [re.split(r" {2,}", row.strip()) for row in rows]
+    assert sorted(cells) == [
+        ["1", cells[0][1], "48 x 32", "40/80 HU"],
+        ["2", cells[1][1], "48 x 32", "40/80 HU"],
+    ]
+    assert {cells[0][1], cells[1][1]} == {"5", "1"}
+    assert hint.startswith("ssimrdo: hint: choose one by its number with --series")
+    assert OTHER_UID not in done.err
+
+
 def test_an_unknown_series(refused, series):
-    assert "1.2.3" in refused(series, "--series", "1.2.3")
+    assert "no CT series has the UID that was given" in refused(series, "--series", "1.2.3")
 
 
 def test_slices_of_different_size(refused, volume, tmp_path):
@@ -318,7 +332,7 @@ def test_a_folder_in_the_way(ssimrdo, series, tmp_path, name):
     (tmp_path / name).mkdir()
     done = ssimrdo("encode", series, "-o", tmp_path / "out.mp4", "--overwrite")
     assert (done.status, done.out) == (2, "")
-    assert done.err == f"ssimrdo: error: {tmp_path / name}: is a folder: name a file\n"
+    assert error_of(done.err) == f"{tmp_path / name}: is a folder: name a file"
 
 
 def test_a_file_as_folder(ssimrdo, series, tmp_path):
@@ -364,12 +378,19 @@ def test_unknown_command(ssimrdo):
 def test_the_nearest_command_is_named(ssimrdo, given, meant):
     done = ssimrdo(given)
     assert (done.status, done.out) == (2, "")
-    assert f"Did you mean '{meant}'?" in done.err
+    assert error_of(done.err) == f"there is no command {given!r}: did you mean {meant}?"
+
+
+def test_the_nearest_option_is_named(ssimrdo):
+    done = ssimrdo("encode", "ct", "-o", "out.mp4", "--min-sim", "0.95")
+    assert (done.status, done.out) == (2, "")
+    assert error_of(done.err).startswith("there is no option --min-sim: did you mean ")
+    assert "--min-ssim" in done.err
 
 
 def test_bad_input_in_a_process_of_its_own(tmp_path):
     command = [sys.executable, "-m", "ssimrdo", "encode", str(tmp_path), "-o", "out.mp4"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
+    assert error_of(done.stderr)
     assert list(tmp_path.iterdir()) == []

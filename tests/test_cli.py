@@ -11,8 +11,8 @@ from functools import partial
 import pydicom
 import pytest
 from dicom_files import write_series
-from messages import others
-from video_files import ct_volume, frames_of, run_command, without_compiling
+from messages import others, without_life
+from video_files import ct_volume, frames_of, run_command
 
 from ssimrdo import EncodeSettings, encode
 from ssimrdo.cli.main import COMMANDS
@@ -108,6 +108,9 @@ def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
     (folder / "notes.txt").write_text("notes")
     done = ssimrdo("encode", folder, "-o", tmp_path / "out.mp4", "--json", "--skip-bad")
     assert (done.status, others(done.err)) == (0, "")
+    told, *_ = done.err.splitlines()
+    assert told.startswith("ssimrdo: 2 files left out: ")
+    assert "not a DICOM file (1)" in told
     skipped = json.loads(done.out)["skipped"]
     assert [entry["path"] for entry in skipped] == ["bad.dcm", "notes.txt"]
     assert all(set(entry) == {"path", "reason"} and entry["reason"] for entry in skipped)
@@ -305,7 +308,7 @@ def test_version(ssimrdo, option):
 def test_stderr_is_empty_without_a_terminal(series, tmp_path):
     command = [*SSIMRDO, "encode", str(series), "-o", "out.mp4"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert others(without_compiling(done.stderr)) == ""
+    assert others(without_life(done.stderr)) == ""
     assert done.stdout.startswith("out.mp4: 8 slices")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import CANARY, write_series
+from messages import error_of
 from numpy.testing import assert_allclose, assert_array_equal
 from skimage.metrics import peak_signal_noise_ratio
 from test_docs import documented, keys_of
@@ -371,7 +372,7 @@ def test_the_sidecar_serves_where_the_video_holds_no_record(series, tmp_path, ca
     done = run_command(capfd, "decode", video, "-o", tmp_path / "third")
     assert (done.status, done.out) == (2, "")
     assert "a.json: does not say where the slices lie" in done.err
-    assert len(done.err.splitlines()) == 1
+    assert error_of(done.err)
 
 
 def cut(data):
@@ -400,7 +401,7 @@ def test_damaged_videos_are_told_in_a_line(suffix, damage, series, tmp_path, cap
     done = run_command(capfd, "decode", video, "-o", tmp_path / "ct")
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"ssimrdo: error: {video}: ")
-    assert len(done.err.splitlines()) == 1
+    assert error_of(done.err)
     assert not (tmp_path / "ct").exists()
 
 
@@ -489,15 +490,14 @@ def test_nothing_is_left_when_it_is_cancelled(video, tmp_path):
 def test_bad_options(arguments, said, video, tmp_path, capfd):
     done = run_command(capfd, "decode", video, "-o", tmp_path / "ct", *arguments)
     assert (done.status, done.out) == (2, "")
-    assert said in done.err
-    assert len(done.err.splitlines()) == 1
+    assert said in error_of(done.err)
 
 
 def test_what_is_no_video_is_refused(series, tmp_path, capfd):
     for path in (series, next(series.iterdir()), tmp_path / "nowhere"):
         done = run_command(capfd, "decode", path, "-o", tmp_path / "ct")
         assert done.status == 2
-        assert len(done.err.splitlines()) == 1
+        assert error_of(done.err)
 
 
 def test_the_command_tells_what_came_out(series, video, tmp_path, capfd):

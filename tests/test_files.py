@@ -274,7 +274,7 @@ def test_check_folder_free(tmp_path):
     with pytest.raises(InputError, match="is not empty: use overwrite or another name"):
         check_folder_free(tmp_path, overwrite=False)
     check_folder_free(tmp_path, overwrite=True)
-    with pytest.raises(InputError, match="is no folder: name another"):
+    with pytest.raises(InputError, match="is not a folder: name another"):
         check_folder_free(tmp_path / "a", overwrite=True)
     with pytest.raises(InputError, match="no such folder"):
         check_folder_free(tmp_path / "none" / "new", overwrite=False)
@@ -370,7 +370,7 @@ def test_a_file_that_came_in_place_of_the_folder_stays(tmp_path):
             (staged / "a").write_bytes(b"late")
             folder.write_bytes(b"first")
 
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         lose_the_race()
     assert contents(tmp_path) == {"out": b"first"}
 

@@ -155,7 +155,7 @@ def test_encode_with_a_damaged_cache(tmp_path):
     assert (tmp_path / "a.mp4").read_bytes() == whole
 
 
-def test_encode_without_compiling(tmp_path):
+def test_encode_without_life(tmp_path):
     write_series(tmp_path / "ct", ct_volume(2, 16, 16))
     done = encode(tmp_path, {**os.environ, "NUMBA_DISABLE_JIT": "1"})
     assert done.returncode == 0, done.stderr

@@ -162,9 +162,9 @@ def nifti_bytes(**fields):
     ("fields", "match"),
     [
         ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, "cut off|more than 100 times"),
-        ({"dim": [7] + [32767] * 7}, "is no volume"),
-        ({"dim": [3, -5, 24, 5, 1, 1, 1, 1]}, "is no volume"),
-        ({"dim": [2, 32, 24, 5, 1, 1, 1, 1]}, "is no volume"),
+        ({"dim": [7] + [32767] * 7}, "is not a volume"),
+        ({"dim": [3, -5, 24, 5, 1, 1, 1, 1]}, "is not a volume"),
+        ({"dim": [2, 32, 24, 5, 1, 1, 1, 1]}, "is not a volume"),
         ({"dim": [-1] * 8}, "damaged|no volume"),
         ({"datatype": 9999}, "its header is damaged"),
         ({"datatype": 128}, "no plain numbers"),
@@ -177,7 +177,7 @@ def nifti_bytes(**fields):
         ({"srow_x": [1e30, 0, 0, 0]}, "are none"),
         ({"srow_x": [-0.5, -0.7, 0, 0]}, "right angles"),
         ({"scl_slope": 1e30}, "its scale is damaged"),
-        ({"magic": b"ni1\0"}, "is no NIfTI file, or one of a pair"),
+        ({"magic": b"ni1\0"}, "is not a NIfTI file, or is one of a pair"),
     ],
 )
 def test_headers_that_are_wrong_are_told(tmp_path, fields, match):
@@ -222,13 +222,13 @@ def npy(array=HU, **header):
         (npy(HU[:0]), "not shape|no array"),
         (npy(HU.astype(complex)), "are neither"),
         (npy(np.array([[["a"]]])), "are neither"),
-        (npy(np.array([[[{}]]], object)), "is no array of NumPy"),
-        (npy(shape=(100_000, 65535, 65535)), "is no array of NumPy"),
-        (npy(shape=(5, 24, -32)), "is no array of NumPy"),
-        (npy()[:-1], "is no array of NumPy"),
-        (npy()[:20], "is no array of NumPy"),
-        (b"", "is no array of NumPy"),
-        (b"PK\3\4", "is no array of NumPy"),
+        (npy(np.array([[[{}]]], object)), "is not a NumPy array"),
+        (npy(shape=(100_000, 65535, 65535)), "is not a NumPy array"),
+        (npy(shape=(5, 24, -32)), "is not a NumPy array"),
+        (npy()[:-1], "is not a NumPy array"),
+        (npy()[:20], "is not a NumPy array"),
+        (b"", "is not a NumPy array"),
+        (b"PK\3\4", "is not a NumPy array"),
     ],
 )
 def test_arrays_that_are_none_are_told(tmp_path, data, match):

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 from dicom_files import write_series
-from messages import others
-from video_files import ct_volume, frames_of, run_command, without_compiling
+from messages import others, without_life
+from video_files import ct_volume, frames_of, run_command
 
 from ssimrdo import CancelledError, InputError, Observer, encode, encode_frames
 
@@ -62,7 +62,7 @@ def run_until_writing(series, folder, end, *options, until=".*.partial"):
         time.sleep(0.001)
     process.send_signal(end)
     out, err = process.communicate(timeout=60)
-    return process.returncode, out, without_compiling(err)
+    return process.returncode, out, without_life(err)
 
 
 @pytest.mark.parametrize(

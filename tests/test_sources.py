@@ -322,7 +322,7 @@ def test_settings_come_whole_or_as_options(folder, tmp_path):
     with pytest.raises(InputError) as caught:
         encode(folder, output, {"crf": 20})
     assert caught.value.field == "settings"
-    with pytest.raises(InputError, match="'cfr' is no option"):
+    with pytest.raises(InputError, match="'cfr' is not an option"):
         encode(folder, output, cfr=20)
     whole = encode(folder, output, EncodeSettings.of(crf=20, window="lung", **FAST))
     options = encode(folder, tmp_path / "b.mp4", crf=20, window="lung", **FAST)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import error_of
 from numpy.testing import assert_array_equal
 from skimage.metrics import structural_similarity
 from video_files import ct_volume, frames_of, plane, run_command
@@ -269,7 +270,7 @@ def test_view_from_the_command_line(wide, tmp_path, capfd):
     done = run_command(capfd, "view", path, "-o", tmp_path / "b.mp4")
     assert done.status == 2
     assert done.err.startswith("ssimrdo: error: --window: ")
-    assert done.err.count("\n") == 1
+    assert error_of(done.err)
 
 
 def test_shares_of_other_windows_are_undone_too():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+from messages import without_life
 from scipy.ndimage import gaussian_filter
 
 if TYPE_CHECKING:
@@ -103,18 +104,11 @@ def _split(data: bytes) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Completed:
-    """What a command left behind; `err` is without the message that comes once per machine."""
+    """What a command left behind; `err` is without what the machine's speed is to blame for."""
 
     status: int
     out: str
     err: str
-
-
-def without_compiling(err: str) -> str:
-    """Return stderr without the word about compiling, which depends on the machine's state."""
-    return "".join(
-        line for line in err.splitlines(keepends=True) if "compiling the SSIM kernels" not in line
-    )
 
 
 def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Completed:
@@ -141,4 +135,4 @@ def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Comple
         logger.handlers[:], logger.level = handlers, level
     out, err = capfd.readouterr()
     assert isinstance(status, int)
-    return Completed(status, out, without_compiling(err))
+    return Completed(status, out, without_life(err))

@@ -231,7 +231,7 @@ class BatchRecord:
             if not (
                 _QUALITY.fullmatch(name) and type(value) in (int, float) and abs(value) < _HUGE
             ):
-                raise ValueError("a quality is no number")
+                raise ValueError("a quality is not a number")
         datetime.fromisoformat(self.finished)
 
     def as_line(self) -> bytes:

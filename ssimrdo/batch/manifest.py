@@ -91,7 +91,7 @@ def read_manifest(
         # Line ends inside of values stay what they are.
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8") from None
+        raise InputError(f"{path}: is not text in UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {cause_of(error)}") from error
     rows = list(reader(path, text))

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from ssimrdo import __version__, metrics
+from ssimrdo import __version__, metrics, text
 from ssimrdo.batch.journal import BatchRecord, Journal, mean_column, worst_column
 from ssimrdo.batch.store import Store
 from ssimrdo.extras import require
@@ -115,24 +115,13 @@ def render(journal: Journal, out: Store) -> str:
 
 
 def size_text(count: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    units = ("bytes", "kB", "MB", "GB", "TB", "PB")
-    value = float(count)
-    for unit in units[:-1]:
-        if abs(value) < 999.5:
-            return f"{value:.3g}\u202f{unit}" if unit != "bytes" else f"{value:.0f}\u202f{unit}"
-        value /= 1000
-    return f"{value:.3g}\u202f{units[-1]}"
+    """Return a number of bytes in the unit that suits it, with a narrow space."""
+    return text.size_text(count).replace(" ", "\u202f")
 
 
 def duration_text(seconds: float) -> str:
-    """Return a time in the units that suit it."""
-    if seconds < 60:
-        return f"{seconds:.1f}\u202fs"
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 60:
-        return f"{minutes:.0f}\u202fmin"
-    return f"{hours:.1f}\u202fh" if hours < 48 else f"{hours / 24:.1f}\u202fdays"
+    """Return a time in the unit that suits it, with a narrow space."""
+    return text.duration_text(seconds).replace(" ", "\u202f")
 
 
 def warning_text(codes: str) -> str:

@@ -297,7 +297,9 @@ class FsspecStore:
         scheme = self.place.partition("://")[0]
         with self._answering():
             if not filesystem.exists(root):
-                raise InputError(f"{printable(self.place)}: no such file or folder; check the URL")
+                raise InputError(
+                    f"{printable(self.place)}: no such file or folder", remedy="check the URL"
+                )
             waiting = [root.rstrip("/")]
             # Not the file system's walk, which leaves out folders below when a store is busy.
             while waiting:

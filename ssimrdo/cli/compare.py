@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +23,11 @@ from ssimrdo.cli.options import (
     value_of,
     verbose_option,
 )
-from ssimrdo.cli.progress import tell_window
+from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.encoding.options import MAX_THREADS, RDO
 from ssimrdo.machine import cores
-from ssimrdo.observer import Event, Observer
 from ssimrdo.text import printable
 
 if TYPE_CHECKING:
@@ -234,7 +231,7 @@ def compare(
     cache_folder = None if no_cache else Path(cache_dir) if cache_dir else cache.default_folder()
     with (
         _executor(dask, settings.jobs) as executor,
-        encode_progress() as observer,
+        progress("reading", "encodes") as observer,
         compare_series(
             series,
             settings,
@@ -372,36 +369,3 @@ def _class_lines(report: ComparisonReport) -> list[str]:
 
 def _signed(spread: SeriesSpread | None) -> str:
     return "undefined" if spread is None or spread.mean is None else f"{spread.mean:+.2f}"
-
-
-@contextmanager
-def encode_progress() -> Iterator[Observer]:
-    """Show encodes done, the current one and the time left, if stderr is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield Observer()
-        return
-
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading")
-
-        def show(event: Event) -> None:
-            description = escape(event.what)
-            bar.update(task, completed=event.done, total=event.total, description=description)
-
-        yield Observer(show)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
-from ssimrdo.cli.progress import slice_progress
+from ssimrdo.cli.progress import progress
 from ssimrdo.cli.terminal import show
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def decode(
     """
     from ssimrdo.decoding import decode as decode_video
 
-    with slice_progress("decoding") as observer:
+    with progress("decoding") as observer:
         result = decode_video(
             video,
             output,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssimrdo.cli.options import (
+    ChoiceOption,
+    GroupedCommand,
     encode_options,
     encode_settings,
     json_option,
@@ -16,7 +18,7 @@ from ssimrdo.cli.options import (
     skip_bad_option,
     verbose_option,
 )
-from ssimrdo.cli.progress import slice_progress, tell_window
+from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show
 from ssimrdo.errors import InputError
 
@@ -28,9 +30,14 @@ if TYPE_CHECKING:
     from ssimrdo.record.tissue import TissueSummary
 
 
-@click.command(
-    epilog="Example: ssimrdo encode ct-series/ -o chest.mp4 --crf 20 --window lung --json"
-)
+_EPILOG = """\b
+Examples:
+  ssimrdo encode ct-series/ -o chest.mp4 --min-ssim 0.95
+  ssimrdo encode ct-series/ -o lungs.mp4 --crf 20 --window lung
+"""
+
+
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("series", type=click.Path())
 @click.option(
     "-o",
@@ -56,6 +63,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--syntax",
+    cls=ChoiceOption,
     metavar="htj2k|j2k",
     help="With --as ct: HTJ2K or JPEG 2000. [default: htj2k]",
 )
@@ -110,7 +118,7 @@ def encode(
 
     from ssimrdo.encoding.encode import encode as encode_series
 
-    with slice_progress("encoding") as observer:
+    with progress("encoding") as observer:
         result = encode_series(
             series,
             output,
@@ -139,7 +147,7 @@ def _encode_ct(
 
     window, strict = options.pop("window"), bool(options.pop("strict"))
     goal = ct_goal(options, max_hu_error)
-    with slice_progress("compressing") as observer:
+    with progress("compressing") as observer:
         result = encode_ct(
             *paths,
             goal,

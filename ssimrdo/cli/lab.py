@@ -74,7 +74,7 @@ def lab(
     import json
     import os
 
-    from ssimrdo.cli.compare import encode_progress
+    from ssimrdo.cli.progress import progress
     from ssimrdo.cli.terminal import show, tell
     from ssimrdo.files import check_folder_free
     from ssimrdo.lab import SUMMARIES
@@ -92,7 +92,7 @@ def lab(
     def finished(result: Result) -> None:
         tell(f"{result.experiment.name}: {result.skipped or f'{result.seconds:.0f} s'}")
 
-    with encode_progress() as observer:
+    with progress("reading", "steps") as observer:
         names = tuple(SUMMARIES) if name == ALL else (name,)
         results = run_lab(names, settings, observer=observer, finished=finished)
         files = write_lab(results, folder, settings, overwrite=overwrite)

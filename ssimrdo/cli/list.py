@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ssimrdo.cli.options import json_option
-from ssimrdo.cli.terminal import show
+from ssimrdo.cli.terminal import aligned, show
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ssimrdo.record.listing import Listing, Row
 
@@ -42,7 +42,7 @@ def list_(series: str, identity: bool, as_json: bool) -> None:
 
 def listing_text(listing: Listing) -> str:
     """Return the list for people: a table, and what is left out."""
-    lines = [*_table(_HEADS, [_cells(row) for row in listing.rows])] if listing.rows else []
+    lines = aligned([_HEADS, *map(_cells, listing.rows)]) if listing.rows else []
     for row in listing.rows:
         lines += [f"{row.number}: {note}" for note in _notes(row)]
     lines += _left_out("left out", listing.left_out)
@@ -93,17 +93,3 @@ def _notes(row: Row) -> list[str]:
 
 def _left_out(title: str, reasons: Mapping[str, int]) -> list[str]:
     return [f"{title}: {count} x {reason}" for reason, count in reasons.items()]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines of aligned columns, without those that are empty."""
-    columns = [
-        (head, *cells)
-        for head, *cells in zip(heads, *rows, strict=True)
-        if any(cells) or head == heads[0]
-    ]
-    widths = [max(map(len, column)) for column in columns]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in zip(*columns, strict=True)
-    ]

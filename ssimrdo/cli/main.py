@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
@@ -17,13 +18,14 @@ import click
 
 from ssimrdo import __version__
 from ssimrdo.cli.options import flag_of
-from ssimrdo.cli.terminal import MessageHandler, show, tell, write_to_stderr
-from ssimrdo.errors import InputError, SsimrdoError, cause_of
+from ssimrdo.cli.terminal import MessageHandler, aligned, show, tell, write_to_stderr
+from ssimrdo.errors import InputError, SsimrdoError, UidsToldError, cause_of
 
 COMMANDS = (
     *(
         "batch",
         "compare",
+        "completion",
         "decode",
         "encode",
         "inspect",
@@ -74,8 +76,8 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             nearest = get_close_matches(name, COMMANDS, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else " ssimrdo --help lists them."
-            ctx.fail(f"No such command {name!r}.{hint}")
+            hint = f"did you mean {nearest[0]}?" if nearest else "ssimrdo --help lists them"
+            ctx.fail(f"there is no command {name!r}: {hint}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -142,24 +144,26 @@ def _run() -> int:
             write_to_stderr(line)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
-        return _fail(error.format_message(), EXIT_BAD_INPUT)
+        return _fail(*_usage(error), EXIT_BAD_INPUT)
+    except UidsToldError as error:
+        return _fail(error.brief, error.hint(flag_of), EXIT_BAD_INPUT, error.choices)
     except InputError as error:
-        return _fail(error.text(flag_of), EXIT_BAD_INPUT)
+        return _fail(error.what(flag_of), error.hint(flag_of), EXIT_BAD_INPUT)
     except SsimrdoError as error:
-        return _fail(error.text(flag_of), EXIT_FAILED)
+        return _fail(error.what(flag_of), error.hint(flag_of), EXIT_FAILED)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+        return _fail("interrupted; nothing was written", "", EXIT_INTERRUPTED)
     except BrokenPipeError:
         return EXIT_FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{cause_of(error)}", EXIT_FAILED)
+        return _fail(f"{where}{cause_of(error)}", "", EXIT_FAILED)
     except MemoryError:
-        return _fail("out of memory", EXIT_FAILED)
+        return _fail("out of memory", "", EXIT_FAILED)
     except ImportError as error:
         from ssimrdo.extras import explain_import
 
-        return _fail(explain_import(error), EXIT_FAILED)
+        return _fail(explain_import(error), "", EXIT_FAILED)
     except Exception as error:
         return _fail_unexpectedly(error)
     return status if isinstance(status, int) else 0
@@ -172,12 +176,44 @@ def _fail_unexpectedly(error: BaseException) -> int:
     if logging.getLogger("ssimrdo").isEnabledFor(logging.INFO):
         for line in traceback.format_exception(error):
             write_to_stderr(line)
-    return _fail(unexpected(error), EXIT_FAILED)
+    return _fail(unexpected(error), "", EXIT_FAILED)
 
 
-def _fail(message: str, status: int) -> int:
-    tell(f"error: {' '.join(message.split())}")
+def _fail(what: str, hint: str, status: int, choices: Sequence[Sequence[str]] = ()) -> int:
+    """Say what is wrong, what there is to choose from, and what to do."""
+    tell(f"error: {' '.join(what.split())}")
+    for line in aligned(choices):
+        write_to_stderr(f"  {line}")
+    if hint:
+        tell(f"hint: {' '.join(hint.split())}")
     return status
+
+
+def _usage(error: click.ClickException) -> tuple[str, str]:
+    """Return what is wrong with how a command was called, and what to do about it."""
+    said, hint = error.format_message(), ""
+    if isinstance(error, click.NoSuchOption):
+        said = f"there is no option {error.option_name}"
+        if error.possibilities:
+            hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+    elif isinstance(error, click.MissingParameter) and error.param is not None:
+        said = f"{_name_of(error.param)} is missing"
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        said = f"{_name_of(error.param)}: {error.message.rstrip('.')}"
+    elif ": " in said:
+        said, _, hint = said.rpartition(": ")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if not hint and context is not None:
+        hint = f"{context.command_path} --help shows how it is used"
+    said = said.rstrip(".")
+    return said[:1].lower() + said[1:] if said[1:2].islower() else said, hint
+
+
+def _name_of(parameter: click.Parameter) -> str:
+    """Return what a parameter is called: its long name, or that of an argument in capitals."""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len)
+    return (parameter.name or "").upper()
 
 
 def _unwind_at_signals() -> None:

@@ -15,7 +15,7 @@ from ssimrdo.cli.options import (
     value_of,
     verbose_option,
 )
-from ssimrdo.cli.progress import slice_progress, tell_window
+from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show, tell
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def metrics(
 
     from ssimrdo.measurement.output import measure_to_files
 
-    with slice_progress("measuring") as observer:
+    with progress("measuring") as observer:
         found = measure_to_files(
             reference,
             distorted,

@@ -61,12 +61,12 @@ def phantom(
     """
     import json
 
-    from ssimrdo.cli.progress import slice_progress
+    from ssimrdo.cli.progress import progress
     from ssimrdo.cli.terminal import show
     from ssimrdo.phantom import PhantomSettings, write_phantom
 
     settings = PhantomSettings(slices=slices, size=size, seed=seed, slice_spacing_mm=spacing)
-    with slice_progress("Phantom", slices, quiet=as_json) as observer:
+    with progress("drawing", total=slices) as observer:
         result = write_phantom(
             out_folder,
             settings,

@@ -1,18 +1,24 @@
-"""A progress bar and what window is used, on stderr."""
+"""How far long work is and what window is used, on stderr."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ssimrdo.cli.terminal import tell
 from ssimrdo.observer import Event, Observer
+from ssimrdo.text import duration_text
 
 if TYPE_CHECKING:
     from ssimrdo.dicom import Window
     from ssimrdo.record.result import WindowUsed
+
+EVERY_S: Final = 10.0
+"""How often a line tells how far the work is where there is no terminal."""
 
 
 def tell_window(
@@ -45,30 +51,84 @@ def tell_window(
 
 
 @contextmanager
-def slice_progress(
-    description: str, total: int | None = None, quiet: bool = False
-) -> Iterator[Observer]:
-    """Show slices done, slices per second and the time left, if stderr is a terminal.
+def progress(what: str, unit: str = "slices", total: int | None = None) -> Iterator[Observer]:
+    """Show how far long work is: a bar on a terminal, else a line from time to time, on stderr.
 
     Parameters
     ----------
-    description : str
-        Text before the bar.
+    what : str
+        What is being done; what an event says of it takes its place.
+    unit : str
+        What is counted.
     total : int, optional
-        Number of slices; may be given later.
-    quiet : bool
-        Show nothing.
+        How many there are; may be given later.
 
     Yields
     ------
     Observer
-        What shows them.
+        What shows the events.
     """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield Observer()
-        return
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    with _bar(what, unit, total) if on_terminal else _lines(what, unit) as show:
 
+        def show_all(event: Event) -> None:
+            if event.note:
+                tell(event.note)
+            show(event)
+
+        yield Observer(show_all)
+
+
+@contextmanager
+def regularly(act: Callable[[], object]) -> Iterator[None]:
+    """Call a function in a thread, every ten seconds as long as the block takes."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(EVERY_S):
+            act()
+
+    thread = threading.Thread(target=repeat, name="ssimrdo-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def _lines(what: str, unit: str) -> Iterator[Callable[[Event], None]]:
+    started = time.monotonic()
+    last: Event | None = None
+
+    def keep(event: Event) -> None:
+        nonlocal last
+        last = event
+
+    def tell_last() -> None:
+        tell(_line(last, what, unit, time.monotonic() - started))
+
+    with regularly(tell_last):
+        yield keep
+
+
+def _line(event: Event | None, what: str, unit: str, seconds: float) -> str:
+    """Return how far work is after some time, and how long the rest will take."""
+    if event is None or not event.done:
+        return f"{(event and event.what) or what}: {seconds:.0f} s so far"
+    left = (event.total - event.done) * seconds / event.done
+    shown = f"{left:.0f} s" if left < 60 else duration_text(left)
+    rest = f", about {shown} left" if left > 0 else ""
+    of = f" of {event.total}" if event.total else ""
+    speed = f", {event.done / seconds:.1f} {unit}/s" if unit == "slices" else ""
+    return f"{event.what or what}: {event.done}{of} {unit}{speed}{rest}"
+
+
+@contextmanager
+def _bar(what: str, unit: str, total: int | None) -> Iterator[Callable[[Event], None]]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -88,16 +148,17 @@ def slice_progress(
             return Text("" if speed is None else f"{speed:.1f} slices/s")
 
     columns = (
-        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        SpeedColumn(),
+        *([SpeedColumn()] if unit == "slices" else []),
         TimeRemainingColumn(),
+        TextColumn("{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(what, total=total)
 
         def show(event: Event) -> None:
-            bar.update(task, completed=event.done, total=event.total)
+            shown = escape(event.what or what)
+            bar.update(task, completed=event.done, total=event.total, description=shown)
 
-        yield Observer(show)
+        yield show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 import click
@@ -39,6 +40,16 @@ def write_to_stderr(line: str) -> None:
     """Write a line to stderr, if that can be."""
     with suppress(OSError, ValueError):
         click.echo(printable(line), err=True)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows below a row of headings as lines of aligned columns, without empty columns."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip(*columns, strict=True)
+    ]
 
 
 class MessageHandler(logging.Handler):

@@ -9,17 +9,20 @@ import click
 
 from ssimrdo.cli.encode import result_text
 from ssimrdo.cli.options import (
+    GroupedCommand,
     encode_options,
     encode_settings,
     json_option,
     overwrite_option,
     verbose_option,
 )
-from ssimrdo.cli.progress import slice_progress
+from ssimrdo.cli.progress import progress
 from ssimrdo.cli.terminal import show
 
 
-@click.command(epilog="Example: ssimrdo view whole.mkv -o lungs.mp4 --window lung")
+@click.command(
+    cls=GroupedCommand, epilog="Example: ssimrdo view whole.mkv -o lungs.mp4 --window lung"
+)
 @click.argument("video", type=click.Path())
 @click.option(
     "-o",
@@ -55,7 +58,7 @@ def view(
     from ssimrdo.decoding.view import view as view_video
 
     settings = encode_settings(options)
-    with slice_progress("encoding") as observer:
+    with progress("encoding") as observer:
         result = view_video(
             video, output, settings, record=record, overwrite=overwrite, observer=observer
         )

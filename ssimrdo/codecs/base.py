@@ -43,7 +43,7 @@ class ConstantQuantizer:
 
     def __post_init__(self) -> None:
         if isinstance(self.qp, bool) or not isinstance(self.qp, int):
-            raise InputError(f"{self.qp!r:.40} is no whole number", field="qp")
+            raise InputError(f"{self.qp!r:.40} is not a whole number", field="qp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def check_number(value: Any, *, field: str) -> None:
         If it is not; the error is about ``field``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{value!r:.40} is no number", field=field)
+        raise InputError(f"{value!r:.40} is not a number", field=field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class QualityScale:
         """
         check_number(point, field=field)
         if self.whole and not float(point).is_integer():
-            raise InputError(f"{point} is no whole number", field=field)
+            raise InputError(f"{point} is not a whole number", field=field)
         if self.lossless_below is not None and (point == 0 or 0 < point < self.lossless_below):
             raise InputError(
                 f"{point:g} is lossless, which the profile does not allow",

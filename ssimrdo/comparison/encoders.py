@@ -328,7 +328,7 @@ def _number(text: str, test: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{test!r}: the strength is no number", field="tests") from None
+        raise InputError(f"{test!r}: the strength is not a number", field="tests") from None
 
 
 def _test_label(codec: Codec, rdo: str) -> str:

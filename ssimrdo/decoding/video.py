@@ -220,5 +220,5 @@ def _content(path: Path) -> bytes:
 
 
 def _undecodable(path: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or "it is no video"
+    reason = getattr(error, "strerror", None) or "it is not a video"
     return InputError(f"{printable(path)}: cannot be decoded: {reason}", remedy=COPY_AGAIN)

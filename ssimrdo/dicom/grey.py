@@ -176,8 +176,9 @@ def parse_window(text: str) -> Window | None:
     if match is None:
         shown = text[:40] if text.isprintable() else "this text"
         raise InputError(
-            f"window '{shown}' is not known; give CENTRE/WIDTH in HU such as 40/80, auto, "
-            f"or one of {', '.join(NAMED_WINDOWS)}"
+            f"window '{shown}' is not known",
+            remedy="give CENTRE/WIDTH in HU such as 40/80, auto, or one of "
+            f"{', '.join(NAMED_WINDOWS)}",
         )
     return Window(float(match[1]), float(match[2]))
 

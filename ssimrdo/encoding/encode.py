@@ -34,6 +34,7 @@ from ssimrdo.encoding.source import (
     look_at_spacing,
     open_frames,
     open_source,
+    tell_left_out,
 )
 from ssimrdo.encoding.verify import verify
 from ssimrdo.encoding.views import TissueCount, View, protected, views_of
@@ -64,6 +65,7 @@ from ssimrdo.record.tissue import (
     spacing_warnings,
     unlike_warnings,
 )
+from ssimrdo.text import counted, size_text
 from ssimrdo.video import attachment
 from ssimrdo.video.mux import DICOM, container_of
 
@@ -160,6 +162,7 @@ def encode(
             padding=settings.padding,
         )
         look_at_spacing(opened, strict=settings.strict)
+        tell_left_out(opened.skipped, opened.frames.count, job.observer)
         original = None
         if template is not None:
             from ssimrdo.encoding.dicom_video import original_of
@@ -441,7 +444,9 @@ def _search_to(
     def trial(crf: float, shifts: NDArray[np.float64] | None, encodes_left: int) -> Trial:
         progress.expect(encodes_left + 1)
         outcome = encode_at(crf, shifts, None)
-        return Trial(crf, shifts, outcome.values(index.name), outcome.payload_bytes)
+        tried = Trial(crf, shifts, outcome.values(index.name), outcome.payload_bytes)
+        progress.note_trial(tried, goal)
+        return tried
 
     found = find_smallest(trial, goal, may_raise=settings.steered)
     best, plain = found.best, found.plain
@@ -472,6 +477,7 @@ class _Progress:
         self._slices = slices
         self._done = 0
         self._total = 0
+        self._trials = 0
 
     def expect(self, encodes: int) -> None:
         """Set how many encodes are still to come, at most."""
@@ -481,7 +487,20 @@ class _Progress:
         """Count a slice."""
         self._done += 1
         self._observer.check()
-        self._observer.tell(Event(self._done, max(self._total, self._done)))
+        self._tell()
+
+    def note_trial(self, trial: Trial, goal: Goal) -> None:
+        """Tell what a trial of a search gave."""
+        self._trials += 1
+        raised = f", {counted(trial.raised, 'slice')} finer" if trial.raised else ""
+        quality, digits = goal.quality(trial.values), goal.index.decimals + 1
+        self._tell(
+            f"trial {self._trials}: CRF {trial.crf:g}{raised}: {size_text(trial.payload_bytes)}, "
+            f"{goal.title} {quality:.{digits}f}{'' if goal.reached(quality) else ', not enough'}"
+        )
+
+    def _tell(self, note: str = "") -> None:
+        self._observer.tell(Event(self._done, max(self._total, self._done), note=note))
 
 
 def _result(

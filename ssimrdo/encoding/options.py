@@ -109,7 +109,7 @@ def read_number(given: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{_shown(given)} is no number")
+        raise ValueError(f"{_shown(given)} is not a number")
     return number
 
 
@@ -117,7 +117,7 @@ def read_whole_number(given: Any) -> int:
     """Return a whole number; errors as :func:`read_number`."""
     number = read_number(given)
     if not number.is_integer():
-        raise ValueError(f"{_shown(given)} is no whole number")
+        raise ValueError(f"{_shown(given)} is not a whole number")
     return int(number)
 
 
@@ -141,7 +141,7 @@ def read_text(given: Any) -> str:
         If it is none.
     """
     if not isinstance(given, str) or "\0" in given:
-        raise ValueError(f"{_shown(given)} is no text")
+        raise ValueError(f"{_shown(given)} is not text")
     return given
 
 
@@ -163,7 +163,7 @@ def read_fps(given: Any) -> Fraction:
             raise ValueError
         return Fraction(text).limit_denominator(100_000)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{text[:40]!r} is no number or fraction, such as 25 or 25/2") from None
+        raise ValueError(f"{text[:40]!r} is not a number or fraction, such as 25 or 25/2") from None
 
 
 def read_window(given: Any) -> Window | None:
@@ -193,7 +193,7 @@ def read_windows(given: Any) -> tuple[Window, ...]:
     try:
         windows = [read_window(part) for part in parts if part != "none"]
     except TypeError:
-        raise ValueError(f"{_shown(given)} are no windows") from None
+        raise ValueError(f"{_shown(given)} is not a list of windows") from None
     found = tuple(window for window in windows if window is not None)
     if len(found) < len(windows):
         raise ValueError("auto is not one window; name it")
@@ -256,7 +256,7 @@ def read_names(given: Any) -> tuple[str, ...]:
     try:
         return tuple(read_text(part).strip() for part in parts)
     except TypeError:
-        raise ValueError(f"{_shown(given)} are no names") from None
+        raise ValueError(f"{_shown(given)} is not a list of names") from None
 
 
 def read_x264_params(given: Any) -> Options:

@@ -73,6 +73,16 @@ class Goal:
         """Slope of the logarithm of the loss over the scale, in theory."""
         return self.index.loss_per_qp * self.scale.qp_per_step
 
+    @property
+    def title(self) -> str:
+        """What the value is of, in words."""
+        name = self.index.title
+        return {
+            "worst": f"worst slice's {name}",
+            "mean": f"mean {name}",
+            "p5": f"{name} that 95 % of the slices keep",
+        }[self.over]
+
     def quality(self, values: NDArray[Any]) -> float:
         """Return the value over slices that the goal looks at."""
         if self.over == "mean":
@@ -190,14 +200,8 @@ def find_smallest(encode: Encode, goal: Goal, *, may_raise: bool = True) -> Foun
 def _out_of_reach(trials: Sequence[Trial], goal: Goal) -> InputError:
     qualities = [goal.quality(trial.values) for trial in trials]
     best = max(qualities, key=lambda value: value * goal.index.sign)
-    title = goal.index.title
-    what = {
-        "worst": f"worst slice's {title}",
-        "mean": f"mean {title}",
-        "p5": f"{title} that 95 % of the slices keep",
-    }[goal.over]
     return InputError(
-        f"{title} {goal.value:g} cannot be reached: the {what} is "
+        f"{goal.index.title} {goal.value:g} cannot be reached: the {goal.title} is "
         f"{best:.{goal.index.decimals + 1}f} at CRF {goal.scale.low:g}, the lowest",
         field=goal.option,
         remedy="ask for less",

@@ -188,7 +188,7 @@ class EncodeSettings:
         for name in given:
             if name not in BY_NAME:
                 raise InputError(
-                    f"{name[:40]!r} is no option", remedy=f"use some of {', '.join(BY_NAME)}"
+                    f"{name[:40]!r} is not an option", remedy=f"use some of {', '.join(BY_NAME)}"
                 )
         values = {name: BY_NAME[name].value(value) for name, value in given.items()}
         if values.get("window") is not None and values["window"].function == WIDE:
@@ -201,7 +201,9 @@ class EncodeSettings:
         own = {field.name for field in dataclasses.fields(cls)}
         for name in values:
             if name not in own:
-                raise InputError(f"is no option of {codec.name}", field=name, remedy="leave it out")
+                raise InputError(
+                    f"is not an option of {codec.name}", field=name, remedy="leave it out"
+                )
         return cls(
             rate=rate, objective=None if rdo == OFF else objective.get(rdo), codec=codec, **values
         )

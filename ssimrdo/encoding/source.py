@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,13 @@ from ssimrdo.dicom.spacing import check_regular, spacing_of
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
 from ssimrdo.frames import FrameFormat, FrameSource
-from ssimrdo.text import printable
+from ssimrdo.observer import Event, Observer
+from ssimrdo.text import counted, printable
 from ssimrdo.volumes import is_volume_file, open_volume
 
 logger = logging.getLogger(__name__)
+
+_MAX_REASONS: Final = 5
 
 SeriesLike: TypeAlias = Path | str | Series | Volume
 """A folder that is searched recursively, a DICOM file, a DICOMDIR, an archive, a file of NIfTI or
@@ -182,6 +186,19 @@ def look_at_spacing(opened: OpenedSource, *, strict: bool) -> None:
         check_regular(spacing, opened.name)
     for text in spacing.texts().values():
         logger.warning("%s", text)
+
+
+def tell_left_out(skipped: Sequence[SkippedFile], slices: int, observer: Observer) -> None:
+    """Tell how many files are left out and why, if any are, before anything is encoded."""
+    if not skipped:
+        return
+    reasons = Counter(file.reason for file in skipped).most_common(_MAX_REASONS)
+    listed = [f"{reason} ({count})" for reason, count in reasons]
+    more = len(skipped) - sum(count for _, count in reasons)
+    if more:
+        listed.append(f"other reasons ({more})")
+    note = f"{counted(len(skipped), 'file')} left out: {'; '.join(listed)}"
+    observer.tell(Event(0, slices, note=note))
 
 
 @dataclass(frozen=True, slots=True)

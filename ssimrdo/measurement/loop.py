@@ -189,7 +189,9 @@ def run(
     """
     if video_range not in RANGES:
         raise InputError(
-            f"is one of {', '.join(RANGES)}, not {video_range!r:.40}", field="video_range"
+            f"{video_range!r:.40} is unknown",
+            field="video_range",
+            remedy=f"use one of {', '.join(RANGES)}",
         )
     if data_range is not None and not 0 < data_range < math.inf:
         raise InputError(f"must be above 0, not {data_range:g}", field="data_range")

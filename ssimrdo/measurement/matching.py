@@ -59,7 +59,11 @@ def match(
         If the numbers of slices differ, or slices lie at other positions.
     """
     if matching not in MATCHINGS:
-        raise InputError(f"is one of {', '.join(MATCHINGS)}, not {matching!r:.40}", field="match")
+        raise InputError(
+            f"{matching!r:.40} is unknown",
+            field="match",
+            remedy=f"use one of {', '.join(MATCHINGS)}",
+        )
     known = reference.positions_mm is not None and distorted.positions_mm is not None
     if matching == "position" and not known:
         side = reference if reference.positions_mm is None else distorted

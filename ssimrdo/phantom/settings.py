@@ -54,7 +54,10 @@ class PhantomSettings:
         )
         for name, good, allowed in checks:
             if not good:
-                raise InputError(f"phantom {name}: {getattr(self, name)}: choose {allowed}")
+                raise InputError(
+                    f"phantom {name}: {getattr(self, name)} is out of range",
+                    remedy=f"choose {allowed}",
+                )
 
     @property
     def pixel_mm(self) -> float:

@@ -223,10 +223,12 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise InputError(f"{folder}: a file is in the way: choose another output folder")
+        raise InputError(f"{folder}: a file is in the way", remedy="choose another output folder")
     held = sorted(folder.iterdir())
     if held and not overwrite:
-        raise InputError(f"{folder}: the folder is not empty: choose another one or overwrite")
+        raise InputError(
+            f"{folder}: the folder is not empty", remedy="choose another one, or use {overwrite}"
+        )
     foreign = next((path for path in held if not _is_phantom(path)), None)
     if foreign is not None:
         raise InputError(

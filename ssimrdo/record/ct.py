@@ -201,7 +201,7 @@ def read_record(data: bytes, what: str) -> SeriesRecord:
     try:
         record = json.loads(data)
     except (ValueError, RecursionError):
-        raise InputError(f"{what}: is no JSON", remedy="copy the file again") from None
+        raise InputError(f"{what}: is not JSON", remedy="copy the file again") from None
     if not isinstance(record, dict) or record.get("ct") is None:
         raise InputError(
             f"{what}: does not say where the slices lie",

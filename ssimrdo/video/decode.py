@@ -124,7 +124,7 @@ class PacketDecoder:
 
 
 def _undecodable(error: Exception) -> EncoderError:
-    reason = getattr(error, "strerror", None) or "it is no video"
+    reason = getattr(error, "strerror", None) or "it is not a video"
     return EncoderError(f"the stream cannot be decoded: FFmpeg: {reason}")
 
 

@@ -113,7 +113,7 @@ def _mapped(path: Path, shown: Path) -> NDArray[Any]:
     except Exception:
         # NumPy quotes what it does not understand.
         raise InputError(
-            f"{printable(shown)}: is no array of NumPy, or cut off", remedy="write it again"
+            f"{printable(shown)}: is not a NumPy array, or is cut off", remedy="write it again"
         ) from None
 
 

@@ -92,7 +92,9 @@ def _header(data: bytes, shown: str) -> Any:
                 kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
                 # Without the check it does not log what it finds.
                 return kind.from_fileobj(BytesIO(data[:size] + bytes(4)), check=False)
-    raise InputError(f"{shown}: is no NIfTI file, or one of a pair", remedy="write one .nii file")
+    raise InputError(
+        f"{shown}: is not a NIfTI file, or is one of a pair", remedy="write one .nii file"
+    )
 
 
 def _layout(header: Any, shown: str) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
@@ -106,7 +108,7 @@ def _layout(header: Any, shown: str) -> tuple[int, tuple[int, ...], np.dtype[Any
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise InputError(f"{shown}: is no volume: it has shape {shape!s:.60}")
+        raise InputError(f"{shown}: is not a volume: it has shape {shape!s:.60}")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputError(f"{shown}: its values are no HU: they are no plain numbers")
     if not 0 <= offset <= _MAX_OFFSET:
@@ -158,7 +160,8 @@ def _chosen(shape: tuple[int, ...], number: str | None, shown: str) -> int:
     count = shape[3]
     if number is None:
         raise SeveralSeriesError(
-            f"{shown}: holds {count} volumes", remedy="choose one with {series_uid}, from 1"
+            f"{shown}: holds {count} volumes",
+            remedy=f"choose one with {{series_uid}}, from 1 to {count}",
         )
     if not _NUMBER.fullmatch(number) or not 1 <= int(number) <= count:
         raise InputError(f"{shown}: there are volumes 1 to {count}", field="series_uid")

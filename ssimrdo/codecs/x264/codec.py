@@ -130,7 +130,7 @@ class X264:
                     f"{value!r} is unknown", field=field, remedy=f"use one of {', '.join(choices)}"
                 )
         if self.tune is not None and not isinstance(self.tune, str):
-            raise InputError(f"{self.tune!r:.40} is no text", field="tune")
+            raise InputError(f"{self.tune!r:.40} is not text", field="tune")
         check_number(self.strength, field="rdo_strength")
         if not 0 <= self.strength <= MAX_STRENGTH:
             raise InputError(

@@ -133,7 +133,7 @@ def unpack(path: Path) -> Unpacked:
         except OSError as error:
             if error.filename is None and error.errno is None:
                 raise InputError(
-                    f"{shown}: is no zip or tar archive that can be read", remedy="copy it again"
+                    f"{shown}: is not a zip or tar archive that can be read", remedy="copy it again"
                 ) from None
             raise OSError(error.errno, cause_of(error), str(folder.parent)) from None
         members = tuple(sorted(work.members, key=lambda member: member[1]))

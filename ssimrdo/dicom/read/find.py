@@ -224,12 +224,18 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], bool]]:
             return
         os.scandir(root).close()
     except FileNotFoundError:
-        raise InputError(f"{printable(root)}: no such file or folder; check the path") from None
+        raise InputError(
+            f"{printable(root)}: no such file or folder", remedy="check the path"
+        ) from None
     except NotADirectoryError:
-        raise InputError(f"{printable(root)}: neither a file nor a folder; check it") from None
+        raise InputError(
+            f"{printable(root)}: neither a file nor a folder", remedy="check it"
+        ) from None
     except (OSError, ValueError) as error:
         reason = cause_of(error) if isinstance(error, OSError) else "invalid path"
-        raise InputError(f"{printable(root)}: cannot be read ({reason}); check it") from None
+        raise InputError(
+            f"{printable(root)}: cannot be read ({reason})", remedy="check it"
+        ) from None
     errors: list[OSError] = []
     for parent, folders, files in os.walk(root, onerror=errors.append):
         # The order of the walk is that of the names, whatever the file system lists.

@@ -79,7 +79,8 @@ def check_consistent(slices: Sequence[SliceHeader], folder: str) -> None:
         header, difference = different
         raise InputError(
             f"{folder}: the slices of the series differ in {difference} ({slices[0].name} and "
-            f"{header.name}); keep the slices of one kind in a folder of their own"
+            f"{header.name})",
+            remedy="keep the slices of one kind in a folder of their own",
         )
 
 

@@ -15,7 +15,7 @@ from ssimrdo.dicom.read.header import NOT_DICOM, SkippedFile
 from ssimrdo.dicom.read.load import decoding_problem
 from ssimrdo.dicom.read.phases import phases_of, rows_of
 from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError, UidsToldError
-from ssimrdo.text import printable
+from ssimrdo.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_LISTED: Final = 5
+_MAX_ROWS: Final = 20
 _NUMBER: Final = re.compile("[0-9]{1,5}")
 """A row of the list of series; UIDs have dots."""
 
@@ -93,8 +94,8 @@ def select_series(
         )
     if series is None:
         raise InputError(
-            f"{shown}: no usable CT slice, all {len(bad)} are damaged ({bad[0].reason}); "
-            "copy the files again"
+            f"{shown}: no usable CT slice, all {len(bad)} are damaged ({bad[0].reason})",
+            remedy="copy the files again",
         )
     check_consistent(series.slices, shown)
     for transfer_syntax in sorted({header.transfer_syntax_uid for header in series.slices}):
@@ -115,19 +116,22 @@ def _choose(result: SearchResult, shown: str, series_uid: str | None) -> Series 
     if len(chosen) > 1:
         raise SeveralSeriesError(
             f"{shown}: holds {len(chosen)} CT series: {_list(chosen)}",
-            remedy="choose one with {series_uid}",
+            remedy="choose one by its number with {series_uid}",
             brief=f"{shown}: holds {len(chosen)} CT series",
+            choices=_choices(result.series),
         )
     is_damaged = any(file.series_uid == series_uid for file in result.bad)
     if series_uid is not None and result.series and not is_damaged:
         missing = f"no CT series has the UID {printable(series_uid)[:64]}"
         raise UidsToldError(
             f"{shown}: {missing}; there is {_list(result.series)}",
+            remedy="choose one by its number with {series_uid}",
             brief=f"{shown}: no CT series has the UID that was given",
+            choices=_choices(result.series),
         )
     if result.bad:
         return None
-    raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
+    raise _no_series(result, shown)
 
 
 def _numbered(result: SearchResult, shown: str, number: int) -> Series | None:
@@ -138,7 +142,7 @@ def _numbered(result: SearchResult, shown: str, number: int) -> Series | None:
     if not rows and result.bad:
         return None
     if not rows:
-        raise InputError(f"{shown}: {_nothing(result)}; give the folder of a CT series")
+        raise _no_series(result, shown)
     raise InputError(
         f"{shown}: there is no series {number}, only 1 to {len(rows)}", field="series_uid"
     )
@@ -150,14 +154,18 @@ def _whole(series: Series, shown: str, *, is_named: bool) -> Series:
     if len(phases) == 1:
         return series
     shown_phases = enumerate(phases[:_MAX_LISTED], start=1)
-    names = [f"{number}: {phase.phase} ({len(phase)} slices)" for number, phase in shown_phases]
+    names = [
+        f"{number}: {phase.phase} ({counted(len(phase), 'slice')})"
+        for number, phase in shown_phases
+    ]
     more = len(phases) - len(names)
     listed = ", ".join(names) + (f" and {more} more" if more else "")
     if not is_named:
         raise SeveralSeriesError(
             f"{shown}: holds a series of {len(phases)} phases: {listed}",
             remedy="choose one with {series_uid} by its number, or all with the UID of the series",
-            brief=f"{shown}: holds a series of {len(phases)} phases: {listed}",
+            brief=f"{shown}: holds a series of {len(phases)} phases",
+            choices=_choices((series,)),
         )
     logger.warning("%s: %d phases one behind another: %s", shown, len(phases), listed)
     return series
@@ -166,11 +174,28 @@ def _whole(series: Series, shown: str, *, is_named: bool) -> Series:
 def _list(series: Sequence[Series]) -> str:
     """Return UID, slice count and matrix of the series, shortened; no text of the headers."""
     shown = [
-        f"{s.uid} ({len(s.slices)} slice{'s' * (len(s.slices) > 1)}, {s.columns}x{s.rows})"
+        f"{s.uid} ({counted(len(s.slices), 'slice')}, {s.columns}x{s.rows})"
         for s in series[:_MAX_LISTED]
     ]
     more = len(series) - len(shown)
     return ", ".join(shown) + (f", and {more} more" if more else "")
+
+
+def _choices(series: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
+    """Return a table of what can be chosen by its number, as an error holds it."""
+    rows = rows_of(series)
+    table = [("no", "slices", "size", "window", "phase")]
+    for number, row in enumerate(rows[:_MAX_ROWS], start=1):
+        window = "none" if row.header_window is None else str(row.header_window)
+        size = f"{row.columns} x {row.rows}"
+        table.append((str(number), str(len(row)), size, window, row.phase))
+    if len(rows) > _MAX_ROWS:
+        table.append(("…", f"and {len(rows) - _MAX_ROWS} more", "", "", ""))
+    return tuple(table)
+
+
+def _no_series(result: SearchResult, shown: str) -> InputError:
+    return InputError(f"{shown}: {_nothing(result)}", remedy="give the folder of a CT series")
 
 
 def _nothing(result: SearchResult) -> str:
