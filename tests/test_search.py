@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from itertools import pairwise
 
@@ -26,6 +27,7 @@ from ssimrdo.encoding.search import (
     needed_crfs,
     next_crf,
 )
+from ssimrdo.text import size_text
 
 # x264's streams are sure to repeat at this width; see test_encode.py.
 SLICES, ROWS, COLUMNS = 10, 48, 256
@@ -118,7 +120,7 @@ def test_search_is_in_the_sidecar_and_progress_adds_up(series, tmp_path):
     result = encode(
         series, tmp_path / "out.mp4", min_ssim=GOAL, observer=Observer(events.append), **BASE
     )
-    calls = [(event.done, event.total) for event in events]
+    calls = [(event.done, event.total) for event in events if not event.note]
     sidecar = json.loads((tmp_path / "out.json").read_text())
     assert sidecar["search"] == result.as_dict()["search"]
     assert (sidecar["settings"]["min_ssim"], sidecar["settings"]["target"]) == (GOAL, "worst")
@@ -126,6 +128,24 @@ def test_search_is_in_the_sidecar_and_progress_adds_up(series, tmp_path):
     totals = [total for _, total in calls]
     assert calls[-1] == (totals[-1], totals[-1])
     assert totals == sorted(totals, reverse=True)
+
+
+def test_every_trial_is_told_and_the_last_to_keep_the_goal_is_the_file(series, tmp_path):
+    events = []
+    result = encode(
+        series, tmp_path / "out.mp4", min_ssim=GOAL, observer=Observer(events.append), **BASE
+    )
+    notes = [event.note for event in events if event.note]
+    # One encode more writes what was found.
+    assert len(notes) == result.search.encodes - 1
+    assert [note.partition(":")[0] for note in notes] == [
+        f"trial {number}" for number in range(1, len(notes) + 1)
+    ]
+    for note in notes:
+        quality = float(re.search(r"worst slice's SSIM ([0-9.]+)", note)[1])
+        assert note.endswith(", not enough") == (quality < GOAL)
+    kept = f"{size_text(result.search.payload_bytes)}, worst slice's SSIM {result.ssim.worst:.5f}"
+    assert any(note.endswith(kept) for note in notes)
 
 
 def test_bad_slices_are_left_out_of_every_encode(volume, tmp_path):
