@@ -380,7 +380,7 @@ def test_frames_and_decoded_slices_can_be_had_again(full, volume):
     frames = full.frames("chest")
     assert (frames == [windowed(hu) for hu in volume]).all()
     assert isinstance(frames, np.memmap)
-    assert full.frame_format("chest") == FrameFormat(ROWS, COLUMNS)
+    assert full.facts("chest").format == FrameFormat(ROWS, COLUMNS)
     path = full.encodes["chest", "svtav1:12", 34]
     decoded = list(full.decoded("chest", "svtav1:12", 34))
     for slice_, frame in zip(decoded, frames_of(path), strict=True):
@@ -744,25 +744,45 @@ def test_the_viewer_shows_encodes_of_one_rate(series, mode, tolerance):
     options = settings(mode=mode, preset="medium", tests=("ssim,strength=1.5",))
     with compare([series], options) as comparison:
         (viewer,) = viewers_of(comparison).values()
-        shown = [s.ours_ssim for s in viewer.slices]
-    assert viewer.reference_kbps == comparison.report.series[0].curves["x264"][1].kbps
-    assert viewer.ours_kbps == pytest.approx(viewer.reference_kbps, rel=tolerance)
-    assert len(shown) == SLICES
+        first = comparison.report.series[0].curves["x264"][1]
+    theirs, ours, matched = viewer.kbps
+    assert theirs == first.kbps
+    assert ours == pytest.approx(theirs, rel=tolerance)
+    assert viewer.ssim[0] == pytest.approx(first.quality["ssim"].mean, abs=1e-5)
+    assert viewer.ssim[2] == pytest.approx(viewer.ssim[0], abs=0.1 * tolerance)
+    assert matched != ours
+    assert len(viewer.slices) == SLICES
+    assert [label.split(", ")[1].split()[0] for label in viewer.labels] == [mode.upper()] * 3
+    for one in viewer.slices:
+        for shown in one.encodes:
+            assert shown.macroblocks.qp.shape == one.qp_offset.shape
+
+
+def test_the_viewer_knows_the_hu_of_its_grey_levels(series):
+    with compare([series], settings(window=Window(-600, 1500), slices=4)) as comparison:
+        (viewer,) = viewers_of(comparison).values()
+    # PS3.3 C.11.2.1.2: black is 0.5 below the centre less half the width, less 1.
+    assert viewer.hu[0] == pytest.approx(-600 - 0.5 - 1499 / 2)
+    assert viewer.hu[255] == pytest.approx(-600 - 0.5 + 1499 / 2)
 
 
 def test_point_of_a_rate():
     def curve(*pairs):
         return tuple(RatePoint(point, kbps, 1, 1.0, {}, {}) for kbps, point in pairs)
 
+    def at(known, kbps, mode):
+        rates = [math.log(point.kbps) for point in known]
+        return point_at(known, rates, math.log(kbps), mode=mode)
+
     known = curve((800, 20), (400, 25), (100, 35))
-    assert point_at(known, 400, "crf") == 25
-    assert point_at(known, 200, "crf") == pytest.approx(30)
-    assert point_at(known, 400 * 2**0.5, "crf") == pytest.approx(22.5)
-    assert point_at(known, 400 * 2**0.45, "qp") == 23
-    assert point_at(known, 1600, "crf") == pytest.approx(15)
-    assert point_at(known, 25, "qp") == 45
-    assert point_at(known, 1e9, "crf") == 1
-    assert point_at(curve((5, 18), (5, 23)), 7, "crf") in (18, 23)
+    assert at(known, 400, "crf") == 25
+    assert at(known, 200, "crf") == pytest.approx(30)
+    assert at(known, 400 * 2**0.5, "crf") == pytest.approx(22.5)
+    assert at(known, 400 * 2**0.45, "qp") == 23
+    assert at(known, 1600, "crf") == pytest.approx(15)
+    assert at(known, 25, "qp") == 45
+    assert at(known, 1e9, "crf") == 1
+    assert at(curve((5, 18), (5, 23)), 7, "crf") in (18, 23)
 
 
 def test_several_series_are_summarized(series, tmp_path, caplog):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.comparison import cache
 from ssimrdo.comparison.build import build_report
-from ssimrdo.comparison.clip import Clip
+from ssimrdo.comparison.clip import Clip, ClipFacts
 from ssimrdo.comparison.encoders import make_contenders
 from ssimrdo.comparison.encodes import EncodeKey, Runner, machine_facts
 from ssimrdo.comparison.measure import decoded_slices
@@ -38,7 +38,6 @@ from ssimrdo.comparison.series import (
 from ssimrdo.comparison.settings import CompareSettings
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import scratch_folder
-from ssimrdo.frames import FrameFormat
 from ssimrdo.observer import Observer
 from ssimrdo.text import printable
 
@@ -66,9 +65,9 @@ class Comparison:
         """Encode at one more point, or find that encode; return its bit rate in kbit/s."""
         return self._encode(series, encoder, point)
 
-    def frame_format(self, series: str) -> FrameFormat:
-        """Return the format of the slices of a series; errors as :meth:`frames`."""
-        return self._clip(series).format
+    def facts(self, series: str) -> ClipFacts:
+        """Return what is known of the slices of a series; errors as :meth:`frames`."""
+        return self._clip(series).facts
 
     def frames(self, series: str) -> NDArray[Any]:
         """Return the source slices of a series, mapped from disk.

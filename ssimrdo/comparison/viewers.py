@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssimrdo import objective as objectives
+from ssimrdo.bd import ssim_db
 from ssimrdo.codecs.base import Mode
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.comparison.report import Viewer, make_viewer, write_html
-from ssimrdo.comparison.results import Curve, EncoderFacts
+from ssimrdo.comparison.report import ShownEncode, Viewer, make_viewer, write_html
+from ssimrdo.comparison.results import Curve, EncoderFacts, SeriesResult
 from ssimrdo.comparison.run import Comparison
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.extras import require
+from ssimrdo.metrics import SSIM
+from ssimrdo.metrics.tissue import GreyScale
+from ssimrdo.video.macroblocks import macroblocks
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +35,7 @@ REFERENCE_INDEX: Final = 1
 """Which of the reference's points is shown: CRF 23 by default, x264's own default."""
 
 MAX_SERIES = 12
-"""Series with a viewer; each takes an encode more, and the page's images have a budget."""
+"""Series with a viewer; each takes two encodes more, and the page's images have a budget."""
 
 
 def write_page(comparison: Comparison, folder: Path, *, called: Callable[[str], str] = str) -> None:
@@ -77,7 +83,8 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     """Return a viewer of each series that could be compared, of the first 12 if there are more.
 
     It shows the reference at its second point beside the first encoder that is steered by quantizer
-    offsets, encoded once more to have the same bit rate. There is none without such an encoder.
+    offsets, encoded once more to have the same bit rate, and once more to have the same SSIM. There
+    is none without such an encoder.
 
     Raises
     ------
@@ -88,55 +95,91 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
     ours = next((encoder for encoder in report.others if _has_offsets(encoder)), None)
     if ours is None or ours.strength is None or ours.objective is None:
         return {}
-    reference, mode = report.reference, report.mode
     viewers = {}
     for series in islice(report.compared, MAX_SERIES):
-        first = series.curves[reference.name][REFERENCE_INDEX]
-        point = point_at(series.curves[ours.name], first.kbps, mode, bit_depth=report.bit_depth)
-        # Without this one the other need not be made.
-        decoded = comparison.decoded(series.name, reference.name, first.point)
-        kbps = comparison.encode(series.name, ours.name, point)
+        facts = comparison.facts(series.name)
         viewers[series.name] = make_viewer(
             series.name,
             comparison.frames(series.name),
-            decoded,
-            comparison.decoded(series.name, ours.name, point),
-            frame_format=comparison.frame_format(series.name),
-            reference_label=f"{reference.label}, {mode} {first.point:g}",
-            ours_label=f"{ours.label}, {mode} {point:g}",
-            reference_kbps=first.kbps,
-            ours_kbps=kbps,
+            _shown(comparison, series, ours),
+            frame_format=facts.format,
             objective=objectives.get(ours.objective),
             strength=ours.strength,
+            hu=_hu_of_levels(facts.scale, facts.format.peak),
         )
     return viewers
+
+
+def _shown(
+    comparison: Comparison, series: SeriesResult, ours: EncoderFacts
+) -> tuple[ShownEncode, ...]:
+    """Return the reference, ours at its bit rate and, where SSIM was measured, at its SSIM."""
+    report = comparison.report
+    reference, mode = report.reference, report.mode
+    kind = mode if mode == "bitrate" else mode.upper()
+    first = series.curves[reference.name][REFERENCE_INDEX]
+    curve = series.curves[ours.name]
+    scale = partial(point_at, mode=mode, bit_depth=report.bit_depth)
+    points = [scale(curve, [math.log(point.kbps) for point in curve], math.log(first.kbps))]
+    if SSIM.name in first.quality:
+        # Decibels follow the points of x264's scale more evenly than SSIM does.
+        quality = [ssim_db(point.quality[SSIM.name].mean) for point in curve]
+        points.append(scale(curve, quality, ssim_db(first.quality[SSIM.name].mean)))
+
+    def shown(encoder: EncoderFacts, point: float, kbps: float) -> ShownEncode:
+        def frames() -> Iterator[NDArray[Any]]:
+            return comparison.decoded(series.name, encoder.name, point)
+
+        # What cannot be decoded is told before anything is encoded.
+        frames()
+        path = comparison.encodes[series.name, encoder.name, point]
+        label = f"{encoder.label}, {kind} {point:g}"
+        return ShownEncode(label, frames, kbps, partial(macroblocks, path))
+
+    theirs = shown(reference, first.point, first.kbps)
+    return (
+        theirs,
+        *(shown(ours, point, comparison.encode(series.name, ours.name, point)) for point in points),
+    )
+
+
+def _hu_of_levels(scale: GreyScale | None, peak: int) -> tuple[float, ...]:
+    """Return the HU of the 256 grey levels of a screen, none where they are not known."""
+    if scale is None:
+        return ()
+    step = scale.hu_per_level * peak / 255
+    return tuple(scale.hu_at_black + step * level for level in range(256))
 
 
 def _has_offsets(encoder: EncoderFacts) -> bool:
     return encoder.objective in objectives.names() and encoder.strength is not None
 
 
-def point_at(curve: Curve, kbps: float, mode: Mode, *, bit_depth: int = 8) -> float:
-    """Return the point of x264's scale that a curve would have a bit rate at.
+def point_at(
+    curve: Curve, values: Sequence[float], target: float, *, mode: Mode, bit_depth: int = 8
+) -> float:
+    """Return the point of x264's scale at which a curve would have a value.
 
     Parameters
     ----------
     curve : sequence of RatePoint
         The curve's points.
-    kbps : float
-        Bit rate to come close to.
+    values : sequence of float
+        What each of them has, such as the logarithm of its bit rate.
+    target : float
+        Value to come close to.
     mode : {"crf", "qp", "bitrate"}
         What the points are; QPs are whole numbers.
     bit_depth : int
         Bits per luma sample.
     """
     # Beyond its ends a curve goes on as it ends.
-    by_rate = dict(sorted((math.log(point.kbps), point.point) for point in curve))
-    rates, points = np.array([*by_rate]), np.array([*by_rate.values()], float)
-    if len(rates) == 1:
+    by_value = dict(sorted(zip(values, (point.point for point in curve), strict=True)))
+    known, points = np.array([*by_value]), np.array([*by_value.values()], float)
+    if len(known) == 1:
         return float(points[0])
-    right = int(np.clip(np.searchsorted(rates, math.log(kbps)), 1, len(rates) - 1))
-    share = (math.log(kbps) - rates[right - 1]) / (rates[right] - rates[right - 1])
+    right = int(np.clip(np.searchsorted(known, target), 1, len(known) - 1))
+    share = (target - known[right - 1]) / (known[right] - known[right - 1])
     point = points[right - 1] + share * (points[right] - points[right - 1])
     scale = X264(preset=PRESET).scale(mode, bit_depth)
     return round(float(np.clip(point, scale.low, scale.high)), 0 if scale.whole else 2)

@@ -89,15 +89,25 @@ def ssim_scale(maps: Sequence[NDArray[Any]]) -> ColourScale:
 
 def offset_scale(maps: Sequence[NDArray[Any]]) -> ColourScale:
     """Return the scale of ΔQP: symmetric, so that its middle colour is no offset."""
-    reach = max(math.ceil(max(float(np.abs(values).max()) for values in maps)), 1)
+    known = [float(np.abs(values).max()) for values in maps if values.size]
+    reach = max(math.ceil(max(known, default=0)), 1)
     ticks = ((-reach, f"\u2212{reach}"), (0, "0"), (reach, f"+{reach}"))
     return ColourScale(-reach, reach, "PuOr_r", ticks)
 
 
-def ratio_scale(maps: Sequence[NDArray[Any]]) -> ColourScale:
-    """Return the scale of log2 of λ_i/λ, symmetric and marked with the ratio itself."""
-    reach = max(math.ceil(max(float(np.abs(values).max()) for values in maps)), 1)
-    ticks = ((-reach, f"1/{2**reach}"), (0, "1"), (reach, f"{2**reach}"))
+def qp_scale(maps: Sequence[NDArray[Any]]) -> ColourScale:
+    """Return the scale of quantizers: without the 1 % that are smallest and largest."""
+    known = np.concatenate([values.ravel() for values in maps if values.size] or [np.zeros(1)])
+    low, high = (int(end) for end in np.quantile(known, (0.01, 0.99)))
+    high = max(high, low + 1)
+    return ColourScale(low, high, "viridis", ((low, f"≤ {low}"), (high, f"≥ {high}")))
+
+
+def error_scale(maps: Sequence[NDArray[Any]], unit: str) -> ColourScale:
+    """Return the scale of errors: symmetric, up to what 99.9 % of them do not exceed."""
+    largest = max(float(np.quantile(np.abs(values), 0.999)) for values in maps)
+    reach = max(math.ceil(largest), 1)
+    ticks = ((-reach, f"≤ \u2212{reach}"), (0, "0"), (reach, f"≥ +{reach}\u202f{unit}"))
     return ColourScale(-reach, reach, "PuOr_r", ticks)
 
 

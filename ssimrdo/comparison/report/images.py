@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ssimrdo.comparison.report.viewer import Viewer, spread
+from ssimrdo.comparison.report.viewer import EncodedSlice, Viewer, ViewerSlice, chosen
 from ssimrdo.html.images import (
     ColourScale,
     bar_uri,
+    error_scale,
     map_uri,
     offset_scale,
     png_uri,
-    ratio_scale,
+    qp_scale,
     shown_ssim_map,
     ssim_scale,
 )
 from ssimrdo.html.text import decimals, finite, number, percent
+from ssimrdo.record.tissue import GREY_LEVELS, HU
 
-IMAGE_BUDGET_BYTES: Final = 11_000_000
-"""What the images of all viewers may take in the page; slices beyond are left out evenly."""
+IMAGE_BUDGET_BYTES: Final = 16_000_000
+"""What the images of all viewers may take in the page; slices beyond it are left out."""
 
-SliceData: TypeAlias = dict[str, Any]
-"""What the page's script shows of one slice: its number, SSIMs and images, as JSON types."""
+Json: TypeAlias = dict[str, Any]
+"""What the page's script shows, as JSON types."""
+
+ROLES: Final = ("reference", "ours", "matched")
+"""What a viewer's encodes are called in the page: the last is ours at the reference's SSIM."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,18 @@ class ColourBar:
 
 @dataclass(frozen=True)
 class ShownViewer:
-    """One viewer as the template shows it; the labels are the reference's and ours."""
+    """One viewer as the template shows it; ``data`` is for the page's script."""
 
     index: int
     name: str
     rows: int
     columns: int
-    labels: tuple[str, str]
-    rate_difference: str
+    labels: tuple[str, ...]
+    unit: str
     bars: Mapping[str, ColourBar]
-    slices: tuple[SliceData, ...]
+    has_quantizers: bool
+    note: str
+    data: Json
 
 
 def shown_viewers(viewers: Iterable[Viewer]) -> tuple[ShownViewer, ...]:
@@ -58,32 +66,50 @@ def shown_viewers(viewers: Iterable[Viewer]) -> tuple[ShownViewer, ...]:
         return ()
     # The middle slice of each series tells what a slice takes, near enough for a budget.
     typical = statistics.fmean(
-        _bytes(_images(viewer, (len(viewer.slices) // 2,))) for viewer in shown
+        len(str(_slice(viewer.slices[len(viewer.slices) // 2], _scales(viewer))))
+        for viewer in shown
     )
     fitting = max(int(IMAGE_BUDGET_BYTES / typical / len(shown)), 1)
-    return tuple(
-        _shown(index, viewer, spread(len(viewer.slices), fitting))
-        for index, viewer in enumerate(shown)
-    )
+    return tuple(_shown(index, viewer, fitting) for index, viewer in enumerate(shown))
 
 
-def _shown(index: int, viewer: Viewer, chosen: Sequence[int]) -> ShownViewer:
-    rows, columns = viewer.slices[0].source.shape
+def _shown(index: int, viewer: Viewer, fitting: int) -> ShownViewer:
+    scales = _scales(viewer)
+    which = chosen([one.worst for one in viewer.slices], fitting)
+    slices = [viewer.slices[at] for at in which]
+    rows, columns = slices[0].source.shape
+    roles = ROLES[: len(viewer.labels)]
+    labels = tuple(map(_with_rate, viewer.labels, viewer.kbps))
     return ShownViewer(
         index,
         viewer.series,
         rows,
         columns,
-        (
-            _with_rate(viewer.reference_label, viewer.reference_kbps),
-            _with_rate(viewer.ours_label, viewer.ours_kbps),
-        ),
-        _rate_difference(viewer),
+        labels,
+        HU if viewer.hu else GREY_LEVELS,
+        {key: ColourBar(bar_uri(scale), scale.positions()) for key, scale in scales.items()},
+        any(one.macroblocks is not None for each in slices for one in each.encodes),
+        _note(viewer.count, len(slices)),
         {
-            key: ColourBar(bar_uri(scale), scale.positions())
-            for key, scale in _scales(viewer).items()
+            "hu": [round(value, 3) for value in viewer.hu],
+            "unit": HU if viewer.hu else "levels",
+            "grid": slices[0].qp_offset.shape,
+            "labels": dict(zip(roles, labels, strict=True)),
+            "compared": {role: _compared(viewer, at) for at, role in enumerate(roles) if at},
+            "ends": {key: [scale.low, scale.high] for key, scale in scales.items()},
+            "slices": [_slice(one, scales) for one in slices],
         },
-        _images(viewer, chosen),
+    )
+
+
+def _note(count: int, shown: int) -> str:
+    """Return which of a series' slices are shown."""
+    if shown == count:
+        return "All slices." if count > 1 else "The only slice."
+    worst = (shown + 1) // 2
+    return (
+        f"{shown} of {number(count)} slices, to keep the page small: the {worst} of lowest SSIM "
+        f"and {shown - worst} spread evenly over the others."
     )
 
 
@@ -91,48 +117,65 @@ def _with_rate(label: str, kbps: float | None) -> str:
     return label if finite(kbps) is None else f"{label}, {number(kbps)}\u00a0kbit/s"
 
 
-def _rate_difference(viewer: Viewer) -> str:
-    reference, ours = finite(viewer.reference_kbps), finite(viewer.ours_kbps)
-    if reference is None or ours is None or reference <= 0:
-        return ""
-    return percent(100 * (ours / reference - 1))
+def _compared(viewer: Viewer, other: int) -> str:
+    """Return by how much an encode's bit rate and SSIM differ from the reference's."""
+    parts = []
+    reference, ours = finite(viewer.kbps[0]), finite(viewer.kbps[other])
+    if reference is not None and ours is not None and reference > 0:
+        parts.append(f"bit rate {percent(100 * (ours / reference - 1))}")
+    if other < len(viewer.ssim):
+        first, second = (number(viewer.ssim[at], decimals("ssim")) for at in (0, other))
+        parts.append(f"mean SSIM {second} beside {first}")
+    return ", ".join(parts)
 
 
 def _scales(viewer: Viewer) -> dict[str, ColourScale]:
-    slices = viewer.slices
+    """Return how the maps of a viewer are coloured."""
+    encodes = [one for each in viewer.slices for one in each.encodes]
+    quantizers = [one.macroblocks.coded_qp for one in encodes if one.macroblocks is not None]
     return {
-        "ssim": ssim_scale([m for s in slices for m in (s.reference_ssim_map, s.ours_ssim_map)]),
-        "offset": offset_scale([s.qp_offset for s in slices]),
-        "ratio": ratio_scale([np.log2(s.lagrange_ratio) for s in slices]),
+        "ssim": ssim_scale([one.ssim_map for one in encodes]),
+        "error": error_scale(
+            [_errors(viewer, each, one) for each in viewer.slices for one in each.encodes],
+            HU if viewer.hu else "levels",
+        ),
+        "offset": offset_scale([each.qp_offset[~each.clipped] for each in viewer.slices]),
+        "qp": qp_scale(quantizers),
     }
 
 
-def _images(viewer: Viewer, chosen: Sequence[int]) -> tuple[SliceData, ...]:
-    scales = _scales(viewer)
-    found = []
-    for one in (viewer.slices[index] for index in chosen):
-        shape = one.source.shape
-        found.append(
-            {
-                "number": one.index + 1,
-                "ssim": [_ssim_text(one.reference_ssim), _ssim_text(one.ours_ssim)],
-                "source": png_uri(one.source),
-                "reference": png_uri(one.reference),
-                "ours": png_uri(one.ours),
-                "reference-ssim": map_uri(
-                    shown_ssim_map(one.reference_ssim_map, shape), scales["ssim"]
-                ),
-                "ours-ssim": map_uri(shown_ssim_map(one.ours_ssim_map, shape), scales["ssim"]),
-                "offset": map_uri(one.qp_offset, scales["offset"]),
-                "ratio": map_uri(np.log2(one.lagrange_ratio), scales["ratio"]),
-            }
-        )
-    return tuple(found)
+def _errors(viewer: Viewer, one: ViewerSlice, encode: EncodedSlice) -> NDArray[np.float64]:
+    table = np.asarray(viewer.hu or np.arange(256), np.float64)
+    return table[encode.luma] - table[one.source]
 
 
-def _ssim_text(value: float) -> str:
-    return number(value, decimals("ssim"))
+def _slice(one: ViewerSlice, scales: Mapping[str, ColourScale]) -> Json:
+    return {
+        "number": one.index + 1,
+        "worst": round(one.worst, 6),
+        "source": png_uri(one.source),
+        "offset": [float(f"{value:.1f}") for value in one.qp_offset.ravel().tolist()],
+        "clipped": _bits(one.clipped),
+        "encodes": {
+            role: _encode(encode, one.source.shape, scales)
+            for role, encode in zip(ROLES, one.encodes, strict=False)
+        },
+    }
 
 
-def _bytes(slices: Iterable[SliceData]) -> int:
-    return sum(len(value) for one in slices for value in one.values() if isinstance(value, str))
+def _encode(
+    encode: EncodedSlice, shape: tuple[int, ...], scales: Mapping[str, ColourScale]
+) -> Json:
+    told = encode.macroblocks
+    return {
+        "ssim": number(encode.ssim, decimals("ssim")),
+        "image": png_uri(encode.luma),
+        "map": map_uri(shown_ssim_map(encode.ssim_map, shape), scales["ssim"]),
+        "qp": None if told is None else told.qp.ravel().tolist(),
+        "skipped": None if told is None or told.skipped is None else _bits(told.skipped),
+    }
+
+
+def _bits(mask: NDArray[np.bool_]) -> str:
+    """Return a mask as a string of zeros and ones."""
+    return "".join("1" if one else "0" for one in mask.ravel().tolist())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from ssimrdo.comparison.classes import BY_NAME as CLASS_NAMES
 from ssimrdo.comparison.report import charts, tables, tissue
-from ssimrdo.comparison.report.charts import Style
+from ssimrdo.comparison.report.charts import Costs, Style
+from ssimrdo.comparison.report.forest import forest
+from ssimrdo.comparison.report.headline import AT, lead
 from ssimrdo.comparison.report.images import shown_viewers
+from ssimrdo.comparison.report.rates import qualities
 from ssimrdo.comparison.report.viewer import Viewer
 from ssimrdo.comparison.results import ComparisonReport, Curve, EncoderFacts, SeriesResult, plain
 from ssimrdo.extras import require
@@ -52,12 +56,25 @@ class ShownPoint:
 
 @dataclass(frozen=True)
 class ShownChart:
-    """A chart and the choices that it is shown for; rate-quality curves are for all points."""
+    """A chart and the choices that it is shown for.
+
+    ``view`` is which of several charts; those over the bit rate are for all points.
+    """
 
     series: ShownSeries
     metric: ShownMetric
     chart: charts.Chart
     point: ShownPoint | None = None
+    view: str = ""
+
+
+@dataclass(frozen=True)
+class ShownPanel:
+    """Errors by tissue and the choices that they are shown for."""
+
+    series: ShownSeries
+    point: ShownPoint
+    panel: tissue.Panel
 
 
 @dataclass(frozen=True)
@@ -115,37 +132,62 @@ def render(report: ComparisonReport, viewers: Mapping[str, Viewer], viewer_note:
 def _context(report: ComparisonReport) -> dict[str, Any]:
     """Return what the template is filled with, but the viewers."""
     encoders = _by_role(report.encoders)
-    styles = {e.name: Style(i, e.label or e.name) for i, e in enumerate(encoders)}
+    styles = {e.name: Style(i, e.label or e.name, e.role == "test") for i, e in enumerate(encoders)}
     compared = [e for e in encoders if e.role != "reference"]
-    tests = [e for e in compared if e.role == "test"]
     reference = next((styles[e.name].label for e in encoders if e.role == "reference"), None)
     good = {i: one for i, one in enumerate(report.series) if not one.error}
-    headlines = [tables.headline(report, encoder) for encoder in compared]
-    metrics = tuple(ShownMetric(key, metric_name(key)) for key in report.metrics)
-    points = _points(good.values())
+    shown = {i: ShownSeries(i, one.name) for i, one in good.items()}
+    costs = {i: Costs.of(one, float(report.fps)) for i, one in good.items()}
+    every = qualities(report)
+    metrics = tuple(ShownMetric(key, metric_name(key)) for key in every if key not in CLASS_NAMES)
+    points = _points(report, good.values())
     return {
         "version": report.version,
         "command": report.command,
         "date": _date(report.date),
         "reference": reference or "the reference",
-        "lead": tables.lead(report, tests or compared, styles),
-        "overview": tables.overview(headlines),
+        "lead": lead(report, compared),
         "series_count": len(report.series),
         "failed_count": len(report.series) - len(good),
         "slice_count": sum(one.slices or 0 for one in good.values()),
-        "headlines": headlines,
-        "series_tables": [tables.series_table(report, encoder) for encoder in compared],
+        "forest": forest(report, compared, styles, every),
+        "figure_tables": [tables.figure_table(report, one, every) for one in compared],
+        "series_tables": [tables.series_table(report, one, every) for one in compared],
         "warnings": [warning.text for warning in report.warnings],
-        "class_table": tissue.class_table(report, compared),
-        "class_series_tables": tissue.series_tables(report, compared),
-        "error_tables": _error_tables(good, styles),
-        "shown_series": [ShownSeries(i, one.name) for i, one in good.items()],
+        "styles": list(styles.values()),
+        "shown_series": list(shown.values()),
         "metrics": metrics,
         "points": points,
-        "rd_charts": _rd_charts(good, metrics, styles),
-        "slice_charts": _slice_charts(good, metrics, points, styles),
+        "rd_charts": [
+            ShownChart(shown[i], metric, chart, view=view)
+            for i, one in good.items()
+            for metric in metrics
+            for view, chart in _rate_charts(one, styles, metric.key, costs[i])
+        ],
+        "slice_charts": [
+            ShownChart(shown[i], metric, chart, point, view)
+            for i, one in good.items()
+            for metric in metrics
+            for point in points
+            for view in ("difference", "value")
+            if (
+                chart := charts.slice_chart(
+                    one.curves, styles, metric.key, point.index, difference=view == "difference"
+                )
+            )
+        ],
+        "error_panels": [
+            ShownPanel(shown[i], point, panel)
+            for i, one in good.items()
+            for point in points
+            if (panel := tissue.error_panel(one, styles, point.index, costs[i]))
+        ],
+        "error_tables": [
+            (i, table) for i, one in good.items() if (table := tissue.error_table(one, styles))
+        ],
         "point_tables": [
-            tables.point_table(i, one, report.metrics, styles) for i, one in good.items()
+            (i, tables.point_table(one, report.metrics, styles, costs[i]))
+            for i, one in good.items()
         ],
         "times": tables.times(good, styles),
         "settings": _settings(report),
@@ -157,14 +199,18 @@ def _context(report: ComparisonReport) -> dict[str, Any]:
     }
 
 
-def _error_tables(
-    series: Mapping[int, SeriesResult], styles: Mapping[str, Style]
-) -> list[tuple[int, tissue.Table]]:
-    return [
-        (index, table)
-        for index, one in series.items()
-        if (table := tissue.error_table(one, styles)) is not None
-    ]
+def _rate_charts(
+    series: SeriesResult, styles: Mapping[str, Style], metric: str, costs: Costs
+) -> Iterator[tuple[str, charts.Chart]]:
+    """Yield the charts of a series over the bit rate, with what each is chosen by."""
+    found = {
+        "reference": charts.rd_chart(series.curves, styles, metric, costs),
+        "whole": charts.rd_chart(series.curves, styles, metric, costs, whole=True),
+        "saved": charts.saved_chart(series.curves, styles, metric),
+    }
+    for view, chart in found.items():
+        if chart is not None:
+            yield view, chart
 
 
 def _by_role(encoders: Iterable[EncoderFacts]) -> list[EncoderFacts]:
@@ -176,39 +222,14 @@ def _date(moment: datetime) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M}"
 
 
-def _points(series: Iterable[SeriesResult]) -> tuple[ShownPoint, ...]:
-    """Return the rate points to choose from, by number and by the reference's own names."""
-    curves = (curve for one in series for curve in one.curves.values())
+def _points(report: ComparisonReport, series: Iterable[SeriesResult]) -> tuple[ShownPoint, ...]:
+    """Return the reference's points to choose from, CRF 23 first where these are the usual ones."""
+    if not report.encoders:
+        return ()
+    curves = [one.curves.get(report.reference.name, ()) for one in series]
     longest: Curve = max(curves, key=len, default=())
-    return tuple(ShownPoint(i, f"{plain(one.point)}") for i, one in enumerate(longest))
-
-
-def _rd_charts(
-    series: Mapping[int, SeriesResult],
-    metrics: Sequence[ShownMetric],
-    styles: Mapping[str, Style],
-) -> list[ShownChart]:
-    return [
-        ShownChart(ShownSeries(index, one.name), metric, chart)
-        for index, one in series.items()
-        for metric in metrics
-        if (chart := charts.rd_chart(one.curves, styles, metric.key))
-    ]
-
-
-def _slice_charts(
-    series: Mapping[int, SeriesResult],
-    metrics: Sequence[ShownMetric],
-    points: Sequence[ShownPoint],
-    styles: Mapping[str, Style],
-) -> list[ShownChart]:
-    return [
-        ShownChart(ShownSeries(index, one.name), metric, chart, point)
-        for index, one in series.items()
-        for metric in metrics
-        for point in points
-        if (chart := charts.slice_chart(one.curves, styles, metric.key, point.index))
-    ]
+    found = [ShownPoint(i, f"{plain(one.point)}") for i, one in enumerate(longest)]
+    return tuple(sorted(found, key=lambda point: point.index != AT))
 
 
 def _settings(report: ComparisonReport) -> list[tuple[str, str]]:

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ssimrdo.comparison.report import charts
-from ssimrdo.comparison.report.charts import Style
+from ssimrdo.comparison.report.charts import Costs, Style, three_digits
+from ssimrdo.comparison.report.rates import Rates, quality_text, quality_title, rates
 from ssimrdo.comparison.results import (
     ComparisonReport,
     CurveDelta,
     EncoderFacts,
     RatePoint,
     SeriesResult,
-    SeriesSpread,
     plain,
 )
-from ssimrdo.html.text import (
-    MISSING,
-    Notes,
-    decimals,
-    finite,
-    interval,
-    metric_axis,
-    metric_name,
-    metric_unit,
-    number,
-    percent,
-    signed,
-)
+from ssimrdo.html.text import MISSING, Notes, decimals, finite, metric_axis, number, percent
 
-FEW_SERIES: Final = 10
-"""Below this a bootstrap interval comes out too narrow, which the page then says."""
+WARNED: Final = "lost although SSIM gains"
 
 _NO_DELTA: Final = CurveDelta(None, None, None, None)
-_NO_SPREAD: Final = SeriesSpread(None, None, None, None, None, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -50,95 +35,27 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class HeadlineRow:
-    """One index of one encoder over the series; ``series`` says how many define it."""
+class Row:
+    """A row of a table: its name, what stands below it, cells, and the style of an encoder.
 
-    metric: str
-    mean: Cell
-    median: Cell
-    worst: Cell
-    count: Cell
-    series: int
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One encoder against the reference over the series."""
-
-    label: str
-    role: str
-    rows: tuple[HeadlineRow, ...]
-    speed: str
-    strip: charts.StripChart | None
-    notes: tuple[str, ...]
-
-    @property
-    def few(self) -> bool:
-        """Whether there is an interval, but of too few series to be wide enough."""
-        return 1 < max((row.series for row in self.rows), default=0) < FEW_SERIES
-
-
-@dataclass(frozen=True)
-class OverviewRow:
-    """One encoder's means."""
-
-    label: str
-    role: str
-    cells: tuple[Cell, ...]
-    series: str
-    speed: str
-
-
-@dataclass(frozen=True)
-class Overview:
-    """The means of all encoders side by side."""
-
-    metrics: tuple[str, ...]
-    rows: tuple[OverviewRow, ...]
-
-
-@dataclass(frozen=True)
-class SeriesRow:
-    """One series, or why it failed."""
+    ``error`` stands in place of the cells.
+    """
 
     name: str
-    about: str
-    error: str | None
     cells: tuple[Cell, ...]
-    speed: str
+    detail: str = ""
+    style: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
-class SeriesTable:
-    """One encoder against the reference on every series."""
+class Table:
+    """A table with what its columns are called and its notes."""
 
-    label: str
-    metrics: tuple[str, ...]
-    rows: tuple[SeriesRow, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PointRow:
-    """One encode; its qualities are pairs of mean and worst slice."""
-
-    encoder: str
-    style: int
-    point: str
-    kbps: str
-    kilobytes: str
-    seconds: str
-    qualities: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class PointTable:
-    """All encodes of the series with this index."""
-
-    series: int
-    name: str
-    metrics: tuple[str, ...]
-    rows: tuple[PointRow, ...]
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,101 +78,70 @@ class Times:
     bars: tuple[Bar, ...]
 
 
-def lead(
-    report: ComparisonReport, compared: Sequence[EncoderFacts], styles: Mapping[str, Style]
-) -> list[str]:
-    """Say in words what the first index's mean over series is, per encoder."""
-    if not report.metrics:
-        return []
-    quality = metric_name(report.metrics[0])
-    sentences = []
-    for encoder in compared:
-        spread = _spread(report, encoder.name, report.metrics[0])
-        mean, label = finite(spread.mean), styles[encoder.name].label
-        if mean is None:
-            sentences.append(f"{label}: no BD-rate at equal {quality} is defined.")
-            continue
-        share = f"{abs(mean):.1f}\u202f% {'less' if mean <= 0 else 'more'} bit rate"
-        ends = interval(spread.low, spread.high)
-        over = f"mean of {spread.count} series" if spread.count != 1 else "one series only"
-        spread_text = "" if ends == MISSING else f", 95\u202f% interval {ends}"
-        sentences.append(f"{label}: {share} at equal {quality} ({over}{spread_text}).")
-    return sentences
-
-
-def headline(report: ComparisonReport, encoder: EncoderFacts) -> Headline:
-    """Return one encoder's BD-rates over the series that did not fail."""
-    notes = Notes()
-    rows, strips = [], []
-    for metric in _deltas(report, encoder.name, report.compared):
-        spread = _spread(report, encoder.name, metric)
-        deltas = {one.name: _delta(one, encoder.name, metric) for one in report.compared}
-        rows.append(_headline_row(metric, spread, tuple(deltas.values()), notes))
-        known = tuple(
-            (name, rate)
-            for name, delta in deltas.items()
-            if (rate := finite(delta.rate_percent)) is not None
-        )
-        strips.append(charts.StripRow(metric_name(metric), known, spread))
-    summary = report.summary.get(encoder.name)
-    return Headline(
-        encoder.label or encoder.name,
-        encoder.role,
-        tuple(rows),
-        _speed(None if summary is None else summary.speed),
-        charts.strip_chart(strips),
-        tuple(notes.texts),
-    )
-
-
-def overview(headlines: Sequence[Headline]) -> Overview | None:
-    """Return the means of all encoders side by side; None where one table says it already."""
-    if len(headlines) < 2:
-        return None
-    metrics = tuple(dict.fromkeys(row.metric for one in headlines for row in one.rows))
-    return Overview(metrics, tuple(_overview_row(one, metrics) for one in headlines))
-
-
-def series_table(report: ComparisonReport, encoder: EncoderFacts) -> SeriesTable:
-    """Return one encoder's BD-rates on every series, also those that failed."""
-    name = encoder.name
-    metrics = _deltas(report, name, report.series)
+def figure_table(
+    report: ComparisonReport, encoder: EncoderFacts, qualities: Sequence[str]
+) -> Table:
+    """Return one encoder's BD-rates over the series, a row for each index and class."""
     notes = Notes()
     rows = tuple(
-        SeriesRow(
+        _figure_row(found, notes)
+        for one in qualities
+        if (found := rates(report, encoder.name, one)).count or found.missing
+    )
+    heads = ("Mean", "From, to", "Median", "Worst", "Series")
+    return Table(encoder.label or encoder.name, heads, rows, tuple(notes.texts))
+
+
+def series_table(
+    report: ComparisonReport, encoder: EncoderFacts, qualities: Sequence[str]
+) -> Table:
+    """Return one encoder's BD-rates on every series, also those that failed."""
+    name = encoder.name
+    known = [
+        one
+        for one in qualities
+        if any(_delta(series, name, one) is not None for series in report.compared)
+    ]
+    notes = Notes()
+    rows = tuple(
+        Row(
             one.name,
-            _about(one),
-            one.error,
             ()
             if one.error
-            else tuple(_bd_cell(_delta(one, name, metric), metric, notes) for metric in metrics),
-            _speed(one.speed.get(name)),
+            else (
+                *(_bd_cell(report, one, name, quality, notes) for quality in known),
+                Cell(_time(one.speed.get(name))),
+            ),
+            _about(one),
+            error=one.error,
         )
         for one in report.series
     )
-    return SeriesTable(
-        encoder.label or name, tuple(map(metric_name, metrics)), rows, tuple(notes.texts)
-    )
+    heads = (*map(quality_title, known), "Time")
+    return Table(encoder.label or name, heads, rows, tuple(notes.texts))
 
 
 def point_table(
-    index: int, series: SeriesResult, metrics: Sequence[str], styles: Mapping[str, Style]
-) -> PointTable:
+    series: SeriesResult, metrics: Sequence[str], styles: Mapping[str, Style], costs: Costs
+) -> Table:
     """Return all encodes of one series."""
     rows = tuple(
-        PointRow(
+        Row(
             style.label,
-            style.number,
-            f"{plain(point.point)}",
-            number(point.kbps, 1),
-            number((finite(point.bytes) or 0) / 1000, 1),
-            number(point.seconds, 2),
-            tuple(_quality(point, metric) for metric in metrics),
+            (
+                Cell(f"{plain(point.point)}"),
+                Cell(number(point.kbps, 1)),
+                *_sizes(point, costs),
+                Cell(number(point.seconds, 2)),
+                *(_quality(point, metric) for metric in metrics),
+            ),
+            style=style.number,
         )
         for name, style in styles.items()
         for point in series.curves.get(name, ())
     )
-    return PointTable(index, series.name, tuple(map(metric_axis, metrics)), rows)
+    heads = ("Point", "kbit/s", "kB", "kB per slice", "Ratio", "s", *map(metric_axis, metrics))
+    return Table(series.name, heads, rows)
 
 
 def times(series: Mapping[int, SeriesResult], styles: Mapping[str, Style]) -> tuple[Times, ...]:
@@ -266,71 +152,37 @@ def times(series: Mapping[int, SeriesResult], styles: Mapping[str, Style]) -> tu
     return tuple(group for group in groups if group.bars)
 
 
-def _spread(report: ComparisonReport, encoder: str, metric: str) -> SeriesSpread:
-    summary = report.summary.get(encoder)
-    delta = None if summary is None else summary.deltas.get(metric)
-    return _NO_SPREAD if delta is None else delta.rate_percent
+def tone_of(rate_percent: float) -> str:
+    """Return the hint of colour of a BD-rate: whether it is shown as less, as more, or as 0."""
+    if abs(rate_percent) < 0.05:
+        return ""
+    return "less" if rate_percent < 0 else "more"
 
 
-def _delta(series: SeriesResult, encoder: str, metric: str) -> CurveDelta:
-    return series.bd.get(encoder, {}).get(metric, _NO_DELTA)
-
-
-def _deltas(
-    report: ComparisonReport, encoder: str, series: Iterable[SeriesResult]
-) -> tuple[str, ...]:
-    """Return what an encoder has BD-rates of, the report's indices first."""
-    summary = report.summary.get(encoder)
-    known = dict.fromkeys(metric for one in series for metric in one.bd.get(encoder, ()))
-    known |= dict.fromkeys(() if summary is None else summary.deltas)
-    return tuple(metric for metric in dict.fromkeys((*report.metrics, *known)) if metric in known)
-
-
-def _headline_row(
-    metric: str, spread: SeriesSpread, deltas: Sequence[CurveDelta], notes: Notes
-) -> HeadlineRow:
-    reasons = dict.fromkeys(delta.reason for delta in deltas if delta.reason)
-    why = "; ".join(reasons) or "no series defines it"
-    left_out = f"{spread.excluded} series left out, no BD-rate is defined: {why}."
-    excluded = (notes.mark(left_out),) if spread.excluded else ()
-    missing = f"No value: {why}."
-    return HeadlineRow(
-        metric_name(metric),
-        _mean_cell(spread, missing, notes),
-        _rate_cell(spread.median, missing, notes),
-        _rate_cell(spread.worst, missing, notes),
-        Cell(f"{spread.count}", excluded),
-        spread.count,
+def _figure_row(found: Rates, notes: Notes) -> Row:
+    reason = f"No value: {found.reason}."
+    excluded = (
+        (
+            notes.mark(
+                f"{len(found.missing)} series left out, no BD-rate is defined: {found.reason}."
+            ),
+        )
+        if found.missing
+        else ()
     )
-
-
-def _overview_row(one: Headline, metrics: Sequence[str]) -> OverviewRow:
-    found = {row.metric: row for row in one.rows}
-    counts = sorted({row.series for row in one.rows})
-    return OverviewRow(
-        one.label,
-        one.role,
-        # The notes are numbered in, and stand below, the encoder's own table.
-        tuple(
-            replace(found[metric].mean, notes=()) if metric in found else Cell(MISSING)
-            for metric in metrics
+    mean = _rate_cell(found.mean, reason, notes)
+    if found.warned:
+        mean = _warned(mean, f"{WARNED}: {', '.join(found.warned)}")
+    return Row(
+        quality_title(found.quality),
+        (
+            mean,
+            Cell(found.span),
+            _rate_cell(found.median, reason, notes),
+            _rate_cell(found.worst, reason, notes),
+            Cell(f"{found.count}", excluded),
         ),
-        MISSING.join(f"{count}" for count in dict.fromkeys(counts[:1] + counts[-1:])),
-        one.speed,
     )
-
-
-def _mean_cell(spread: SeriesSpread, reason: str, notes: Notes) -> Cell:
-    """Return the mean with its interval below it."""
-    mean = _rate_cell(spread.mean, reason, notes)
-    if mean.text == MISSING:
-        return mean
-    ends = interval(spread.low, spread.high)
-    if ends != MISSING:
-        return replace(mean, detail=ends)
-    one = "No interval: one series says nothing of the spread between series."
-    why = one if spread.count == 1 else "No interval: it is not defined."
-    return replace(mean, detail=MISSING, notes=(notes.mark(why),), title=why)
 
 
 def _rate_cell(value: float | None, reason: str, notes: Notes) -> Cell:
@@ -340,40 +192,49 @@ def _rate_cell(value: float | None, reason: str, notes: Notes) -> Cell:
     return Cell(percent(known), tone=tone_of(known))
 
 
-def tone_of(rate_percent: float) -> str:
-    """Return the hint of colour of a BD-rate: whether it is shown as less, as more, or as 0."""
-    if abs(rate_percent) < 0.05:
-        return ""
-    return "less" if rate_percent < 0 else "more"
+def _delta(series: SeriesResult, encoder: str, quality: str) -> CurveDelta | None:
+    deltas = {**series.classes.get(encoder, {}), **series.bd.get(encoder, {})}
+    return deltas.get(quality)
 
 
-def _speed(value: float | None) -> str:
-    known = finite(value)
-    return MISSING if known is None else f"{known:.2f}\u202f×"
-
-
-def _bd_cell(delta: CurveDelta, metric: str, notes: Notes) -> Cell:
+def _bd_cell(
+    report: ComparisonReport, series: SeriesResult, encoder: str, quality: str, notes: Notes
+) -> Cell:
+    delta = _delta(series, encoder, quality)
+    if delta is None:
+        return Cell(MISSING, title="No value: the series has nothing of it.")
     warnings = list(delta.warnings)
     rate = finite(delta.rate_percent)
     if rate is None:
         warnings.insert(0, f"No value: {delta.reason or 'not measured'}.")
-    marks = tuple(sorted(notes.mark(text) for text in warnings))
-    gain = signed(delta.quality, decimals(metric))
-    unit = metric_unit(metric)
-    return Cell(
+    cell = Cell(
         percent(rate),
-        marks,
+        tuple(sorted(notes.mark(text) for text in warnings)),
         "; ".join(warnings),
         "" if rate is None else tone_of(rate),
-        "" if gain == MISSING else f"{gain}\u202f{unit}" if unit else gain,
+        "" if finite(delta.quality) is None else quality_text(quality, delta.quality),
     )
+    is_warned = any(
+        (warning.series, warning.encoder) == (series.name, encoder) and quality in warning.classes
+        for warning in report.warnings
+    )
+    return _warned(cell, WARNED) if is_warned else cell
+
+
+def _warned(cell: Cell, why: str) -> Cell:
+    return replace(cell, text=f"{cell.text}\u202f⚠", title=why)
+
+
+def _time(speed: float | None) -> str:
+    known = finite(speed)
+    return f"{1 / known:.2f}\u202f×" if known else MISSING
 
 
 def _about(series: SeriesResult) -> str:
     """Return slices, size and window of a series, as far as they are known."""
     parts = []
     if series.slices is not None:
-        parts.append(f"{number(series.slices)} slices")
+        parts.append(f"{number(series.slices)} slice{'s' * (series.slices != 1)}")
     if series.width is not None and series.height is not None:
         parts.append(f"{series.width}×{series.height}")
     if series.window is not None:
@@ -384,11 +245,25 @@ def _about(series: SeriesResult) -> str:
     return ", ".join(parts)
 
 
-def _quality(point: RatePoint, metric: str) -> tuple[str, str]:
+def _sizes(point: RatePoint, costs: Costs) -> tuple[Cell, Cell, Cell]:
+    """Return the size of a series and of a slice in kB, and how many times smaller that is."""
+    kbps = finite(point.kbps)
+    total = Cell(number(None if kbps is None else (finite(point.bytes) or 0) / 1000, 1))
+    if not kbps:
+        return total, Cell(MISSING), Cell(MISSING)
+    ratio = costs.ratio(kbps)
+    return (
+        total,
+        Cell(three_digits(costs.kb_per_slice(kbps))),
+        Cell(MISSING if ratio is None else f"{number(ratio)}:1"),
+    )
+
+
+def _quality(point: RatePoint, metric: str) -> Cell:
     quality, digits = point.quality.get(metric), decimals(metric)
     if quality is None:
-        return MISSING, MISSING
-    return number(quality.mean, digits), number(quality.worst, digits)
+        return Cell(MISSING)
+    return Cell(number(quality.mean, digits), detail=number(quality.worst, digits))
 
 
 def _bars(series: Sequence[SeriesResult], styles: Mapping[str, Style]) -> tuple[Bar, ...]:

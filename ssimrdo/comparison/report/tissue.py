@@ -1,75 +1,77 @@
-"""The tables by class of a report: BD-rates and errors by tissue, and where somebody loses."""
+"""Errors by tissue: all encoders at one bit rate side by side, and those of every encode."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ssimrdo.comparison.classes import AREAS, BODY_SSIM, CLASSES, QualityClass
-from ssimrdo.comparison.report.charts import Style
-from ssimrdo.comparison.report.tables import Cell, tone_of
-from ssimrdo.comparison.results import (
-    ComparisonReport,
-    CurveDelta,
-    EncoderFacts,
-    RatePoint,
-    SeriesResult,
-    plain,
-)
-from ssimrdo.html.text import MISSING, finite, number, percent, signed
+from ssimrdo.comparison.classes import AREAS, BODY_SSIM
+from ssimrdo.comparison.report.between import interpolated
+from ssimrdo.comparison.report.charts import Costs, Style
+from ssimrdo.comparison.report.tables import Cell, Row, Table
+from ssimrdo.comparison.results import Curve, RatePoint, SeriesResult, plain
+from ssimrdo.html.text import MISSING, finite, number, signed
 from ssimrdo.metrics.tissue import Area, ErrorSummary
 from ssimrdo.record.tissue import AREA_NAMES
 
-WARNED = "lost although SSIM gains"
+
+@dataclass(frozen=True)
+class Bar:
+    """Errors of one encoder in one tissue, with their share of the panel's largest in percent."""
+
+    style: Style
+    share: float
+    rmse: str
+    p99: str
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of a table: its name, cells, and the style of an encoder."""
+class Panel:
+    """Errors of all encoders by tissue at one bit rate, in one unit."""
 
-    name: str
-    cells: tuple[Cell, ...]
-    style: int | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with what its columns are called."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[Row, ...]
+    unit: str
+    where: str
+    areas: tuple[tuple[str, tuple[Bar, ...]], ...]
 
 
-def class_table(report: ComparisonReport, encoders: Sequence[EncoderFacts]) -> Table | None:
-    """Return the BD-rates over the series, a row for each class; None where there are none."""
-    shown = [
-        one for one in CLASSES if any(one.name in report.classes.get(e.name, {}) for e in encoders)
-    ]
-    if not shown:
+def error_panel(
+    series: SeriesResult, styles: Mapping[str, Style], point: int, costs: Costs
+) -> Panel | None:
+    """Return errors at the bit rate of the reference's point, None where none were measured.
+
+    They are interpolated between an encoder's encodes, as logarithms over that of the bit rate;
+    encoders that do not reach the rate are left out.
+    """
+    names = [name for name in styles if styles[name].number == 0]
+    reference = series.curves.get(names[0], ()) if names else ()
+    if point >= len(reference) or not (kbps := finite(reference[point].kbps)):
         return None
-    rows = tuple(
-        Row(one.title, tuple(_mean_cell(report, encoder, one) for encoder in encoders))
-        for one in shown
-    )
-    heads = tuple(encoder.label or encoder.name for encoder in encoders)
-    return Table("BD-rate by class", heads, rows)
-
-
-def series_tables(report: ComparisonReport, encoders: Sequence[EncoderFacts]) -> tuple[Table, ...]:
-    """Return the BD-rates of every encoder on every series, a column for each class."""
-    tables = []
-    for encoder in encoders:
-        found = {one.name: one.classes.get(encoder.name, {}) for one in report.compared}
-        shown = [one for one in CLASSES if any(one.name in deltas for deltas in found.values())]
-        if shown:
-            rows = tuple(
-                Row(name, tuple(_series_cell(report, encoder, name, one, deltas) for one in shown))
-                for name, deltas in found.items()
+    found: dict[Area, list[tuple[Style, float, float]]] = {}
+    for name, style in styles.items():
+        for area in AREAS:
+            errors = _at_rate(series.curves.get(name, ()), area, kbps)
+            if errors is not None:
+                found.setdefault(area, []).append((style, *errors))
+    units = {p.tissue.unit for c in series.curves.values() for p in c if p.tissue is not None}
+    if not found or len(units) != 1:
+        return None
+    largest = max(rmse for bars in found.values() for _, rmse, _ in bars) or 1.0
+    return Panel(
+        units.pop(),
+        costs.text(kbps),
+        tuple(
+            (
+                AREA_NAMES[area].capitalize(),
+                tuple(
+                    Bar(style, round(100 * rmse / largest, 1), number(rmse, 1), number(p99))
+                    for style, rmse, p99 in found[area]
+                ),
             )
-            heads = tuple(one.title for one in shown)
-            tables.append(Table(encoder.label or encoder.name, heads, rows))
-    return tuple(tables)
+            for area in AREAS
+            if area in found
+        ),
+    )
 
 
 def error_table(series: SeriesResult, styles: Mapping[str, Style]) -> Table | None:
@@ -83,8 +85,8 @@ def error_table(series: SeriesResult, styles: Mapping[str, Style]) -> Table | No
     if not points:
         return None
     areas = [area for area in AREAS if any(_errors(point, area) for _, point in points)]
-    names = [AREA_NAMES[area] for area in areas]
-    heads = ("Point", *(name[0].upper() + name[1:] for name in names), "Noise kept", "SSIM, body")
+    names = [AREA_NAMES[area].capitalize() for area in areas]
+    heads = ("Point", *names, "Noise kept", "SSIM, body")
     rows = tuple(
         Row(
             style.label,
@@ -97,45 +99,23 @@ def error_table(series: SeriesResult, styles: Mapping[str, Style]) -> Table | No
     return Table(f"{series.name}, in {' and '.join(units)}", heads, rows)
 
 
-def _mean_cell(report: ComparisonReport, encoder: EncoderFacts, one: QualityClass) -> Cell:
-    spread = report.classes.get(encoder.name, {}).get(one.name)
-    mean = None if spread is None else finite(spread.mean)
-    if spread is None or mean is None:
-        return Cell(MISSING, title="No value: no series defines it.")
-    cell = Cell(percent(mean), tone=tone_of(mean))
-    if spread.count > 1:
-        cell = replace(cell, detail=f"worst {percent(spread.worst)}")
-    lost = [
-        warning.series
-        for warning in report.warnings
-        if warning.encoder == encoder.name and one.name in warning.classes
+def _at_rate(curve: Curve, area: Area, kbps: float) -> tuple[float, float] | None:
+    """Return RMSE and the 99th percentile in an area at a bit rate."""
+    known = [
+        (math.log(point.kbps), errors)
+        for point in curve
+        if (finite(point.kbps) or 0) > 0 and (errors := _errors(point, area)) is not None
     ]
-    return _warned(cell, f"{WARNED}: {', '.join(lost)}") if lost else cell
-
-
-def _series_cell(
-    report: ComparisonReport,
-    encoder: EncoderFacts,
-    series: str,
-    one: QualityClass,
-    deltas: Mapping[str, CurveDelta],
-) -> Cell:
-    delta = deltas.get(one.name)
-    rate = None if delta is None else finite(delta.rate_percent)
-    if delta is None or rate is None:
-        reason = "the series has nothing of it" if delta is None else delta.reason
-        return Cell(MISSING, title=f"No value: {reason}.")
-    gain = signed(delta.quality, one.decimals)
-    cell = Cell(percent(rate), tone=tone_of(rate), detail=f"{gain}\u202f{one.unit}".rstrip())
-    is_warned = any(
-        (warning.series, warning.encoder) == (series, encoder.name) and one.name in warning.classes
-        for warning in report.warnings
-    )
-    return _warned(cell, WARNED) if is_warned else cell
-
-
-def _warned(cell: Cell, why: str) -> Cell:
-    return replace(cell, text=f"{cell.text}\u202f⚠", title=why)
+    exact = [errors for rate, errors in known if rate == math.log(kbps)]
+    if exact:
+        return exact[0].rmse, exact[0].p99
+    if not all(errors.rmse > 0 and errors.p99 > 0 for _, errors in known):
+        return None
+    values = [(math.log(errors.rmse), math.log(errors.p99)) for _, errors in known]
+    found = interpolated([rate for rate, _ in known], values, math.log(kbps)) if known else None
+    if found is None or not all(map(math.isfinite, found)):
+        return None
+    return math.exp(found[0]), math.exp(found[1])
 
 
 def _error_cells(point: RatePoint, areas: Sequence[Area]) -> tuple[Cell, ...]:

@@ -1,94 +1,145 @@
-"""What the slice viewer shows: images and maps of a few slices of one series."""
+"""What the slice viewer shows: a series' slices as source and as encodes show them, with maps."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.codecs.x264.steering import qp_offset
-from ssimrdo.frames import FrameFormat
+from ssimrdo.frames import MACROBLOCK, FrameFormat
 from ssimrdo.html.images import as_8_bit
 from ssimrdo.metrics import SSIM, FramePair
 from ssimrdo.objective import SSIM as SSIM_OBJECTIVE
 from ssimrdo.objective import Objective
+from ssimrdo.video.macroblocks import Macroblocks
 
-MAX_SLICES = 12
-"""Slices per series that go into a report, spread evenly; it bounds the size of the file."""
+MAX_SLICES: Final = 48
+"""Slices per series of which pictures are kept; of more, half are the worst."""
+
+Frames: TypeAlias = Callable[[], Iterator[NDArray[Any]]]
+"""Returns the decoded slices of an encode, anew with each call."""
+
+
+@dataclass(frozen=True)
+class ShownEncode:
+    """One encode that a viewer shows.
+
+    Parameters
+    ----------
+    label : str
+        What it is called, such as ``x264 medium, CRF 23``.
+    frames : callable
+        Returns its decoded slices; rows and columns that pad them to even sides are cut off.
+    kbps : float, optional
+        Its bit rate over the whole series, in kbit/s.
+    macroblocks : callable, optional
+        Returns what its stream tells of the macroblocks of some slices, numbered from 0.
+    """
+
+    label: str
+    frames: Frames
+    kbps: float | None = None
+    macroblocks: Callable[[Sequence[int]], Mapping[int, Macroblocks]] | None = None
+
+
+@dataclass(frozen=True)
+class EncodedSlice:
+    """One slice as an encode shows it.
+
+    Parameters
+    ----------
+    luma : ndarray of shape (rows, columns), uint8
+        For the screen.
+    ssim_map : ndarray of shape (rows - 10, columns - 10), float32
+        SSIM at every window inside the slice.
+    ssim : float
+        Mean SSIM of the slice.
+    macroblocks : Macroblocks, optional
+        What the stream tells of them.
+    """
+
+    luma: NDArray[np.uint8]
+    ssim_map: NDArray[np.float32]
+    ssim: float
+    macroblocks: Macroblocks | None = None
 
 
 @dataclass(frozen=True)
 class ViewerSlice:
-    """One slice as source and as two encodes show it.
+    """One slice of a viewer.
 
     Parameters
     ----------
     index : int
         Position in the series, from 0.
-    source, reference, ours : ndarray of shape (rows, columns), uint8
-        Luma.
-    reference_ssim_map, ours_ssim_map : ndarray of shape (rows - 10, columns - 10), float32
-        SSIM at every window inside the slice.
-    qp_offset, lagrange_ratio : ndarray of shape (macroblock rows, macroblock columns), float32
-        ΔQP in QP steps and λ_i / λ.
-    reference_ssim, ours_ssim : float
-        Mean SSIM of the slice.
+    source : ndarray of shape (rows, columns), uint8
+        Luma for the screen.
+    encodes : tuple of EncodedSlice
+        As the viewer's encodes show it.
+    qp_offset : ndarray of shape (macroblock rows, macroblock columns), float32
+        ΔQP that the objective asks for, in QP steps.
+    clipped : ndarray of the same shape, bool
+        Macroblocks of one grey level, black or white: the window shows nothing of them.
     """
 
     index: int
     source: NDArray[np.uint8]
-    reference: NDArray[np.uint8]
-    ours: NDArray[np.uint8]
-    reference_ssim_map: NDArray[np.float32]
-    ours_ssim_map: NDArray[np.float32]
+    encodes: tuple[EncodedSlice, ...]
     qp_offset: NDArray[np.float32]
-    lagrange_ratio: NDArray[np.float32]
-    reference_ssim: float
-    ours_ssim: float
+    clipped: NDArray[np.bool_]
+
+    @property
+    def worst(self) -> float:
+        """The lowest SSIM of its encodes."""
+        return min((one.ssim for one in self.encodes), default=1.0)
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """Slices of one series in two encodes at nearly the same bit rate.
+    """Slices of one series in several encodes.
 
     Parameters
     ----------
     series : str
         Name of the series.
+    count : int
+        Slices of the series.
     slices : tuple of ViewerSlice
-        In the order of the series.
-    reference_label, ours_label : str
-        What the encodes are called, such as ``x264 medium, CRF 23``.
-    reference_kbps, ours_kbps : float or None
+        Those that are shown, in the order of the series.
+    labels : tuple of str
+        What the encodes are called: the reference, ours at its bit rate, and, where there is one,
+        ours at its SSIM.
+    kbps : tuple of float or None
         Their bit rates over the whole series, in kbit/s.
+    ssim : tuple of float
+        Their mean SSIM over the whole series.
+    hu : tuple of float
+        HU of each of the 256 grey levels; empty where they are not known.
     """
 
     series: str
+    count: int
     slices: tuple[ViewerSlice, ...]
-    reference_label: str = "reference"
-    ours_label: str = "ours"
-    reference_kbps: float | None = None
-    ours_kbps: float | None = None
+    labels: tuple[str, ...]
+    kbps: tuple[float | None, ...]
+    ssim: tuple[float, ...] = ()
+    hu: tuple[float, ...] = field(default=(), repr=False)
 
 
 def make_viewer(
     name: str,
     source_frames: Sequence[NDArray[Any]] | NDArray[Any],
-    reference_frames: Iterable[NDArray[Any]],
-    our_frames: Iterable[NDArray[Any]],
+    encodes: Sequence[ShownEncode],
     *,
     frame_format: FrameFormat,
-    reference_label: str = "reference",
-    ours_label: str = "ours",
-    reference_kbps: float | None = None,
-    ours_kbps: float | None = None,
     objective: Objective = SSIM_OBJECTIVE,
     strength: float = STRENGTH,
+    hu: Sequence[float] = (),
     max_slices: int = MAX_SLICES,
 ) -> Viewer:
     """Pick slices of a series and compute the maps of the viewer.
@@ -99,60 +150,74 @@ def make_viewer(
         Name of the series.
     source_frames : array or sequence of ndarray, of the format's shape and dtype
         All slices of the source.
-    reference_frames, our_frames : iterable of ndarray of the format's dtype
-        The decoded slices, in the same order; read once, and no further than needed. Rows and
-        columns that pad them to even sides are cut off.
+    encodes : sequence of ShownEncode
+        The reference, ours at its bit rate, and perhaps ours at its SSIM.
     frame_format : FrameFormat
         Of the source; maps are computed at its depth, images shown at 8 bit.
-    reference_label, ours_label : str
-        What the encodes are called.
-    reference_kbps, ours_kbps : float, optional
-        Their bit rates in kbit/s.
     objective : Objective
         What our encode spends bits for.
     strength : float
         Share of the theoretical QP offset that our encode was made with; maps are without what
         an effort adds by frame type.
+    hu : sequence of float
+        HU of each of the 256 grey levels of the screen.
     max_slices : int
-        How many slices to pick, evenly spread.
+        How many slices to pick.
 
     Returns
     -------
     Viewer
         With at most ``max_slices`` slices; none if there are no frames.
     """
-    wanted = spread(len(source_frames), max_slices)
-    pairs = enumerate(zip(reference_frames, our_frames, strict=False))
-    needed = itertools.islice(pairs, wanted[-1] + 1 if wanted else 0)
+    ssim = [_ssim_of(source_frames, one, frame_format) for one in encodes]
+    worst = [min(values) for values in zip(*ssim, strict=False)]
+    wanted = chosen(worst, max_slices)
+    shown = [
+        _encoded(source_frames, one, values, wanted, frame_format)
+        for one, values in zip(encodes, ssim, strict=True)
+    ]
 
-    def shown(index: int, reference: NDArray[Any], ours: NDArray[Any]) -> ViewerSlice:
+    def slice_at(index: int) -> ViewerSlice:
         source = np.asarray(source_frames[index])
         ratio = objective.lagrange_ratio(source, frame_format)
-        reference, reference_map, reference_ssim = _compared(source, reference, frame_format)
-        ours, our_map, our_ssim = _compared(source, ours, frame_format)
         return ViewerSlice(
-            index=index,
-            source=as_8_bit(source, frame_format),
-            reference=reference,
-            ours=ours,
-            reference_ssim_map=reference_map,
-            ours_ssim_map=our_map,
-            qp_offset=qp_offset(ratio, strength=strength),
-            lagrange_ratio=ratio,
-            reference_ssim=reference_ssim,
-            ours_ssim=our_ssim,
+            index,
+            as_8_bit(source, frame_format),
+            tuple(one[index] for one in shown),
+            qp_offset(ratio, strength=strength),
+            clipped_blocks(source, frame_format),
         )
 
-    slices = tuple(
-        shown(index, reference, ours) for index, (reference, ours) in needed if index in wanted
+    return Viewer(
+        name,
+        len(source_frames),
+        tuple(map(slice_at, wanted)),
+        tuple(one.label for one in encodes),
+        tuple(one.kbps for one in encodes),
+        tuple(float(np.mean(values)) for values in ssim if values),
+        tuple(hu),
     )
-    return Viewer(name, slices, reference_label, ours_label, reference_kbps, ours_kbps)
 
 
-def spread(count: int, at_most: int) -> tuple[int, ...]:
+def chosen(quality: Sequence[float], at_most: int) -> tuple[int, ...]:
+    """Return which slices to show: all, or the worst and as many more spread evenly.
+
+    >>> chosen([0.9, 0.8, 0.7, 0.95, 0.96, 0.97], 3)
+    (1, 2, 4)
+    """
+    count = len(quality)
+    if count <= at_most:
+        return tuple(range(count))
+    worst = sorted(range(count), key=lambda index: quality[index])[: (at_most + 1) // 2]
+    others = [index for index in range(count) if index not in worst]
+    spread = [others[at] for at in evenly(len(others), at_most - len(worst))]
+    return tuple(sorted((*worst, *spread)))
+
+
+def evenly(count: int, at_most: int) -> tuple[int, ...]:
     """Return up to ``at_most`` indices below ``count``, evenly spread and away from the ends.
 
-    >>> spread(10, 2)
+    >>> evenly(10, 2)
     (2, 7)
     """
     if count <= at_most:
@@ -160,10 +225,57 @@ def spread(count: int, at_most: int) -> tuple[int, ...]:
     return tuple((2 * part + 1) * count // (2 * at_most) for part in range(at_most))
 
 
-def _compared(
-    source: NDArray[Any], decoded: NDArray[Any], frame_format: FrameFormat
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], float]:
-    """Return a decoded slice for the screen, its map of SSIM, and its SSIM."""
-    pair = FramePair(source, frame_format.crop(decoded), frame_format)
+def clipped_blocks(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.bool_]:
+    """Return which macroblocks are black all over, or white: the window clips all of them.
+
+    Parameters
+    ----------
+    luma : ndarray of the format's shape and dtype
+        Full-range luma.
+    frame_format : FrameFormat
+        Of the frame.
+
+    Returns
+    -------
+    ndarray of shape (macroblock rows, macroblock columns), bool
+    """
+    rows, columns = frame_format.grid
+    missing = [
+        (0, MACROBLOCK * n - side) for n, side in zip((rows, columns), luma.shape, strict=True)
+    ]
+    blocks = np.pad(luma, missing, mode="edge").reshape(rows, MACROBLOCK, columns, MACROBLOCK)
+    low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
+    return np.asarray((high == 0) | (low == frame_format.peak))
+
+
+def _ssim_of(
+    source_frames: Sequence[NDArray[Any]] | NDArray[Any],
+    encode: ShownEncode,
+    frame_format: FrameFormat,
+) -> list[float]:
+    return [
+        SSIM.value(FramePair(np.asarray(source), frame_format.crop(luma), frame_format))
+        for source, luma in zip(source_frames, encode.frames(), strict=False)
+    ]
+
+
+def _encoded(
+    source_frames: Sequence[NDArray[Any]] | NDArray[Any],
+    encode: ShownEncode,
+    ssim: Sequence[float],
+    wanted: Sequence[int],
+    frame_format: FrameFormat,
+) -> dict[int, EncodedSlice]:
+    """Return the wanted slices of an encode, by index."""
     assert SSIM.map is not None, "SSIM is a mean over windows"
-    return as_8_bit(pair.shown, frame_format), SSIM.map(pair), SSIM.value(pair)
+    told = encode.macroblocks(wanted) if encode.macroblocks and wanted else {}
+    found = {}
+    for index, luma in enumerate(encode.frames()):
+        if index in wanted:
+            pair = FramePair(
+                np.asarray(source_frames[index]), frame_format.crop(luma), frame_format
+            )
+            found[index] = EncodedSlice(
+                as_8_bit(pair.shown, frame_format), SSIM.map(pair), ssim[index], told.get(index)
+            )
+    return found
