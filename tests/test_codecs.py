@@ -25,8 +25,8 @@ from ssimrdo.codecs.base import (
 )
 from ssimrdo.codecs.jpeg2000 import Jpeg2000
 from ssimrdo.codecs.lavc import packed, video_frame
+from ssimrdo.codecs.lavc_x265 import LavcX265
 from ssimrdo.codecs.svtav1 import SvtAv1
-from ssimrdo.codecs.x265 import X265
 from ssimrdo.encoding.passes import PassSettings, Target, run_passes
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import EncoderError
@@ -34,7 +34,7 @@ from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.video.decode import decoded_luma
 
 ROWS, COLUMNS = 71, 97
-CODECS = (X265("ultrafast"), X265("slow", "ssim"), SvtAv1(8), Jpeg2000())
+CODECS = (LavcX265("ultrafast"), LavcX265("slow", "ssim"), SvtAv1(8), Jpeg2000())
 EVERYWHERE = [(codec, container) for codec in CODECS for container in codec.containers]
 
 
@@ -127,12 +127,12 @@ def test_rates_follow_from_each_rate_control(codec):
 
 
 def test_x265_takes_two_passes_for_a_bit_rate():
-    assert X265().passes(MeanBitrate(100)) == 2
-    assert X265().passes(ConstantQuality(20)) == 1
+    assert LavcX265().passes(MeanBitrate(100)) == 2
+    assert LavcX265().passes(ConstantQuality(20)) == 1
     assert SvtAv1().passes(MeanBitrate(100)) == 1
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [(X265("fast"), "hevc"), (SvtAv1(8), "obu")])
+@pytest.mark.parametrize(("codec", "suffix"), [(LavcX265("fast"), "hevc"), (SvtAv1(8), "obu")])
 def test_encode_takes_them(codec, suffix, tmp_path):
     write_series(tmp_path / "ct", ct_volume(5, ROWS, COLUMNS))
     for ending in ("mp4", "mkv", suffix):
@@ -147,7 +147,7 @@ def test_encode_takes_them(codec, suffix, tmp_path):
 def test_the_search_finds_a_quality_on_other_scales(tmp_path):
     write_series(tmp_path / "ct", ct_volume(4, ROWS, COLUMNS))
     options = {"window": "40/400", "min": ("ssim", 0.95)}
-    for codec in (X265("fast"), SvtAv1(8)):
+    for codec in (LavcX265("fast"), SvtAv1(8)):
         found = encode(tmp_path / "ct", tmp_path / f"{codec.name}.mkv", codec=codec, **options)
         assert 0.95 <= found.ssim.min < 0.96
         assert codec.scale("crf", 8).low < found.search.crf < codec.scale("crf", 8).high
@@ -170,7 +170,7 @@ def test_values_are_escaped_as_ffmpeg_reads_them():
 
 def test_threads_are_asked_for():
     stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(20), threads=3)
-    assert "threads=3" in X265().describe(stream)
+    assert "threads=3" in LavcX265().describe(stream)
     assert "lp=3" in SvtAv1().describe(stream)
     for codec in CODECS:
         with codec.open(stream):
@@ -188,8 +188,8 @@ def test_video_frames_have_padded_lines():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: X265("quick"), "preset: 'quick' is unknown"),
-        (lambda: X265(tune="film"), "tune: 'film' is unknown: use one of psnr, ssim"),
+        (lambda: LavcX265("quick"), "preset: 'quick' is unknown"),
+        (lambda: LavcX265(tune="film"), "tune: 'film' is unknown: use one of psnr, ssim"),
         (lambda: SvtAv1(14), "preset: 14 is unknown"),
         (lambda: SvtAv1(6, "grain"), "tune: 'grain' is unknown"),
     ],
@@ -208,13 +208,13 @@ def test_none_follows_an_objective(codec):
 
 def test_x265_takes_no_small_slices():
     """It corrupts memory at frames 40 or 48 samples wide."""
-    check_format(X265(), FrameFormat(64, 64), "series")
+    check_format(LavcX265(), FrameFormat(64, 64), "series")
     with pytest.raises(InputError, match=r"series: slices of 48x64 cannot .* sides are 64 to"):
-        check_format(X265(), FrameFormat(64, 48), "series")
+        check_format(LavcX265(), FrameFormat(64, 48), "series")
 
 
 def test_versions_are_those_of_the_libraries():
-    for codec in (X265(), SvtAv1()):
+    for codec in (LavcX265(), SvtAv1()):
         assert "unknown" not in codec.version
         assert av.ffmpeg_version_info in codec.version
 

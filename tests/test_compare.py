@@ -534,7 +534,7 @@ def test_the_key_covers_all_code_that_makes_streams():
         *("dicom", "record", "volumes"),
     }
     code = (
-        "import sys, ssimrdo.encoding.passes, ssimrdo.codecs.x264.codec, ssimrdo.codecs.x265, "
+        "import sys, ssimrdo.encoding.passes, ssimrdo.codecs.x264.codec, ssimrdo.codecs.lavc_x265, "
         "ssimrdo.codecs.svtav1, ssimrdo.codecs.jpeg2000, ssimrdo.objective, "
         "ssimrdo.comparison.clip, ssimrdo.comparison.payload\n"
         "print(*(n for n in sys.modules if n.startswith('ssimrdo.')))"

@@ -256,10 +256,10 @@ def _packets(path):
 
 
 def test_hevc_is_named_as_such(tmp_path):
-    from ssimrdo.codecs.x265 import X265
+    from ssimrdo.codecs.lavc_x265 import LavcX265
 
     series = tilted_series(tmp_path / "in", ct_volume(SLICES, 64, 64))
-    encode(series, tmp_path / "a.mkv", codec=X265(), window=SOFT)
+    encode(series, tmp_path / "a.mkv", codec=LavcX265(), window=SOFT)
     decode(tmp_path / "a.mkv", tmp_path / "ct")
     assert datasets_of(tmp_path / "ct")[0].LossyImageCompressionMethod == "ISO_23008_2"
 

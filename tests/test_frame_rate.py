@@ -8,8 +8,8 @@ import pytest
 
 import ssimrdo
 from ssimrdo.codecs.base import ConstantQuality, MeanBitrate
+from ssimrdo.codecs.lavc_x265 import LavcX265
 from ssimrdo.codecs.svtav1 import SvtAv1
-from ssimrdo.codecs.x265 import X265
 from ssimrdo.encoding.passes import PassSettings, Target, run_passes
 from ssimrdo.frames import CLOCK_FPS, FrameFormat, FrameSource
 
@@ -59,7 +59,7 @@ def test_a_bit_rate_is_that_of_the_file(luma, tmp_path):
     assert sizes[0] == sizes[1] == sizes[2]
 
 
-@pytest.mark.parametrize("codec", [X265("ultrafast"), SvtAv1(12)], ids=lambda codec: codec.name)
+@pytest.mark.parametrize("codec", [LavcX265("ultrafast"), SvtAv1(12)], ids=lambda codec: codec.name)
 @pytest.mark.parametrize("rate", [ConstantQuality(35), MeanBitrate(100)], ids=lambda one: one.mode)
 def test_codecs_of_ffmpeg_keep_the_clock_too(luma, tmp_path, codec, rate):
     packets = []
@@ -83,7 +83,7 @@ def test_the_raw_stream_of_x265_states_the_rate(luma, tmp_path):
     rows, columns = luma[0].shape
     source = FrameSource(FrameFormat(rows, columns, 8, Fraction(5)), 10, lambda: iter(luma))
     path = tmp_path / "a.hevc"
-    settings = PassSettings(X265("ultrafast"), ConstantQuality(35))
+    settings = PassSettings(LavcX265("ultrafast"), ConstantQuality(35))
     run_passes(source, settings, Target("hevc", path))
     with av.open(str(path)) as video:
         assert video.streams.video[0].codec_context.framerate == 5

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 WHEEL = os.environ.get("SSIMRDO_WHEEL")
 # What tests/test_x264.py imports.
 SHIM_TESTS = ("test_x264.py", "conftest.py")
-MADE = (".so", ".pyc", "native/_shim.c")
+MADE = (".so", ".pyc", "native/_shim.c", "native/_shim_x265.c")
 
 needs_wheel = pytest.mark.skipif(
     not WHEEL, reason="SSIMRDO_WHEEL names no wheel (scripts/build_wheel --check)"

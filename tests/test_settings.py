@@ -107,6 +107,7 @@ EXAMPLES: dict[str, list] = {
     "fps": ["12.5", "30000/1001", 25, Fraction(25, 2)],
     "threads": ["4", 0],
     "x264_params": ["bframes=1:no-cabac", {"bframes": 1}, (("bframes", "1"),)],
+    "x265_params": [],
     "protect": ["lung,bone", "none", (Window(1, 2), "40/80")],
     "measure": ["ms_ssim", "ms-ssim,psnr", ("ms_ssim",)],
     "padding": ["darkest", "air"],
@@ -295,7 +296,10 @@ def test_wrong_options_are_refused_by_name(name, value):
 
 def test_wrong_options_are_tried_for_every_option():
     tried = {*NUMBERS, "min", "over", "effort", "preset", "rdo", "window", "fps", "x264_params"}
-    assert tried | {"codec", "even", "measure", "protect", "strict", "padding"} == BY_NAME.keys()
+    assert (
+        tried | {"codec", "x265_params", "even", "measure", "protect", "strict", "padding"}
+        == BY_NAME.keys()
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from ssimrdo.codecs.base import Codec
 from ssimrdo.codecs.lavc import has_encoder
 from ssimrdo.codecs.names import AV1, CODECS, H264, HEVC
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.codecs.x265 import ENCODER as LIBX265
-from ssimrdo.codecs.x265 import X265
+from ssimrdo.codecs.x265.codec import X265
+from ssimrdo.codecs.x265.encoder import lacking as lacking_x265
 from ssimrdo.errors import InputError
 
 
@@ -72,9 +72,10 @@ NAMED: Final[Mapping[str, NamedCodec]] = MappingProxyType(
         HEVC: NamedCodec(
             "HEVC",
             X265,
-            frozenset({"preset"}),
-            lambda values, _: X265(**_taken(values, "preset")),
-            lacking=_lacks_encoder(LIBX265),
+            frozenset({"effort", "preset", "rdo_strength", "x265_params"}),
+            lambda values, steered: X265.from_options(values, steered=steered),
+            params="x265_params",
+            lacking=lacking_x265,
         ),
         AV1: NamedCodec(
             "AV1",

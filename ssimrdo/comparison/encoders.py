@@ -21,6 +21,7 @@ from ssimrdo import objective as objectives
 from ssimrdo.codecs.base import Codec, Mode, rate_control
 from ssimrdo.codecs.jpeg2000 import Jpeg2000
 from ssimrdo.codecs.lavc import has_encoder, library_version
+from ssimrdo.codecs.lavc_x265 import LavcX265
 from ssimrdo.codecs.named import NamedCodec, codec_of, name_of, named_codec
 from ssimrdo.codecs.names import AV1, CODEC
 from ssimrdo.codecs.svtav1 import PRESET as SVTAV1_PRESET
@@ -28,7 +29,6 @@ from ssimrdo.codecs.svtav1 import SvtAv1
 from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_build
-from ssimrdo.codecs.x265 import X265
 from ssimrdo.comparison.points import own_points
 from ssimrdo.comparison.results import EncoderRole
 from ssimrdo.comparison.settings import Candidate, CompareSettings, Named
@@ -76,8 +76,8 @@ ANCHORS: Final[Mapping[str, Anchor]] = MappingProxyType(
     {
         "x264": Anchor(lambda preset: X264(preset=preset)),
         "x264-ssim": Anchor(lambda preset: X264(preset=preset, tune="ssim")),
-        "x265": Anchor(lambda preset: X265(preset)),
-        "x265-ssim": Anchor(lambda preset: X265(preset, "ssim")),
+        "x265": Anchor(lambda preset: LavcX265(preset)),
+        "x265-ssim": Anchor(lambda preset: LavcX265(preset, "ssim")),
         "svtav1": Anchor(_svtav1, preset=f"{SVTAV1_PRESET}"),
         "jpeg2000": Anchor(lambda _: Jpeg2000(), has_presets=False),
     }
@@ -367,7 +367,7 @@ def _check(contender: Contender, settings: CompareSettings) -> None:
         raise _about(contender.name, error, field) from error
 
 
-_OPTIONS: Final = {"rdo_strength": "strength", "x264_params": "x264"}
+_OPTIONS: Final = {"rdo_strength": "strength", "x264_params": "x264", "x265_params": "x265"}
 """What a test calls options of an encode."""
 
 

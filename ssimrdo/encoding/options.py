@@ -259,7 +259,12 @@ def read_names(given: Any) -> tuple[str, ...]:
         raise ValueError(f"{_shown(given)} is not a list of names") from None
 
 
-def read_x264_params(given: Any) -> Options:
+def read_x265_params(given: Any) -> Options:
+    """Return x265's parameters; values and errors as :func:`read_x264_params`."""
+    return read_x264_params(given, "x265_params")
+
+
+def read_x264_params(given: Any, field: str = "x264_params") -> Options:
     """Return x264's parameters of a text, a mapping or pairs.
 
     Raises
@@ -268,7 +273,7 @@ def read_x264_params(given: Any) -> Options:
         If it is neither.
     """
     if isinstance(given, str):
-        return parse_x264_params(given)
+        return parse_x264_params(given, field)
     try:
         pairs = [tuple(pair) for pair in (given.items() if isinstance(given, Mapping) else given)]
     except TypeError:
@@ -397,6 +402,12 @@ OPTIONS: Final = (
         read_x264_params,
         "K=V:K=V",
         "More of x264's parameters; they win over all others.",
+    ),
+    Option(
+        "x265_params",
+        read_x265_params,
+        "K=V:K=V",
+        "The same of x265, with {codec} hevc.",
     ),
     Option(
         "measure",

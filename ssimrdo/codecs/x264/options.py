@@ -56,20 +56,20 @@ _SET_ELSEWHERE: Final = MappingProxyType(
 """What else sets a parameter."""
 
 
-def parse_x264_params(text: str) -> Options:
-    """Split ``name=value:name=value`` as x264 and FFmpeg write it; a bare name means on.
+def parse_x264_params(text: str, field: str = FIELD) -> Options:
+    """Split ``name=value:name=value`` as x264, x265 and FFmpeg write it; a bare name means on.
 
     Raises
     ------
     InputError
-        If a part has no name.
+        If a part has no name; the error is about ``field``.
     """
     pairs = []
     for part in text.split(":") if text else []:
         name, separator, value = part.partition("=")
         name = name.strip()
         if not name or not (name.isascii() and name.isprintable()):
-            raise InputError(f"{part!r} is not name=value", field=FIELD)
+            raise InputError(f"{part!r} is not name=value", field=field)
         pairs.append((name.removeprefix("--"), value.strip() if separator else "1"))
     return tuple(pairs)
 

@@ -1,4 +1,4 @@
-"""x265 as a codec: FFmpeg's libx265, without steering."""
+"""x265 as FFmpeg brings it, without steering: what HEVC is compared with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REORDERING: Final = 2
 
 
 @dataclass(frozen=True)
-class X265(UnsteeredCodec):
+class LavcX265(UnsteeredCodec):
     """x265 with a preset.
 
     Parameters

@@ -1,0 +1,1 @@
+"""x265 through its own API: HEVC that follows an objective."""

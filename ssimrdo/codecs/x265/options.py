@@ -1,0 +1,93 @@
+"""The user's own x265 parameters, and which of them are refused."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from ssimrdo.codecs.x264.choices import Options
+from ssimrdo.codecs.x264.options import spelled_out
+from ssimrdo.errors import InputError
+
+FIELD: Final = "x265_params"
+
+_SET_ELSEWHERE: Final = MappingProxyType(
+    {
+        **dict.fromkeys(("qp", "lossless", "cu-lossless"), "{qp}"),
+        **dict.fromkeys(
+            ("bitrate", "pass", "stats", "slow-firstpass", "multi-pass-opt-analysis"),
+            "{bitrate_kbps}",
+        ),
+        **dict.fromkeys(("fps", "timebase"), "{fps}"),
+        **dict.fromkeys(("width", "height", "input-res", "total-frames", "frames"), "the series"),
+        **dict.fromkeys(
+            ("input-csp", "input-depth", "output-depth", "internal-bit-depth", "profile"),
+            "{bit_depth}",
+        ),
+        **dict.fromkeys(("range", "display-window", "overscan"), "the output's range"),
+        **dict.fromkeys(("annexb", "repeat-headers", "aud", "info"), "the output's suffix"),
+        **dict.fromkeys(("log", "log-level", "csv", "csv-log-level", "progress"), "{verbose}"),
+        **dict.fromkeys(
+            ("analysis-save", "analysis-load", "analysis-reuse-file", "dhdr10-info", "zonefile"),
+            "the output",
+        ),
+        **dict.fromkeys(("recon", "output", "input", "qpfile", "lambda-file"), "the output"),
+        **dict.fromkeys(("pools", "numa-pools", "threads"), "{threads}"),
+        **dict.fromkeys(("preset", "tune"), "{preset}"),
+        "crf": "{crf}",
+        "sar": "the series' pixel spacing",
+    }
+)
+"""What else sets a parameter."""
+
+
+def check_x265_params(params: Options) -> None:
+    """Check that parameters are x265's to set.
+
+    Raises
+    ------
+    InputError
+        If they are no pairs of texts, or one is set by something else.
+    """
+    if not isinstance(params, tuple) or not all(map(_is_pair, params)):
+        raise InputError(f"{params!r:.40} are no pairs of name and value", field=FIELD)
+    for name, value in params:
+        if "\0" in name + value:
+            raise InputError(f"{name} has a NUL character", field=FIELD)
+        owner = _SET_ELSEWHERE.get(spelled_out(name))
+        if owner is not None:
+            raise InputError(f"{name} is not set here", field=FIELD, remedy=f"it is set by {owner}")
+
+
+def check_keeps_aq_on(params: Options) -> None:
+    """Check that x265 would follow quantizer offsets with these parameters.
+
+    Raises
+    ------
+    InputError
+        If one turns adaptive quantization off.
+    """
+    for name, value in params:
+        key = spelled_out(name)
+        off = key == "aq-mode" and value not in ("1", "2", "3", "4")
+        if off or (key == "aq-strength" and not _is_positive(value)):
+            raise InputError(
+                f"{name}={value} makes x265 ignore quantizer offsets",
+                field=FIELD,
+                remedy="take an aq-mode of 1 to 4 and an aq-strength above 0, or turn {rdo} off",
+            )
+
+
+def _is_pair(param: object) -> bool:
+    return (
+        isinstance(param, tuple)
+        and len(param) == 2
+        and all(isinstance(text, str) for text in param)
+    )
+
+
+def _is_positive(value: str) -> bool:
+    try:
+        return float(value) > 1e-30
+    except ValueError:
+        return False
