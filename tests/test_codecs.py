@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -10,6 +11,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import openjpeg
 import pytest
 from dicom_files import write_series
 from video_files import ct_volume, frames_of, plane, windowed
@@ -23,7 +25,9 @@ from ssimrdo.codecs.base import (
     StreamSettings,
     check_format,
 )
+from ssimrdo.codecs.htj2k import Htj2k
 from ssimrdo.codecs.jpeg2000 import Jpeg2000
+from ssimrdo.codecs.jpegxl import JpegXl
 from ssimrdo.codecs.lavc import packed, video_frame
 from ssimrdo.codecs.lavc_x265 import LavcX265
 from ssimrdo.codecs.svtav1 import SvtAv1
@@ -32,9 +36,15 @@ from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import EncoderError
 from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.video.decode import decoded_luma
+from ssimrdo.video.stills import decoded_jpegxl, stills_of
 
 ROWS, COLUMNS = 71, 97
-CODECS = (LavcX265("ultrafast"), LavcX265("slow", "ssim"), SvtAv1(8), Jpeg2000())
+CODECS = (
+    *(LavcX265("ultrafast"), LavcX265("slow", "ssim"), SvtAv1(8), SvtAv1(8, screen_content=True)),
+    *(Jpeg2000(), Htj2k()),
+)
+VIDEO = CODECS[:4]
+STILLS = ("jpeg2000", "htj2k", "jpegxl")
 EVERYWHERE = [(codec, container) for codec in CODECS for container in codec.containers]
 
 
@@ -53,7 +63,8 @@ def label(value):
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_what_is_measured_is_what_the_file_decodes_to(codec, container, bit_depth, tmp_path):
     path, frames = tmp_path / "video", source(11, bit_depth, Fraction(25, 2))
-    settings = PassSettings(codec, ConstantQuality(36), indices=[metrics.PSNR])
+    rate = ConstantQuality(10 if codec.name == "htj2k" else 36)
+    settings = PassSettings(codec, rate, indices=[metrics.PSNR])
     outcome = run_passes(frames, settings, Target(container, path))
     shown = list(decoded_luma(path, container=container, bit_depth=bit_depth))
     assert [one.checksum for one in outcome.slices] == [
@@ -75,7 +86,7 @@ def test_what_is_measured_is_what_the_file_decodes_to(codec, container, bit_dept
     assert sorted(times) == pytest.approx([Fraction(index, 25) * 2 for index in range(11)])
 
 
-@pytest.mark.parametrize("codec", CODECS[:3], ids=label)
+@pytest.mark.parametrize("codec", VIDEO, ids=label)
 def test_samples_are_full_range_with_neutral_chroma(codec, tmp_path):
     path = tmp_path / "video.mkv"
     run_passes(source(3), PassSettings(codec, ConstantQuality(30)), Target("matroska", path))
@@ -85,12 +96,13 @@ def test_samples_are_full_range_with_neutral_chroma(codec, tmp_path):
         assert (plane(frame, 2) == 128).all()
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=label)
+@pytest.mark.parametrize("codec", [*CODECS, JpegXl(3)], ids=label)
 @pytest.mark.parametrize("slices", [1, 2, 3, 40])
 def test_decoding_times_grow_and_are_no_later_than_presentation(codec, slices):
     """Those of x265 itself are random numbers in short clips."""
     frames = source(slices)
-    stream = StreamSettings(frames.format.padded(), ConstantQuality(36))
+    point = 10 if codec.name in STILLS[1:] else 36
+    stream = StreamSettings(frames.format.padded(), ConstantQuality(point))
     with codec.open(stream) as session:
         packets = [
             packet
@@ -107,21 +119,28 @@ def test_decoding_times_grow_and_are_no_later_than_presentation(codec, slices):
     assert session.headers == b""
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=label)
+@pytest.mark.parametrize("codec", [*CODECS, JpegXl(3)], ids=label)
 def test_rates_follow_from_each_rate_control(codec):
     frames = source(12)
 
     def payload(rate):
-        return run_passes(frames, PassSettings(codec, rate), Target("matroska")).payload_bytes
+        target = Target(codec.containers[0])
+        return run_passes(frames, PassSettings(codec, rate), target).payload_bytes
 
-    qualities = [payload(ConstantQuality(point)) for point in (24, 30, 36)]
+    points = (5, 10, 20) if codec.name in STILLS[1:] else (24, 30, 36)
+    qualities = [payload(ConstantQuality(point)) for point in points]
     assert qualities == sorted(qualities, reverse=codec.name != "jpeg2000")
-    if codec.name == "jpeg2000":
+    assert len(set(qualities)) == 3
+    if codec.name in STILLS:
         with pytest.raises(InputError, match="no quantizer"):
             codec.scale("qp", 8)
     else:
         sizes = [payload(ConstantQuantizer(point)) for point in (24, 30, 36)]
         assert sizes == sorted(sizes, reverse=True)
+    if codec.name in STILLS[1:]:
+        with pytest.raises(InputError, match="no mean bit rate"):
+            codec.scale("bitrate", 8)
+        return
     for kbps in (400, 200):
         assert payload(MeanBitrate(kbps)) * 8 * 25 / 12 / 1000 == pytest.approx(kbps, rel=0.35)
 
@@ -155,7 +174,7 @@ def test_the_search_finds_a_quality_on_other_scales(tmp_path):
         encode(tmp_path / "ct", tmp_path / "j2k.mkv", codec=Jpeg2000(), **options)
 
 
-@pytest.mark.parametrize("codec", CODECS[:3], ids=label)
+@pytest.mark.parametrize("codec", VIDEO, ids=label)
 def test_a_folder_with_odd_characters_carries_the_statistics(codec, tmp_path, monkeypatch):
     folder = tmp_path / "a:b=c'd\\e"
     folder.mkdir()
@@ -172,7 +191,7 @@ def test_threads_are_asked_for():
     stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(20), threads=3)
     assert "threads=3" in LavcX265().describe(stream)
     assert "lp=3" in SvtAv1().describe(stream)
-    for codec in CODECS:
+    for codec in (*CODECS, JpegXl()):
         with codec.open(stream):
             pass
 
@@ -192,6 +211,8 @@ def test_video_frames_have_padded_lines():
         (lambda: LavcX265(tune="film"), "tune: 'film' is unknown: use one of psnr, ssim"),
         (lambda: SvtAv1(14), "preset: 14 is unknown"),
         (lambda: SvtAv1(6, "grain"), "tune: 'grain' is unknown"),
+        (lambda: SvtAv1(6, variance_boost=5), "variance_boost: 5 is out of range: use 0 to 4"),
+        (lambda: JpegXl(11), "effort: 11 is unknown: use one of 1, 2"),
     ],
 )
 def test_unknown_options(make, message):
@@ -227,6 +248,72 @@ def test_an_encoder_that_refuses(monkeypatch):
     monkeypatch.setattr("ssimrdo.codecs.svtav1.TUNES", {"ssim": "2", "psnr": "2"})
     with pytest.raises(EncoderError, match="libsvtav1 failed to open"):
         SvtAv1().open(stream)
+
+
+def test_svtav1_boosts_flat_areas_but_not_at_a_constant_quantizer():
+    """Its log would tell the same; the streams differ where the parameter counts."""
+    stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(30))
+    assert "enable-variance-boost=1 variance-boost-strength=1" in SvtAv1().describe(stream)
+    assert "boost" not in SvtAv1(variance_boost=0).describe(stream)
+    fixed = StreamSettings(FrameFormat(64, 64), ConstantQuantizer(30))
+    assert "boost" not in SvtAv1().describe(fixed)
+
+    def sizes(rate):
+        return [
+            run_passes(source(4), PassSettings(codec, rate), Target("matroska")).payload_bytes
+            for codec in (SvtAv1(10), SvtAv1(10, variance_boost=0), SvtAv1(10, variance_boost=4))
+        ]
+
+    assert len(set(sizes(ConstantQuality(30)))) == 3
+    assert len(set(sizes(ConstantQuantizer(30)))) == 1
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_htj2k_and_jpeg_xl_show_what_other_decoders_show(bit_depth, tmp_path):
+    """OpenJPEG decodes HTJ2K, and libjxl's own program JPEG XL where it is installed."""
+    frames = source(2, bit_depth)
+    path = tmp_path / "a.mkv"
+    run_passes(frames, PassSettings(Htj2k(), ConstantQuality(10)), Target("matroska", path))
+    with av.open(str(path)) as video:
+        codestreams = [bytes(packet) for packet in video.demux(video=0) if packet.size]
+    ours = decoded_luma(path, bit_depth=bit_depth)
+    for data, shown, luma in zip(codestreams, ours, frames.frames(), strict=True):
+        theirs = openjpeg.decode(data).reshape(shown.shape) >> (
+            16 - bit_depth if bit_depth > 8 else 0
+        )
+        assert np.abs(theirs.astype(int) - shown).max() <= 1
+        assert np.abs(luma.astype(int) - shown[:ROWS, :COLUMNS]).mean() < 2**bit_depth / 40
+    path = tmp_path / "a.zip"
+    run_passes(frames, PassSettings(JpegXl(3), ConstantQuality(2)), Target("zip", path))
+    pictures = list(stills_of(path))
+    assert len(pictures) == 2
+    program = shutil.which("djxl")
+    for data, shown, luma in zip(pictures, decoded_jpegxl(path), frames.frames(), strict=True):
+        assert shown.dtype == frames.format.dtype
+        assert np.abs(luma.astype(int) - shown[:ROWS, :COLUMNS]).mean() < 2**bit_depth / 40
+        if program is not None:
+            (tmp_path / "a.jxl").write_bytes(data)
+            command = [program, "a.jxl", "a.pgm", "--bits_per_sample=0", "--quiet"]
+            subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+            theirs = pgm(tmp_path / "a.pgm")
+            assert np.abs(theirs.astype(int) - shown).max() <= 1
+
+
+def pgm(path):
+    """Return the samples of a binary PGM file."""
+    kind, size, peak, samples = path.read_bytes().split(b"\n", 3)
+    assert kind == b"P5"
+    columns, rows = map(int, size.split())
+    return np.frombuffer(samples, np.uint8 if int(peak) < 256 else ">u2").reshape(rows, columns)
+
+
+@pytest.mark.parametrize("codec", [Htj2k(), JpegXl()], ids=label)
+def test_a_missing_library_is_one_line(codec, monkeypatch):
+    monkeypatch.setattr("ssimrdo.extras.find_spec", {}.get)
+    stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(2))
+    with pytest.raises(InputError, match=r"needs imagecodecs, .*: .*archive") as caught:
+        codec.open(stream)
+    assert "\n" not in str(caught.value)
 
 
 def test_jpeg_2000_in_several_threads():

@@ -45,7 +45,11 @@ from ssimrdo.observer import Observer
 
 ROWS, COLUMNS, SLICES = 71, 97, 7
 SOFT = Window(*SOFT_TISSUE)
-ALL = ("x264", "x264-ssim", "x265:ultrafast", "x265-ssim:ultrafast", "svtav1:12", "jpeg2000")
+ALL = (
+    *("x264", "x264-ssim", "x265:ultrafast", "x265-untuned:ultrafast", "svtav1:12"),
+    *("svtav1-scm:12", "jpeg2000", "htj2k"),
+)
+STILLS = ("jpeg2000", "htj2k")
 TESTS = ("ssim", "ssim,strength=0.3", "off")
 
 
@@ -68,6 +72,7 @@ def bytes_in(path):
         name, extra = codec.codec.canonical_name, codec.extradata
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     if name == "jpeg2000":
+        # HTJ2K is its part 15.
         return sum(map(len, packets))
     if name == "av1":
         units = [unit for packet in packets for unit in open_bitstream_units(packet)]
@@ -177,7 +182,7 @@ def test_every_encode_agrees_with_an_independent_look_at_its_file(full, volume):
             assert point.quality[metric].mean == pytest.approx(np.mean(values))
             assert point.quality[metric].worst == min(values)
         assert point.seconds > 0
-        if encoder != "jpeg2000":
+        if encoder not in STILLS:
             assert {frame.format.name for frame in frames} <= {"yuv420p", "yuvj420p"}
             assert all(frame.color_range == 2 for frame in frames)
             assert all((plane(frame, index) == 128).all() for frame in frames for index in (1, 2))
@@ -208,12 +213,15 @@ def test_points_of_other_scales_at_constant_qp():
     points = {
         contender.name: contender.points
         for contender in make_contenders(
-            settings(mode="qp", anchors=("x264", "svtav1", "jpeg2000"))
+            settings(mode="qp", anchors=("x264", "svtav1", "jpeg2000", "htj2k"))
         )
     }
     assert points["x264"] == points["ssim"] == (22, 27, 32, 37)
     assert points["svtav1"] == (19, 30, 42, 53)
     assert points["jpeg2000"] == pytest.approx((46.3, 42.05, 37.8, 33.55))
+    assert points["htj2k"] == pytest.approx(
+        [2 ** (0.149 * p - 1) for p in points["x264"]], abs=1e-3
+    )
 
 
 def test_bd_is_that_of_the_curves(full):
@@ -286,20 +294,29 @@ def test_report_says_what_was_compared(full):
     report = full.report
     assert (report.mode, report.fps, report.preset) == ("crf", 25, "ultrafast")
     assert report.timing == "alone"
-    assert {"x264", "x265", "svtav1", "pyav", "ffmpeg", "numpy"} <= set(report.versions)
+    assert {"x264", "x265", "svtav1", "pyav", "imagecodecs", "numpy"} <= set(report.versions)
     assert "unknown" not in report.versions.values()
     assert report.machine.cores == len(os.sched_getaffinity(0))
     encoders = {encoder.name: encoder for encoder in report.encoders}
     assert [encoder.role for encoder in report.encoders] == (
-        ["reference"] + ["anchor"] * 5 + ["test"] * 3
+        ["reference"] + ["anchor"] * 7 + ["test"] * 3
     )
     assert "tune=ssim" in encoders["x264-ssim"].settings
     assert "crf=POINT" in encoders["x264"].settings
     assert "crf=POINT" in encoders["x265:ultrafast"].settings
+    assert "tune=ssim" in encoders["x265:ultrafast"].settings
+    assert "tune" not in encoders["x265-untuned:ultrafast"].settings
+    for name in ("svtav1:12", "svtav1-scm:12"):
+        assert "tune=2 enable-variance-boost=1 variance-boost-strength=1" in encoders[name].settings
+    assert ["scm=1" in encoders[name].settings for name in ("svtav1:12", "svtav1-scm:12")] == [
+        False,
+        True,
+    ]
     assert "POINT dB" in encoders["jpeg2000"].settings
+    assert "step=POINT" in encoders["htj2k"].settings
     assert "rdo-strength=0.3" in encoders["ssim,strength=0.3"].settings
-    assert [one.strength for one in report.encoders] == [None] * 6 + [0.72, 0.3, None]
-    assert [one.objective for one in report.encoders] == [None] * 6 + ["ssim", "ssim", None]
+    assert [one.strength for one in report.encoders] == [None] * 8 + [0.72, 0.3, None]
+    assert [one.objective for one in report.encoders] == [None] * 8 + ["ssim", "ssim", None]
     assert encoders["ssim,strength=0.3"].label == "ssimrdo ssim effort=default strength 0.3"
     assert encoders["off"].label == "ssimrdo off preset=ultrafast"
     assert encoders["svtav1:12"].points == (23, 34, 44, 55)
@@ -358,7 +375,7 @@ def test_json_keeps_its_keys_and_comes_back(full):
     numbers = JSON_KEYS["summary"] - {"kbps", "quality"}
     assert set(record["summary"]["ssim"]["ssim"]["kbps"]) == numbers
     assert (record["fps"], record["encoders"][0]["points"]) == ("25", [18, 23, 28, 33])
-    assert record["encoders"][5]["points"] == [43.24, 39.64, 36.04, 32.44]
+    assert record["encoders"][6]["points"] == [43.24, 39.64, 36.04, 32.44]
     for broken in ({}, {**record, "series": [{}]}, {**record, "fps": "x"}, {**record, "date": 3}):
         with pytest.raises(InputError, match="no report of a comparison"):
             ComparisonReport.from_json(broken)

@@ -51,7 +51,9 @@ def test_writes_the_report_and_prints_a_table(series, tmp_path, capfd, cache):
     assert row.split()[:2] == ["ssim", "undefined" if mean is None else f"{mean:+.2f}"]
     assert about == "BD-rate in % by class, mean over series"
     assert tests.split() == ["ssim"]
-    assert [line.rsplit(None, 1)[0] for line in classes] == [
+    notes = [line for line in classes if line.startswith("note: ")]
+    assert len(notes) == len(set(notes)) <= 1
+    assert [line.rsplit(None, 1)[0] for line in classes if line not in notes] == [
         *("PSNR in the body", "PSNR at edges", "PSNR in small dense structures"),
         *(
             "PSNR in flat soft tissue",
@@ -146,7 +148,7 @@ def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capf
         (["{series}", "--points", "18,23,28,nan"], "out of range"),
         (["{series}", "--mode", "vbr"], "use one of crf, qp, bitrate"),
         (["{series}", "--mode", "bitrate"], "error: --mode: bitrate has no points of its own"),
-        (["{series}", "--anchor", "x266"], "x264, x264-ssim, x265, x265-ssim, svtav1, jpeg2000"),
+        (["{series}", "--anchor", "x266"], "use one of x264, x264-ssim, x265, x265-ssim, "),
         (["{series}", "--anchor", "x264", "--anchor", "x264"], "given twice"),
         (["{series}", "--test", "ssim,strength=x"], "no number"),
         (["{series}", "--metric", "vmaf"], "use one of ssim, weighted_ssim, ms_ssim, ssim_"),

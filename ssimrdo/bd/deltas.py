@@ -453,8 +453,7 @@ def _mean_gap(
         return gap.undefined(f"the curves do not overlap in {names[0]}")
     if gap.overlap < LEAST_OVERLAP:
         return gap.undefined(
-            f"the curves share {gap.overlap:.1%} of their range of {names[0]}, less than "
-            f"{LEAST_OVERLAP:.0%}"
+            f"the curves share less than {LEAST_OVERLAP:.0%} of their range of {names[0]}"
         )
     try:
         mean = _mean(test_x, test_y, low, high, method)

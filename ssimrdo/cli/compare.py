@@ -26,7 +26,7 @@ from ssimrdo.cli.options import (
 from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show
 from ssimrdo.codecs.x264.choices import PRESET
-from ssimrdo.encoding.options import MAX_THREADS, RDO
+from ssimrdo.encoding.options import MAX_THREADS, RDO, WIDE_BIT_DEPTH
 from ssimrdo.machine import cores
 from ssimrdo.text import printable
 
@@ -130,6 +130,7 @@ class _NamingOption(click.Option):
 @encode_option("codec")
 @encode_option("window")
 @encode_option("bit_depth")
+@encode_option("protect")
 @encode_option("fps")
 @series_uid_option
 @skip_bad_option
@@ -190,6 +191,7 @@ def compare(
     codec: str | None,
     window: str | None,
     bit_depth: str | None,
+    protect: str | None,
     fps: str | None,
     **options: Any,
 ) -> int:
@@ -213,16 +215,21 @@ def compare(
     from ssimrdo.comparison import compare as compare_series
     from ssimrdo.comparison.output import write_report
     from ssimrdo.comparison.viewers import write_page
+    from ssimrdo.dicom.grey import WIDE
     from ssimrdo.files import check_folder_free, whole_folder
 
     quieten_svtav1()
     if metrics:
         options["metrics"] = metrics
+    chosen = value_of("window", window)
+    if bit_depth is None and chosen is not None and chosen.function == WIDE:
+        bit_depth = f"{WIDE_BIT_DEPTH}"
     settings = CompareSettings(
         points=_points(points),
         codec=value_of("codec", codec),
-        window=value_of("window", window),
+        window=chosen,
         bit_depth=value_of("bit_depth", bit_depth),
+        protect=None if protect is None else value_of("protect", protect),
         fps=value_of("fps", fps),
         **options,
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from ssimrdo.codecs.base import (
     MeanBitrate,
     Mode,
-    Packet,
     QualityScale,
-    Steering,
     StreamSettings,
     UnsteeredCodec,
     point_of,
 )
+from ssimrdo.codecs.stills import StillSession
 from ssimrdo.errors import EncoderError, InputError
 
 _LOCK = threading.Lock()
@@ -70,9 +68,15 @@ class Jpeg2000(UnsteeredCodec):
             10, 100, step=0.001, default=40, log_rate_slope=slope, qp_per_step=QP_PER_DB
         )
 
-    def open(self, stream: StreamSettings) -> Jpeg2000Session:
+    def open(self, stream: StreamSettings) -> StillSession:
         """Open a session."""
-        return Jpeg2000Session(stream)
+        point = point_of(stream.rate)
+        quality: dict[str, Any] = {"signal_noise_ratios": [point]}
+        if isinstance(stream.rate, MeanBitrate):
+            frames = stream.format
+            raw_kbps = frames.rows * frames.columns * frames.bit_depth * float(frames.fps) / 1000
+            quality = {"compression_ratios": [max(raw_kbps / point, 1.0)]}
+        return StillSession(partial(_encoded, bit_depth=stream.format.bit_depth, quality=quality))
 
     def describe(self, stream: StreamSettings) -> str:
         """Return the transform and the rate control."""
@@ -83,52 +87,14 @@ class Jpeg2000(UnsteeredCodec):
         return f"OpenJPEG irreversible 9-7, grey, 1 tile, 1 layer, {control}"
 
 
-class Jpeg2000Session:
-    """Encodes slices one by one; see :class:`ssimrdo.codecs.base.Session`."""
+def _encoded(luma: NDArray[Any], *, bit_depth: int, quality: dict[str, Any]) -> bytes:
+    from openjpeg.utils import encode_array
 
-    headers = b""
-    settings = ""
-
-    def __init__(self, stream: StreamSettings) -> None:
-        self._format = stream.format
-        point = point_of(stream.rate)
-        self._quality: dict[str, Any] = {"signal_noise_ratios": [point]}
-        if isinstance(stream.rate, MeanBitrate):
-            frames = stream.format
-            raw_kbps = frames.rows * frames.columns * frames.bit_depth * float(frames.fps) / 1000
-            self._quality = {"compression_ratios": [max(raw_kbps / point, 1.0)]}
-
-    def encode(self, luma: NDArray[Any], steering: Steering, index: int) -> Iterator[Packet]:
-        """Take one frame; yield its packet."""
-        del steering
-        yield Packet(self._encoded(luma), index, index, keyframe=True)
-
-    def flush(self) -> tuple[Packet, ...]:
-        """Return nothing: no packet is held back."""
-        return ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing."""
-
-    def _encoded(self, luma: NDArray[Any]) -> bytes:
-        from openjpeg.utils import encode_array
-
-        try:
-            with _LOCK:
-                data: bytes = encode_array(
-                    np.ascontiguousarray(luma),
-                    self._format.bit_depth,
-                    photometric_interpretation=2,
-                    **self._quality,
-                )
-        except (RuntimeError, ValueError) as error:
-            raise EncoderError(f"OpenJPEG failed to encode: {error}") from error
-        return data
+    try:
+        with _LOCK:
+            data: bytes = encode_array(
+                np.ascontiguousarray(luma), bit_depth, photometric_interpretation=2, **quality
+            )
+    except (RuntimeError, ValueError) as error:
+        raise EncoderError(f"OpenJPEG failed to encode: {error}") from error
+    return data

@@ -35,6 +35,11 @@ PRESETS: Final = range(14)
 
 TUNES: Final = MappingProxyType({"vq": "0", "psnr": "1", "ssim": "2"})
 
+VARIANCE_BOOST: Final = 1
+"""Strength; 2, SVT-AV1's own default, and more cost rate on CT."""
+
+VARIANCE_BOOSTS: Final = range(5)
+
 QP_PER_STEP: Final = 0.5
 """A step of its scale of 1 to 63 is about half a QP of x264."""
 
@@ -59,6 +64,12 @@ class SvtAv1(UnsteeredCodec):
         0 to 13, slowest first.
     tune : {"ssim", "psnr", "vq"}
         What it is tuned for; at a mean bit rate, where SVT-AV1 refuses SSIM, that is PSNR.
+    variance_boost : int
+        Strength, 1 to 4, of its adaptive quantization for flat areas; 0 turns it off. It is off
+        at a constant quantizer.
+    screen_content : bool
+        Whether it uses the tools for screen content on every frame. By itself it does so on frames
+        that look like a screen, and hardly ever takes CT for one.
 
     Raises
     ------
@@ -68,6 +79,8 @@ class SvtAv1(UnsteeredCodec):
 
     preset: int = PRESET
     tune: str = "ssim"
+    variance_boost: int = VARIANCE_BOOST
+    screen_content: bool = False
 
     name = "svtav1"
     syntax = "obu"
@@ -86,11 +99,24 @@ class SvtAv1(UnsteeredCodec):
             raise InputError(
                 f"{self.tune!r} is unknown", field="tune", remedy=f"use one of {', '.join(TUNES)}"
             )
+        if self.variance_boost not in VARIANCE_BOOSTS:
+            raise InputError(
+                f"{self.variance_boost!r} is out of range",
+                field="variance_boost",
+                remedy=f"use {VARIANCE_BOOSTS[0]} to {VARIANCE_BOOSTS[-1]}",
+            )
 
     @property
     def label(self) -> str:
-        """Name and preset."""
-        return f"SVT-AV1 {self.preset}" + (f" --tune {self.tune}" if self.tune != "ssim" else "")
+        """Name and preset, and what differs from the default."""
+        words = [f"SVT-AV1 {self.preset}"]
+        if self.tune != "ssim":
+            words.append(f"--tune {self.tune}")
+        if self.variance_boost != VARIANCE_BOOST:
+            words.append(f"--variance-boost-strength {self.variance_boost}")
+        if self.screen_content:
+            words.append("--scm 1")
+        return " ".join(words)
 
     @property
     def version(self) -> str:
@@ -139,6 +165,11 @@ class SvtAv1(UnsteeredCodec):
         parameters = {"tune": TUNES[tune]}
         if mode == "qp":
             parameters["aq-mode"] = "0"
+        elif self.variance_boost:
+            parameters["enable-variance-boost"] = "1"
+            parameters["variance-boost-strength"] = f"{self.variance_boost}"
+        if self.screen_content:
+            parameters["scm"] = "1"
         if stream.threads:
             parameters["lp"] = f"{stream.threads}"
         return parameters

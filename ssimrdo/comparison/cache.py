@@ -1,6 +1,7 @@
 """Encodes and their measurements on disk, found again by what they were made from.
 
-An entry is two files named by their key: ``KEY.mkv``, the encode, and ``KEY.json``, what was
+An entry is two files named by their key: ``KEY.mkv``, the encode (an archive
+of pictures where FFmpeg knows no such stream), and ``KEY.json``, what was
 measured. The JSON is written last and holds the checksum of the other, so a half-written or
 damaged entry counts as absent. The time of the JSON is that of its last use: when the folder
 outgrows its limit, the entries used longest ago go. The folder may be deleted at any time.

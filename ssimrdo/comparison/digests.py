@@ -30,6 +30,8 @@ ENCODED_BY: Final = (
     "comparison/clip.py",
     "comparison/payload.py",
     "comparison/encodes.py",
+    "comparison/lossy_ct.py",
+    "dicom/write/lossy.py",
 )
 """What makes, times and counts streams; the kernels of codecs and objectives are the indices'."""
 
@@ -38,10 +40,18 @@ MEASURED_BY: Final = (
     "metrics",
     "video",
     "comparison/clip.py",
+    "comparison/lossy_ct.py",
     "comparison/measure.py",
+    "dicom/grey.py",
+    "dicom/write/lossy.py",
 )
 
-TISSUE_BY: Final = (*MEASURED_BY, "record/tissue.py", "record/summary.py")
+TISSUE_BY: Final = (
+    *MEASURED_BY,
+    "encoding/views.py",
+    "record/tissue.py",
+    "record/summary.py",
+)
 
 _KNOWN: Final = ("ssimrdo", "builtins", "typing", "abc")
 

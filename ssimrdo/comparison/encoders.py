@@ -1,15 +1,22 @@
 """The encoders of a comparison: from names and codecs to contenders, which all encode alike.
 
-All get the same frames through the loop that :func:`ssimrdo.encode` has. x265, SVT-AV1 and the
-decoders are those of the FFmpeg that PyAV brings; JPEG 2000 is OpenJPEG's. At a bit rate x264 and
-x265 take two passes, SVT-AV1 one (FFmpeg offers no more), and JPEG 2000 gives every slice the same
-share.
+All get the same frames through the loop that :func:`ssimrdo.encode` has; lossy CT gets the HU that
+these were made of. x265, SVT-AV1 and the decoders are those of the FFmpeg that PyAV brings; JPEG
+2000 is OpenJPEG's, HTJ2K OpenJPH's and JPEG XL libjxl's. At a bit rate x264 and x265 take two
+passes, SVT-AV1 one (FFmpeg offers no more), and JPEG 2000 gives every slice the same share; HTJ2K,
+JPEG XL and lossy CT take none.
+
+Each is run as somebody would who knows it and has CT: x265 at ``slow`` and tuned for SSIM, without
+which it spends bits on psychovisual tricks and has no RDOQ, SVT-AV1 tuned for SSIM with a weak
+variance boost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,7 +26,10 @@ import numpy as np
 import ssimrdo
 from ssimrdo import objective as objectives
 from ssimrdo.codecs.base import Codec, Mode, rate_control
+from ssimrdo.codecs.htj2k import Htj2k
 from ssimrdo.codecs.jpeg2000 import Jpeg2000
+from ssimrdo.codecs.jpegxl import EFFORT as JPEGXL_EFFORT
+from ssimrdo.codecs.jpegxl import JpegXl
 from ssimrdo.codecs.lavc import has_encoder, library_version
 from ssimrdo.codecs.lavc_x265 import LavcX265
 from ssimrdo.codecs.named import NamedCodec, codec_of, name_of, named_codec
@@ -29,17 +39,26 @@ from ssimrdo.codecs.svtav1 import SvtAv1
 from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_build
+from ssimrdo.comparison.clip import Clip
+from ssimrdo.comparison.lossy_ct import LossyCT
 from ssimrdo.comparison.points import own_points
 from ssimrdo.comparison.results import EncoderRole
 from ssimrdo.comparison.settings import Candidate, CompareSettings, Named
+from ssimrdo.dicom import Window
+from ssimrdo.dicom.write.lossy import lossy_codec
 from ssimrdo.encoding.options import RDO, read_flag
 from ssimrdo.encoding.passes import PassSettings, stream_settings
 from ssimrdo.encoding.settings import EncodeSettings
+from ssimrdo.encoding.views import protected, views_of
 from ssimrdo.errors import EncoderError, InputError
-from ssimrdo.frames import FrameFormat
+from ssimrdo.frames import FrameFormat, FrameSource
 from ssimrdo.objective import OFF, Objective
 
 CONTAINER: Final = "matroska"
+"""Of what FFmpeg knows."""
+
+X265_PRESET: Final = "slow"
+"""The fastest one with rate–distortion optimised quantization, which CT needs."""
 
 POINT: Final = "POINT"
 """Stands in settings for what differs from point to point."""
@@ -67,19 +86,27 @@ class Anchor:
     has_presets: bool = True
 
 
-def _svtav1(preset: str) -> SvtAv1:
-    # The number as a text is unknown to the codec, whose message lists the presets.
-    return SvtAv1(int(preset) if preset.isdecimal() and preset.isascii() else preset)  # type: ignore[arg-type]
+def _level(preset: str) -> Any:
+    """Return a number, or a text as it is, which the codec refuses and says what it knows."""
+    return int(preset) if preset.isdecimal() and preset.isascii() else preset
 
 
 ANCHORS: Final[Mapping[str, Anchor]] = MappingProxyType(
     {
         "x264": Anchor(lambda preset: X264(preset=preset)),
         "x264-ssim": Anchor(lambda preset: X264(preset=preset, tune="ssim")),
-        "x265": Anchor(lambda preset: LavcX265(preset)),
+        "x265": Anchor(lambda preset: LavcX265(preset, "ssim"), preset=X265_PRESET),
         "x265-ssim": Anchor(lambda preset: LavcX265(preset, "ssim")),
-        "svtav1": Anchor(_svtav1, preset=f"{SVTAV1_PRESET}"),
+        "x265-untuned": Anchor(lambda preset: LavcX265(preset)),
+        "svtav1": Anchor(lambda preset: SvtAv1(_level(preset)), preset=f"{SVTAV1_PRESET}"),
+        "svtav1-scm": Anchor(
+            lambda preset: SvtAv1(_level(preset), screen_content=True), preset=f"{SVTAV1_PRESET}"
+        ),
         "jpeg2000": Anchor(lambda _: Jpeg2000(), has_presets=False),
+        "htj2k": Anchor(lambda _: Htj2k(), has_presets=False),
+        "jpegxl": Anchor(lambda effort: JpegXl(_level(effort)), preset=f"{JPEGXL_EFFORT}"),
+        "ct-htj2k": Anchor(lambda _: LossyCT("htj2k"), has_presets=False),
+        "ct-j2k": Anchor(lambda _: LossyCT("j2k"), has_presets=False),
     }
 )
 """Anchors by name; a preset may follow after a colon."""
@@ -107,6 +134,8 @@ class Contender:
         On the codec's own scale, or kbit/s.
     threads : int
         Its threads; 0 leaves the number to it.
+    protect : tuple of Window
+        Windows that its bits are spent for, where it is steered.
     """
 
     name: str
@@ -117,6 +146,43 @@ class Contender:
     mode: Mode
     points: tuple[float, ...]
     threads: int = 0
+    protect: tuple[Window, ...] = ()
+
+    @property
+    def takes_hu(self) -> bool:
+        """Whether it encodes HU in place of luma."""
+        return isinstance(self.codec, LossyCT)
+
+    @property
+    def container(self) -> str:
+        """What its streams are kept in."""
+        known = self.codec.containers
+        return CONTAINER if CONTAINER in known else known[0]
+
+    def for_clip(self, clip: Clip) -> Contender:
+        """Return it with what it has to know of a clip.
+
+        Raises
+        ------
+        InputError
+            If the clip's own window shows nothing of those that are protected.
+        """
+        if isinstance(self.codec, LossyCT) and clip.stored is not None:
+            codec = replace(
+                self.codec,
+                window=clip.facts.window,
+                stored=clip.stored.scale,
+                inverted=clip.inverted,
+            )
+            return replace(self, codec=codec)
+        if self.objective is None or not self.protect:
+            return self
+        views = views_of(self.protect, clip.facts.window, clip.format, inverted=clip.inverted)
+        return replace(self, objective=protected(self.objective, views))
+
+    def source(self, clip: Clip, most: int | None = None) -> FrameSource:
+        """Return the slices of a clip, or the first of them, as it takes them."""
+        return clip.stored_source(most) if self.takes_hu else clip.source(most)
 
     @property
     def build(self) -> str:
@@ -139,8 +205,10 @@ class Contender:
 
     def describe(self, frames: FrameFormat, point: float) -> str:
         """Return all settings at a point, for frames of a format."""
-        stream = stream_settings(frames, self.pass_settings(point), CONTAINER)
+        stream = stream_settings(frames, self.pass_settings(point), self.container)
         steered = "" if self.objective is None else f"rdo={self.objective.name}; "
+        if steered and self.protect:
+            steered += f"protect={','.join(map(_window_text, self.protect))}; "
         passes = f", {stream.passes} passes" if stream.passes > 1 else ""
         return f"{steered}{self.codec.describe(stream)}{passes}"
 
@@ -158,12 +226,17 @@ class Contender:
 
     def makes_streams_of(self, other: Contender) -> bool:
         """Tell whether another one makes the same streams."""
-        return (self.codec, self.objective, self.points, self.threads) == (
+        return (self.codec, self.objective, self.points, self.threads, self.protect) == (
             other.codec,
             other.objective,
             other.points,
             other.threads,
+            other.protect,
         )
+
+
+def _window_text(window: Window) -> str:
+    return window.preset or f"{window.center:g}/{window.width:g}"
 
 
 def merged(texts: Sequence[str], merge: Callable[[Sequence[str]], str]) -> str:
@@ -241,7 +314,8 @@ def _contender(settings: CompareSettings, given: Named, role: EncoderRole) -> Co
     mode, points = own_points(
         codec, settings.mode, settings.points, bit_depth=settings.bit_depth, name=name
     )
-    return Contender(name, role, label, codec, objective, mode, points, settings.threads)
+    protect = () if objective is None else settings.protected
+    return Contender(name, role, label, codec, objective, mode, points, settings.threads, protect)
 
 
 def _label(candidate: Candidate) -> str:
@@ -361,7 +435,11 @@ def _check(contender: Contender, settings: CompareSettings) -> None:
         low, high = codec.sides
         side = min(max(TRIED_SIDE, low), high)
         frames = FrameFormat(side, side, encode.bit_depth, encode.fps)
-        with codec.open(stream_settings(frames, contender.pass_settings(point), CONTAINER)):
+        if isinstance(codec, LossyCT):
+            lossy_codec(codec.method)
+            return
+        stream = stream_settings(frames, contender.pass_settings(point), contender.container)
+        with codec.open(stream):
             pass
     except (InputError, EncoderError) as error:
         raise _about(contender.name, error, field) from error
@@ -392,4 +470,7 @@ def versions() -> dict[str, str]:
     ):
         if has_encoder(encoder):
             found[name] = library_version(library)
+    for package in ("pylibjpeg-openjpeg", "imagecodecs"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found

@@ -27,7 +27,7 @@ from ssimrdo.comparison import cache
 from ssimrdo.comparison.cache import Measurement
 from ssimrdo.comparison.clip import Clip, ClipFacts
 from ssimrdo.comparison.digests import encoder_digest, index_digest, state_of, tissue_digest
-from ssimrdo.comparison.encoders import CONTAINER, Contender
+from ssimrdo.comparison.encoders import Contender
 from ssimrdo.comparison.measure import measure
 from ssimrdo.comparison.payload import payload_bytes
 from ssimrdo.comparison.results import EncodeCounts, MachineFacts
@@ -158,12 +158,13 @@ class Runner:
         CancelledError
             If the observer cancels.
         """
-        for contender in self._contenders:
+        contenders = tuple(contender.for_clip(clip) for contender in self._contenders)
+        for contender in contenders:
             check_format(contender.codec, clip.format, contender.name)
         orders = [
             (contender, contender.points[index])
-            for index in range(len(self._contenders[0].points))
-            for contender in _rotated(self._contenders, index + turn)
+            for index in range(len(contenders[0].points))
+            for contender in _rotated(contenders, index + turn)
         ]
         stop = threading.Event()
         # Encodes that are not in the cache by then go with the stack.
@@ -180,7 +181,8 @@ class Runner:
         """Encode at one more point and return the bit rate in kbit/s."""
         (contender,) = (one for one in self._contenders if one.name == encoder)
         with ExitStack() as files:
-            encoded = self._encode(clip, files, threading.Event(), (contender, point))
+            order = contender.for_clip(clip), point
+            encoded = self._encode(clip, files, threading.Event(), order)
             _, measured = self._measure(clip, encoded)
         return measured.kbps(clip.format.fps, len(clip.samples))
 
@@ -220,15 +222,16 @@ class Runner:
 
         with _named_errors(order):
             seconds = timed_encode(
-                clip.source(), contender, point, path, repeat=self._alone, check=check
+                contender.source(clip), contender, point, path, repeat=self._alone, check=check
             )
             measurement = Measurement(payload_bytes(path), seconds, self._alone, self._name)
         return _Encoded(order, what, key, path, measurement, is_new=True)
 
     def _key(self, clip: Clip, contender: Contender, point: float) -> str:
         # Times are only comparable on one machine.
+        assert not contender.takes_hu or clip.stored is not None, "it was read for it"
         return cache.key_of(
-            clip.digest,
+            clip.stored.digest if contender.takes_hu and clip.stored else clip.digest,
             clip.format,
             state_of(contender.codec),
             contender.codec.version,
@@ -284,10 +287,12 @@ class Runner:
         if contender.name in self._rehearsed:
             return
         self._rehearsed.add(contender.name)
-        head = clip.source(REHEARSED_SLICES)
+        head = contender.source(clip, REHEARSED_SLICES)
         # If this fails, so does the encode proper, and its message counts.
         with suppress(SsimrdoError):
-            run_passes(head, contender.pass_settings(contender.points[0]), Target(CONTAINER))
+            run_passes(
+                head, contender.pass_settings(contender.points[0]), Target(contender.container)
+            )
 
 
 def timed_encode(
@@ -317,7 +322,9 @@ def timed_encode(
     times: list[float] = []
     while not times or (repeat and len(times) < REPEATS and sum(times) < ENOUGH_SECONDS):
         started = time.perf_counter()
-        run_passes(source, contender.pass_settings(point), Target(CONTAINER, path), advance=check)
+        run_passes(
+            source, contender.pass_settings(point), Target(contender.container, path), advance=check
+        )
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 

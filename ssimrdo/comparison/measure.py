@@ -6,19 +6,26 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo import metrics
 from ssimrdo.comparison.clip import Clip
+from ssimrdo.comparison.lossy_ct import HUCount
+from ssimrdo.dicom.grey import apply_window
+from ssimrdo.dicom.write.lossy import LOSSY_CODECS
 from ssimrdo.errors import EncoderError, InputError, VerificationError, cause_of
 from ssimrdo.machine import cores
 from ssimrdo.metrics import FramePair, QualityIndex
-from ssimrdo.metrics.tissue import SSIM_AREAS, Area, TissueErrors, TissueMap, tissue_errors
+from ssimrdo.metrics.tissue import SSIM_AREAS, Area, TissueErrors, tissue_errors
 from ssimrdo.record.tissue import TissueSummary
 from ssimrdo.video.decode import decoded_luma
+from ssimrdo.video.stills import are_stills, decoded_jpegxl, still_syntax, stills_of
 
 PENDING_PER_WORKER: Final = 4
 
@@ -33,10 +40,55 @@ class Measured(NamedTuple):
     tissue: TissueSummary | None
 
 
+class Decoded(NamedTuple):
+    """A decoded slice in the size of its source.
+
+    Parameters
+    ----------
+    luma : ndarray of shape (rows, columns), uint8 or uint16
+        As it is shown.
+    hu : ndarray of shape (rows, columns), float32, optional
+        In HU, where these are what was encoded.
+    """
+
+    luma: NDArray[Any]
+    hu: NDArray[np.float32] | None = None
+
+
 def decoded_slices(path: Path, clip: Clip) -> Iterator[NDArray[Any]]:
-    """Yield the slices of an encode of a clip as FFmpeg decodes them, in the slices' own size."""
-    for luma in decoded_luma(path, bit_depth=clip.format.bit_depth):
-        yield clip.format.crop(luma)
+    """Yield the slices of an encode of a clip as decoders show them, in the slices' own size."""
+    return (one.luma for one in decoded(path, clip))
+
+
+def decoded(path: Path, clip: Clip) -> Iterator[Decoded]:
+    """Yield the slices of an encode of a clip.
+
+    FFmpeg decodes videos and JPEG 2000, imagecodecs what FFmpeg cannot.
+
+    Parameters
+    ----------
+    path : Path
+        Video file or archive of pictures.
+    clip : Clip
+        What was encoded.
+    """
+    crop = clip.format.crop
+    if not are_stills(path):
+        for luma in decoded_luma(path, bit_depth=clip.format.bit_depth):
+            yield Decoded(crop(luma))
+        return
+    codec = LOSSY_CODECS.get(still_syntax(path))
+    if codec is None:
+        for luma in decoded_jpegxl(path):
+            yield Decoded(crop(luma))
+        return
+    assert clip.stored is not None, "it was encoded"
+    for data in stills_of(path):
+        hu = clip.stored.scale.hu(crop(codec.decode(data)))
+        luma = apply_window(
+            hu, clip.facts.window, bit_depth=clip.format.bit_depth, inverted=clip.inverted
+        )
+        yield Decoded(luma, hu)
 
 
 def measure(
@@ -76,12 +128,11 @@ def measure(
     pending: deque[Future[_Slice]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for number, luma in enumerate(decoded_slices(path, clip)):
-                if number == len(clip.samples) or luma.shape != clip.format.shape:
+            for number, one in enumerate(decoded(path, clip)):
+                if number == len(clip.samples) or one.luma.shape != clip.format.shape:
                     raise VerificationError("the encode decodes to more or other slices")
-                pair = FramePair(clip.samples[number], luma, clip.format)
-                tissue = clip.tissue_map(number) if by_tissue else None
-                pending.append(pool.submit(_measure, pair, indices, tissue))
+                work = partial(_measure, clip, number, one, indices, by_tissue=by_tissue)
+                pending.append(pool.submit(work))
                 if len(pending) > PENDING_PER_WORKER * workers:
                     found.take(pending.popleft().result())
         except OSError as error:
@@ -103,11 +154,23 @@ class _Slice(NamedTuple):
 
     values: Mapping[str, float]
     errors: TissueErrors | None
+    in_hu: HUCount | None = None
 
 
-def _measure(pair: FramePair, indices: Sequence[QualityIndex], tissue: TissueMap | None) -> _Slice:
+def _measure(
+    clip: Clip, number: int, one: Decoded, indices: Sequence[QualityIndex], *, by_tissue: bool
+) -> _Slice:
+    pair = FramePair(clip.samples[number], one.luma, clip.format)
     values = metrics.measure(pair, indices)
-    return _Slice(values, None if tissue is None else tissue_errors(pair, tissue))
+    if not by_tissue:
+        return _Slice(values, None)
+    tissue = clip.tissue_map(number)
+    in_hu = None if one.hu is None else HUCount.of(clip.facts.window)
+    if one.hu is None or in_hu is None:
+        return _Slice(values, tissue_errors(clip.count.pair(pair), tissue))
+    assert clip.stored is not None, "it was encoded"
+    hu = clip.stored.hu(number), one.hu
+    return _Slice(values, in_hu.errors(pair, hu, tissue), in_hu)
 
 
 class _Found:
@@ -117,6 +180,7 @@ class _Found:
         self.slices = 0
         self.qualities: dict[str, list[float]] = {index.name: [] for index in indices}
         self._errors: TissueErrors | None = None
+        self._in_hu: HUCount | None = None
         self._ssim: dict[Area, list[float | None]] = {area: [] for area in SSIM_AREAS}
 
     def take(self, one: _Slice) -> None:
@@ -125,6 +189,7 @@ class _Found:
         for name, values in self.qualities.items():
             values.append(one.values[name])
         if one.errors is not None:
+            self._in_hu = one.in_hu
             self._errors = one.errors if self._errors is None else self._errors + one.errors
             for area, found in self._ssim.items():
                 found.append(one.errors.ssim(area))
@@ -133,4 +198,9 @@ class _Found:
         """Return the errors by tissue."""
         if self._errors is None:
             return None
-        return TissueSummary.of(self._errors, self._ssim, clip.facts.scale)
+        shown = clip.count.scale
+        if self._in_hu is None:
+            return TissueSummary.of(self._errors, self._ssim, shown)
+        summary = TissueSummary.of(self._errors, self._ssim, self._in_hu.scale)
+        # The steps that errors are counted in need not end where the window does.
+        return replace(summary, span=self._in_hu.top * self._in_hu.scale.hu_per_level)

@@ -17,6 +17,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from ssimrdo.video.nal import nal_units
+from ssimrdo.video.stills import are_stills, still_sizes
 
 LENGTH_BYTES: Final = 4
 """Before each NAL unit."""
@@ -71,13 +72,15 @@ SYNTAXES: Final = MappingProxyType(
 
 
 def payload_bytes(path: Path) -> int:
-    """Return the bytes of a video file that show pictures.
+    """Return the bytes of a video file, or of an archive of pictures, that show pictures.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     """
+    if are_stills(path):
+        return sum(still_sizes(path))
     with av.open(str(path)) as source:
         stream = source.streams.video[0]
         syntax = SYNTAXES.get(stream.codec_context.codec.canonical_name)

@@ -7,6 +7,12 @@ The lines for known codecs were measured as SSIM on chest, head and phantom seri
   28, 33 become 23, 34, 44, 55 and QP 22, 27, 32, 37 become 19, 30, 42, 53.
 * JPEG 2000: the PSNR in dB that every slice gets, ``56.2 - 0.72 p`` for CRF and ``65 - 0.85 p``
   for QP: 43.2, 39.6, 36, 32.4 dB and 46.3, 42.1, 37.8, 33.6 dB.
+* Lossy CT: the same, in the window, ``54.8 - 0.7 p`` for CRF and ``64 - 0.85 p`` for QP: 42.2,
+  38.7, 35.2, 31.7 dB and 45.3, 41, 36.8, 32.6 dB.
+* HTJ2K: the quantization step in grey levels of 256, ``2^(0.14 p + 0.1)`` for CRF and
+  ``2^(0.149 p - 1)`` for QP: 6.1, 10, 16, 26 and 4.8, 8.1, 14, 23.
+* JPEG XL: the distance, ``2^(0.172 p - 2.1)`` for CRF and ``2^(0.167 p - 3.1)`` for QP: 2, 3.6,
+  6.6, 12 and 1.5, 2.7, 4.7, 8.4.
 
 For any other codec its quality scale tells: its default stands for x264's, and the rate falls
 alike from there. Constant quality stands in for a quantizer where a codec has none. At a bit rate
@@ -32,18 +38,21 @@ DIGITS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class ScaleLine:
-    """A codec's scale over x264's: ``slope * p + offset``."""
+    """A codec's scale over x264's: ``slope * p + offset``, or two to that power."""
 
     slope: float
     offset: float
+    is_power: bool = False
 
     def at(self, point: float) -> float:
         """Return the point on the codec's scale."""
-        return self.slope * point + self.offset
+        value = self.slope * point + self.offset
+        return float(2**value) if self.is_power else value
 
     def of(self, point: float) -> float:
         """Return the point on x264's scale."""
-        return (point - self.offset) / self.slope
+        value = math.log2(point) if self.is_power else point
+        return (value - self.offset) / self.slope
 
 
 SAME: Final = ScaleLine(1, 0)
@@ -58,6 +67,14 @@ MEASURED: Final[Mapping[tuple[str, Mode], ScaleLine]] = MappingProxyType(
         ("svtav1", "qp"): ScaleLine(2.3, -32.0),
         ("jpeg2000", "crf"): ScaleLine(-0.72, 56.2),
         ("jpeg2000", "qp"): ScaleLine(-0.85, 65.0),
+        ("ct-htj2k", "crf"): ScaleLine(-0.7, 54.8),
+        ("ct-htj2k", "qp"): ScaleLine(-0.85, 64.0),
+        ("ct-j2k", "crf"): ScaleLine(-0.7, 54.8),
+        ("ct-j2k", "qp"): ScaleLine(-0.85, 64.0),
+        ("htj2k", "crf"): ScaleLine(0.14, 0.1, is_power=True),
+        ("htj2k", "qp"): ScaleLine(0.149, -1.0, is_power=True),
+        ("jpegxl", "crf"): ScaleLine(0.172, -2.1, is_power=True),
+        ("jpegxl", "qp"): ScaleLine(0.167, -3.1, is_power=True),
     }
 )
 """Lines by name of the codec and mode."""

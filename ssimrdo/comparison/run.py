@@ -159,7 +159,8 @@ def compare(
             "goes with one folder", field="series_uid", remedy="compare the folders one by one"
         )
     contenders, indices = make_contenders(settings), settings.indices
-    options = SeriesOptions(settings, series_uid, skip_bad)
+    with_hu = any(contender.takes_hu for contender in contenders)
+    options = SeriesOptions(settings, series_uid, skip_bad, with_hu)
     with ExitStack() as stack:
         work = stack.enter_context(scratch_folder())
         folder = cache.make_folder(cache_folder or work / "encodes")

@@ -46,11 +46,14 @@ class SeriesOptions:
         Series Instance UID, where a folder holds several CT series.
     skip_bad : bool
         Leave out files that cannot be used instead of refusing the series.
+    with_hu : bool
+        Whether an encoder takes the slices in HU.
     """
 
     settings: CompareSettings
     series_uid: str | None = None
     skip_bad: bool = False
+    with_hu: bool = False
 
     def load(
         self,
@@ -70,6 +73,7 @@ class SeriesOptions:
             limit=self.settings.slices,
             series_uid=self.series_uid,
             skip_bad=self.skip_bad,
+            with_hu=self.with_hu,
             warn=warn,
         )
 

@@ -81,6 +81,10 @@ class CompareSettings:
         Slices per second.
     bit_depth : int
         Bits per luma sample.
+    protect : tuple of Window, optional
+        Windows that slices will be looked at through, for which objectives spend bits in place of
+        the frames as they are; None is what an encode does: lung, soft tissue and bone for the
+        whole range of HU, else none.
     slices : int, optional
         Take only so many slices of each series, from the first on.
     threads : int
@@ -104,6 +108,7 @@ class CompareSettings:
     window: Window | None = None
     fps: Fraction = Fraction(FPS)
     bit_depth: int = BIT_DEPTH
+    protect: tuple[Window, ...] | None = None
     slices: int | None = None
     threads: int = 0
     jobs: int = 1
@@ -133,14 +138,7 @@ class CompareSettings:
         for name in ("anchors", "tests", "metrics"):
             _check_different(name, getattr(self, name))
         # These are checked as for one encode.
-        EncodeSettings(
-            rate_control(self.mode, self.points[0]),
-            None,
-            X264(preset=self.preset),
-            bit_depth=self.bit_depth,
-            fps=self.fps,
-            threads=self.threads,
-        )
+        self._encode_settings()
         if self.slices is not None and self.slices < 1:
             raise InputError(
                 f"{self.slices} is out of range", field="slices", remedy="use 1 or more"
@@ -149,6 +147,23 @@ class CompareSettings:
             raise InputError(
                 f"{self.jobs} is out of range", field="jobs", remedy=f"use 1 to {MAX_JOBS}"
             )
+
+    def _encode_settings(self) -> EncodeSettings:
+        return EncodeSettings(
+            rate_control(self.mode, self.points[0]),
+            None,
+            X264(preset=self.preset),
+            window=self.window,
+            bit_depth=self.bit_depth,
+            fps=self.fps,
+            threads=self.threads,
+            protect=self.protect,
+        )
+
+    @property
+    def protected(self) -> tuple[Window, ...]:
+        """Windows that objectives spend bits for, beside the frames' own."""
+        return self._encode_settings().protected
 
     @property
     def indices(self) -> tuple[QualityIndex, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -245,33 +245,65 @@ def encode_ct(
         original = original_of(template, series, opened, series_uid)
     frames = replace(opened.frames.format, aspect=Fraction(1))
     load_kernels(frames, None, goal.indices)
-    work = _Work(found, codec, goal, opened.window, frames)
+    work = _Work(found, CTCoder(codec, goal, opened.window, goal.indices), frames)
     written = _Written(goal.indices)
     with slice_folder(folder, overwrite=overwrite) as staged:
         _write(staged, work, original, written, observer or Observer())
     return written.result(str(output), work, skipped, time.perf_counter() - started)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredScale:
+    """What unsigned stored values of 16 bits mean in HU: ``slope * stored + intercept``.
+
+    Parameters
+    ----------
+    slope, intercept : str
+        As DICOM's decimal strings.
+    """
+
+    slope: str
+    intercept: str
+
+    @classmethod
+    def of(cls, header: SliceHeader) -> StoredScale:
+        """Return the scale of a slice, moved so that its least stored value is 0."""
+        least = -(1 << header.bits_stored - 1) if header.signed else 0
+        return cls(
+            decimal_string(header.rescale_slope),
+            decimal_string(header.rescale_intercept + header.rescale_slope * least),
+        )
+
+    def stored(self, hu: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Return the stored values nearest to HU, an ndarray of the same shape."""
+        steps = np.rint((hu.astype(np.float64) - float(self.intercept)) / float(self.slope))
+        return np.clip(steps, 0, (1 << BITS_ALLOCATED) - 1).astype(np.uint16)
+
+    def hu(self, stored: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """Return the HU of stored values, an ndarray of the same shape."""
+        hu = stored * np.float64(self.slope) + float(self.intercept)
+        return np.asarray(hu, np.float32)
+
+
 @dataclass(frozen=True)
-class _Work:
-    """What the slices of one call have in common."""
+class CTTrial:
+    """A slice that was compressed.
 
-    series: Series
-    codec: LossyCodec
-    goal: CTGoal
-    window: Window
-    frames: FrameFormat
-
-    @property
-    def by_tissue(self) -> partial[TissueErrors]:
-        inverted = self.series.slices[0].inverted
-        scale = grey_scale(self.window, self.frames.peak, inverted=inverted)
-        return partial(errors_by_tissue, scale=scale)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A slice that was compressed."""
+    Parameters
+    ----------
+    codestream : bytes
+        The slice.
+    lossless : bool
+        Whether nothing was lost.
+    values : mapping of str to float
+        What was measured in the window, by index.
+    max_hu_error : float
+        Largest error of any pixel, in HU.
+    squared_hu_error : float
+        Sum of the squared errors of all pixels.
+    shown : ndarray of shape (rows, columns), uint8
+        What the window shows of the decoded slice.
+    """
 
     codestream: bytes
     lossless: bool
@@ -282,12 +314,77 @@ class _Trial:
 
 
 @dataclass(frozen=True)
+class CTCoder:
+    """Compresses slices as coarsely as a goal allows.
+
+    Parameters
+    ----------
+    codec : LossyCodec
+        What compresses.
+    goal : CTGoal
+        What every slice keeps.
+    window : Window
+        In which quality is measured.
+    indices : tuple of QualityIndex
+        What is measured of every trial; the goal's is among them.
+    """
+
+    codec: LossyCodec
+    goal: CTGoal
+    window: Window
+    indices: tuple[QualityIndex, ...]
+
+    def compress(
+        self, hu: NDArray[np.float32], scale: StoredScale, *, inverted: bool = False
+    ) -> CTTrial:
+        """Return the coarsest trial of a slice that is good enough, else a lossless one.
+
+        Parameters
+        ----------
+        hu : ndarray of shape (rows, columns), float32
+            The slice.
+        scale : StoredScale
+            Of the stored values that are compressed.
+        inverted : bool
+            Whether the lowest HU are shown white.
+        """
+        stored = scale.stored(hu)
+        source = apply_window(hu, self.window, inverted=inverted)
+        frames = FrameFormat(*hu.shape)
+
+        def trial(point: float | None) -> CTTrial:
+            codestream = self.codec.encode(stored, point)
+            again = scale.hu(self.codec.decode(codestream))
+            error = np.abs(again - hu)
+            shown = apply_window(again, self.window, inverted=inverted)
+            values = metrics.measure(FramePair(source, shown, frames), self.indices)
+            squared = float(np.square(error, dtype=np.float64).sum())
+            return CTTrial(codestream, point is None, values, float(error.max()), squared, shown)
+
+        return _coarsest(trial, self.codec, self.goal)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the slices of one call have in common."""
+
+    series: Series
+    coder: CTCoder
+    frames: FrameFormat
+
+    @property
+    def by_tissue(self) -> partial[TissueErrors]:
+        inverted = self.series.slices[0].inverted
+        scale = grey_scale(self.coder.window, self.frames.peak, inverted=inverted)
+        return partial(errors_by_tissue, scale=scale)
+
+
+@dataclass(frozen=True)
 class _Outcome:
     """What is kept of a slice."""
 
-    slope: str
-    intercept: str
-    trial: _Trial
+    scale: StoredScale
+    trial: CTTrial
     tissue: TissueErrors
 
 
@@ -306,23 +403,23 @@ def _write(
         one = CTSlice(
             stored=np.empty((header.rows, header.columns), np.uint16),
             bits_stored=BITS_ALLOCATED,
-            slope=outcome.slope,
-            intercept=outcome.intercept,
+            slope=outcome.scale.slope,
+            intercept=outcome.scale.intercept,
             plane=header.plane,
             inverted=header.inverted,
-            window=work.window,
+            window=work.coder.window,
             patient_position=header.patient_position,
             source=None
             if original is None
             else (CTImageStorage, original.slices[number - 1].sop_instance_uid),
         )
         derivation = Derivation(
-            work.codec.name,
+            work.coder.codec.name,
             ratio,
-            f"{work.codec.title}, compressed {ratio:.1f}:1 {loss}",
+            f"{work.coder.codec.title}, compressed {ratio:.1f}:1 {loss}",
             lossy=not trial.lossless,
         )
-        dataset = ct_image(one, ids, number, derivation, syntax=work.codec.syntax)
+        dataset = ct_image(one, ids, number, derivation, syntax=work.coder.codec.syntax)
         set_codestream(dataset, trial.codestream)
         target = staged / slice_name(number)
         save(dataset, target)
@@ -350,48 +447,27 @@ def _in_order(
 
 
 def _compressed(header: SliceHeader, work: _Work) -> _Outcome:
-    """Compress a slice as coarsely as the goal allows."""
-    hu = load_hu(header)
-    slope = decimal_string(header.rescale_slope)
-    least = -(1 << header.bits_stored - 1) if header.signed else 0
-    intercept = decimal_string(header.rescale_intercept + header.rescale_slope * least)
-    steps = np.rint((hu.astype(np.float64) - float(intercept)) / float(slope))
-    stored = np.clip(steps, 0, (1 << BITS_ALLOCATED) - 1).astype(np.uint16)
-    source = apply_window(hu, work.window, inverted=header.inverted)
-
-    def trial(point: float | None) -> _Trial:
-        codestream = work.codec.encode(stored, point)
-        decoded = work.codec.decode(codestream)
-        again = (decoded * np.float64(slope) + float(intercept)).astype(np.float32)
-        error = np.abs(again - hu)
-        shown = apply_window(again, work.window, inverted=header.inverted)
-        values = metrics.measure(FramePair(source, shown, work.frames), work.goal.indices)
-        squared = float(np.square(error, dtype=np.float64).sum())
-        return _Trial(codestream, point is None, values, float(error.max()), squared, shown)
-
-    best = _coarsest(trial, work.codec, work.goal)
-    pair = FramePair(source, best.shown, work.frames)
-    return _Outcome(slope, intercept, best, work.by_tissue(pair))
+    hu, scale = load_hu(header), StoredScale.of(header)
+    best = work.coder.compress(hu, scale, inverted=header.inverted)
+    source = apply_window(hu, work.coder.window, inverted=header.inverted)
+    return _Outcome(scale, best, work.by_tissue(FramePair(source, best.shown, work.frames)))
 
 
-def _coarsest(trial: Any, codec: LossyCodec, goal: CTGoal) -> _Trial:
+def _coarsest(trial: Callable[[float | None], CTTrial], codec: LossyCodec, goal: CTGoal) -> CTTrial:
     """Return the coarsest of the trials of a bisection that is good enough, else a lossless one."""
     coarse, fine = codec.coarse, codec.fine
-    best: _Trial | None = None
+    best: CTTrial | None = None
     while abs(coarse - fine) > codec.step:
         middle = (coarse + fine) / 2
-        found: _Trial = trial(middle)
+        found = trial(middle)
         if _is_good(found, goal):
             best, fine = found, middle
         else:
             coarse = middle
-    if best is not None:
-        return best
-    lossless: _Trial = trial(None)
-    return lossless
+    return trial(None) if best is None else best
 
 
-def _is_good(trial: _Trial, goal: CTGoal) -> bool:
+def _is_good(trial: CTTrial, goal: CTGoal) -> bool:
     if goal.max_hu_error is not None and trial.max_hu_error > goal.max_hu_error:
         return False
     if goal.floor is None:
@@ -439,18 +515,18 @@ class _Written:
         pixels = series.rows * series.columns * len(series)
         assert self._tissue is not None, "a series has slices"
         by_area = zip(*(one.ssim for one in self._areas), strict=True)
-        scale = grey_scale(work.window, work.frames.peak, inverted=series.slices[0].inverted)
+        scale = grey_scale(work.coder.window, work.frames.peak, inverted=series.slices[0].inverted)
         return CTResult(
             output=output,
             slices=len(series),
             rows=series.rows,
             columns=series.columns,
-            syntax=work.codec.name,
+            syntax=work.coder.codec.name,
             bytes=self._bytes,
             payload_bytes=self._payload,
             ratio=pixels * _BYTES_PER_PIXEL / self._payload,
             lossless_slices=self._lossless,
-            window=work.window,
+            window=work.coder.window,
             quality={
                 index.name: SliceSummary.of((row[index.name] for row in self._rows), index)
                 for index in self._indices

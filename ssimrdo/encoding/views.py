@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,13 @@ from ssimrdo.dicom.grey import FULL, NAMED_WINDOWS, WIDE, Window, hu_of_luma, sh
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import FramePair
-from ssimrdo.metrics.tissue import GreyScale, TissueErrors, errors_by_tissue
+from ssimrdo.metrics.tissue import (
+    GreyScale,
+    TissueErrors,
+    TissueMap,
+    errors_by_tissue,
+    tissue_map,
+)
 from ssimrdo.objective import Objective
 from ssimrdo.objective.protect import SHOWN_DEPTH, protecting
 from ssimrdo.record.tissue import grey_scale
@@ -116,7 +122,16 @@ class TissueCount:
 
     def __call__(self, pair: FramePair) -> TissueErrors:
         """Return the errors of a frame by tissue."""
-        if self.table is not None:
-            frames = FrameFormat(pair.format.rows, pair.format.columns, _HU_DEPTH)
-            pair = FramePair(self.table[pair.source], self.table[pair.shown], frames)
-        return errors_by_tissue(pair, scale=self.scale)
+        return errors_by_tissue(self.pair(pair), scale=self.scale)
+
+    def pair(self, pair: FramePair) -> FramePair:
+        """Return what is counted of source and decoded frame."""
+        if self.table is None:
+            return pair
+        frames = FrameFormat(pair.format.rows, pair.format.columns, _HU_DEPTH)
+        return FramePair(self.table[pair.source], self.table[pair.shown], frames)
+
+    def tissue_map(self, luma: NDArray[Any], frames: FrameFormat) -> TissueMap:
+        """Return what the samples of a source frame belong to."""
+        pair = self.pair(FramePair(luma, luma, frames))
+        return tissue_map(pair.source, data_range=pair.format.peak, scale=self.scale)

@@ -13,9 +13,11 @@ import av
 from av.container import OutputContainer
 
 from ssimrdo.codecs.base import Codec, Packet
+from ssimrdo.codecs.stills import STILLS
 from ssimrdo.errors import InputError
 from ssimrdo.video.errors import ffmpeg_errors_of
 from ssimrdo.video.nal import settings_units
+from ssimrdo.video.stills import still_writer
 
 SUFFIXES: Final = {
     ".mp4": "mp4",
@@ -78,7 +80,8 @@ def packet_writer(
     path : Path
         File to write; its suffix does not matter.
     container : str
-        FFmpeg's name of the container; that of the syntax writes the packets as they are.
+        FFmpeg's name of the container; that of the syntax writes the packets as they are, and
+        :data:`ssimrdo.codecs.stills.STILLS` an archive of them.
     syntax : str
         FFmpeg's name of the raw stream that headers and packets make.
     headers : bytes
@@ -91,6 +94,10 @@ def packet_writer(
     OSError
         If the file cannot be written.
     """
+    if container == STILLS:
+        with still_writer(path, syntax) as write:
+            yield write
+        return
     if container == syntax:
         with path.open("wb") as stream:
             yield lambda packet: _write_raw(stream, packet)
