@@ -17,7 +17,6 @@ from video_files import frames_of, plane, windowed
 
 from ssimrdo import Window
 from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
-from ssimrdo.comparison import clip as clips
 from ssimrdo.comparison.classes import (
     CLASSES,
     class_deltas,
@@ -28,6 +27,7 @@ from ssimrdo.comparison.classes import (
 from ssimrdo.comparison.output import bd_rates_csv, rd_points_csv
 from ssimrdo.comparison.results import CurveDelta, RatePoint, SeriesResult
 from ssimrdo.dicom import load_hu, open_series
+from ssimrdo.encoding import views
 from ssimrdo.metrics.tissue import Area
 
 WINDOWS = {"soft": (40.0, 400.0), "lung": (-600.0, 1500.0)}
@@ -162,8 +162,8 @@ def test_masks_are_made_once_for_all_encoders(folders, monkeypatch, tmp_path):
         made.append(options["scale"])
         return original(luma, **options)
 
-    original = clips.tissue_map
-    monkeypatch.setattr(clips, "tissue_map", counted)
+    original = views.tissue_map
+    monkeypatch.setattr(views, "tissue_map", counted)
     settings = CompareSettings(preset="ultrafast", tests=("ssim",), jobs=2)
     options = {"cache_folder": tmp_path, "settings": settings}
     with compare([folders / "soft"], **options) as found:

@@ -41,7 +41,9 @@ EXIT_SOME_FAILED = 3
 _EPILOG = """\b
 Examples:
   ssimrdo compare chest/ head/ -o report --anchor x264 --anchor x264-ssim --anchor svtav1
-  ssimrdo compare chest/ -o report --mode qp --preset slow --anchor x265:slow
+  ssimrdo compare chest/ -o report --mode qp --preset slow --anchor x264 --anchor x265:slower
+  ssimrdo compare chest/ -o report --anchor x264-ssim --anchor ct-htj2k --anchor jpegxl
+  ssimrdo compare chest/ -o report --window full --protect lung,bone
   ssimrdo compare study/* -o report --dask tcp://scheduler:8786 --cache-dir /shared/cache
 """
 
@@ -95,7 +97,7 @@ class _NamingOption(click.Option):
     default=PRESET,
     show_default=True,
     metavar="NAME",
-    help="Preset of x264 and x265.",
+    help="Preset of x264, x265-ssim and x265-untuned where an anchor's name carries none.",
 )
 @click.option(
     "--anchor",
@@ -199,6 +201,11 @@ def compare(
 
     Every encoder encodes the same frames at every point. Curves of rate and quality, BD-rates
     against the reference and encoding speed go to REPORT_FOLDER. A negative BD-rate is a saving.
+
+    x265 is run at slow with --tune ssim, svtav1 at preset 6; svtav1-scm uses its screen-content
+    tools as well, which takes several times as long. jpegxl takes an effort in place of a preset.
+    ct-htj2k and ct-j2k are lossy CT, which keeps all HU; their errors in HU are told as far as the
+    window shows them. htj2k, jpegxl, ct-htj2k and ct-j2k have no bit rate to aim at.
 
     On a Dask cluster each series is measured by one worker, which reads it from the same path;
     --cache-dir on storage that all share lets the report show slices. Encoding times are then not

@@ -472,7 +472,8 @@ class ComparisonReport:
     mode : {"crf", "qp", "bitrate"}
         Rate control of all encoders.
     preset : str
-        Preset of x264 and x265 where an encoder's name carries none.
+        Preset of x264, and of x265 as ``x265-ssim`` and ``x265-untuned``, where an encoder's name
+        carries none.
     fps : Fraction
         Slices per second.
     bit_depth : int

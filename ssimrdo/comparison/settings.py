@@ -65,7 +65,8 @@ class CompareSettings:
         At least four, on x264's scale or in kbit/s; see :mod:`ssimrdo.comparison.points`.
         Empty for the mode's default.
     preset : str
-        Preset of x264 and x265 where an anchor's name carries none.
+        Preset of x264, and of x265 as ``x265-ssim`` and ``x265-untuned``, where an anchor's name
+        carries none.
     anchors : tuple of str, Codec or Candidate
         Names as in :data:`ssimrdo.comparison.encoders.ANCHORS`, or codecs; the first is the
         reference.
