@@ -69,7 +69,7 @@ def look(frame, event, argument):
 
 def compare(executor=None):
     settings = ssimrdo.comparison.CompareSettings(mode="qp", metrics=("ssim",))
-    with ssimrdo.comparison.run([root], settings, executor=executor):
+    with ssimrdo.comparison.compare([root], settings, executor=executor):
         pass
 
 
