@@ -546,7 +546,17 @@ def values_of(report):
 def test_the_key_covers_all_code_that_makes_streams():
     """Of what an encode imports, only what does not touch samples or packets may be left out."""
     neutral = {
-        *("__init__", "errors", "extras", "observer", "machine", "files", "executors", "text"),
+        *(
+            "__init__",
+            "errors",
+            "extras",
+            "observer",
+            "machine",
+            "files",
+            "executors",
+            "text",
+            "notebook",
+        ),
         # A clip's digest is that of the samples that come of these.
         *("dicom", "record", "volumes"),
     }
@@ -1020,7 +1030,7 @@ def test_bad_settings(values, message):
         ({"anchors": ("svtav1",), "points": (22, 22.1, 22.2, 22.3)}, "from 8 to 36"),
         ({"tests": ("ssm",)}, "use one of ssim, "),
         ({"tests": ("ssim,strength",)}, "use one of ssim, "),
-        ({"tests": ("ssim,strength=x",)}, "no number"),
+        ({"tests": ("ssim,strength=x",)}, "not a number"),
         ({"tests": ("ssim,strength=9",)}, "strength: 9.0 is out of range"),
         ({"tests": ("ssim,strength=1,strength=2",)}, "twice"),
         ({"tests": ("off,strength=1",)}, "off has no strength"),
