@@ -22,7 +22,7 @@ from video_files import ct_volume, run_command
 SLICES, ROWS, COLUMNS = 6, 64, 80
 SCHEDULER = "tcp://scheduler:8786"
 # Installing and testing are for scripts/build_wheel --check and scripts/test themselves.
-INSTALLERS = {"pip", "pip3", "pipx", "python3", "ssimrdo-env/bin/pip", "git", "cd"}
+INSTALLERS = {"pip", "pip3", "pipx", "python3", "ssimrdo-env/bin/pip", "git", "cd", "pre-commit"}
 # Pages that begin where a first encode has been made.
 AFTER_AN_ENCODE = {"docs/metrics.md"}
 # tests/test_losses_docs.py runs these, and looks at what they find.

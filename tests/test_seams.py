@@ -1,8 +1,9 @@
-"""A codec, an index and an objective of one file each work everywhere, without a change in us."""
+"""Toys of one file each, of every kind that can be added, work without a change in the package."""
 
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
@@ -25,9 +26,11 @@ from video_files import (
 
 import ssimrdo.metrics.registry
 import ssimrdo.objective.base
-from ssimrdo import EncodeSettings, InputError, Window, encode, metrics, objective
+from ssimrdo import EncodeSettings, InputError, Window, encode, load_volume, metrics, objective
 from ssimrdo.codecs.base import is_codec
 from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
+from ssimrdo.lab.experiment import LabSettings
+from ssimrdo.lab.run import run_lab, write_lab
 from ssimrdo.video.decode import PacketDecoder
 
 TOYS = Path(__file__).parent / "toys"
@@ -81,7 +84,10 @@ def rms_errors(hu, output):
     return [np.sqrt(np.mean((a - b) ** 2.0)) for a, b in sources_and_shown(hu, output)]
 
 
-@pytest.mark.parametrize(("name", "most"), [("codec", 80), ("index", 30), ("objective", 30)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("codec", 80), ("command", 40), ("experiment", 40), ("index", 30), ("objective", 30)],
+)
 def test_a_toy_is_one_short_file(name, most):
     path = TOYS / f"toy_{name}.py"
     lines = path.read_text().splitlines()
@@ -91,9 +97,10 @@ def test_a_toy_is_one_short_file(name, most):
 
 
 def test_the_package_knows_no_toy():
+    signs = ("toy", "rms_error", "mpeg4", "Left half", "litres", "A brighter image")
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()
-        assert not any(word in text for word in ("toy", "rms_error", "mpeg4", "Left half")), path
+        assert not any(sign in text for sign in signs), path
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".m4v"])
@@ -333,3 +340,43 @@ def test_two_of_the_three_are_compared_on_the_command_line(ssimrdo_command, seri
     assert record["metrics"] == ["rms_error", "ssim"]
     assert [one["name"] for one in record["encoders"]] == ["x264", "left"]
     assert "rms_error" in record["summary"]["left"]
+
+
+def test_the_experiment_is_run_and_written(tmp_path):
+    experiment = import_module("toys.toy_experiment").BRIGHTER
+    settings = LabSettings(quick=True)
+    (result,) = results = run_lab([experiment], settings)
+    files = write_lab(results, tmp_path / "lab", settings)
+    assert set(files) == {"brighter.txt", "brighter.csv", "lab.json", "lab.html"}
+    _, *rows = (tmp_path / "lab/brighter.csv").read_text().splitlines()
+    c1 = (0.01 * 255) ** 2
+    for row in rows:
+        step, value = map(float, row.split(","))
+        other = 100 + step
+        expected = (2 * 100 * other + c1) / (100**2 + other**2 + c1)
+        assert value == pytest.approx(expected, abs=1e-5)
+    assert result.outcome.numbers["lowest"] == pytest.approx(value)
+    assert "A brighter image" in (tmp_path / "lab/lab.html").read_text()
+
+
+@pytest.fixture
+def body_command(monkeypatch):
+    """The command as a file in ssimrdo/cli would be there, with its name in the list."""
+    main = import_module("ssimrdo.cli.main")
+    monkeypatch.setattr(main, "COMMANDS", (*main.COMMANDS, "body"))
+    monkeypatch.setitem(sys.modules, "ssimrdo.cli.body", import_module("toys.toy_command"))
+
+
+@pytest.mark.usefixtures("body_command")
+def test_the_command_runs_and_fails_as_ours_do(ssimrdo_command, hu, series, tmp_path):
+    done = ssimrdo_command("body", series, "--json")
+    assert (done.status, done.err) == (0, "")
+    (row, column), step = load_volume(series).pixel_spacing_mm, 2.0
+    expected = (hu > -500).sum() * row * column * step / 1e6
+    assert json.loads(done.out) == {"litres": pytest.approx(expected)}
+    write_series(tmp_path, hu[:1])
+    done = ssimrdo_command("body", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("ssimrdo: error: ")
+    assert "a single slice has no volume" in done.err
+    assert "body" in ssimrdo_command("--help").out

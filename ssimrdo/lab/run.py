@@ -76,7 +76,7 @@ class Result:
 
 
 def run_lab(
-    names: Sequence[str],
+    names: Sequence[str | Experiment],
     settings: LabSettings | None = None,
     *,
     observer: Observer | None = None,
@@ -86,9 +86,9 @@ def run_lab(
 
     Parameters
     ----------
-    names : sequence of str
-        Of experiments. Where there are several, one that fails or lacks an optional library is
-        left out with a sentence that says so.
+    names : sequence of str or Experiment
+        Experiments, by name or themselves. Where there are several, one that fails or lacks an
+        optional library is left out with a sentence that says so.
     settings : LabSettings, optional
         How; in full, without real slices, by default.
     observer : Observer, optional
@@ -107,7 +107,7 @@ def run_lab(
         If the only experiment fails.
     """
     settings, observer = settings or LabSettings(), observer or Observer()
-    experiments = [lab.get(name) for name in names]
+    experiments = [one if isinstance(one, Experiment) else lab.get(one) for one in names]
     require("matplotlib", "jinja2", what="lab")
     if any(experiment.uses_ct for experiment in experiments):
         real_series(settings.ct_folder)
