@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
 import pytest
+import yaml
 from dicom_files import write_series
 from video_files import ct_volume, run_command
 
+import ssimrdo
 from ssimrdo.batch.journal import BatchRecord
 
 ROOT = Path(__file__).parents[1]
@@ -121,3 +124,30 @@ def test_files_that_the_page_on_architecture_names_are_there():
         assert (ROOT / "ssimrdo" / name).is_file() or name == "cli/NAME.py", name
     for name in folders:
         assert (ROOT / "ssimrdo" / name).exists() or (ROOT / f"ssimrdo/{name}.py").exists(), name
+
+
+def test_the_citation_names_this_version_and_licence():
+    record = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert record["cff-version"] == "1.2.0"
+    assert record["title"] == project["name"]
+    assert record["version"] == ssimrdo.__version__
+    assert record["license"] == project["license"]
+
+
+def test_pre_commit_runs_what_scripts_test_runs_first():
+    (own,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = {hook["entry"].replace(" --force-exclude", "") for hook in own["hooks"]}
+    checks = re.findall(r"^check (.+)$", (ROOT / "scripts/test").read_text(), re.MULTILINE)
+    assert hooks == {
+        f".venv/bin/{one.removesuffix(' .')}" for one in checks if not one.startswith("pytest")
+    }
+
+
+@pytest.mark.parametrize("kind", ["metrics", "objective", "codecs", "lab", "cli"])
+def test_contributing_names_an_example_of_each_kind(kind):
+    page = (ROOT / "docs/contributing.md").read_text()
+    rows = re.findall(r"`(tests/toys/\w+\.py)` \| .*`ssimrdo/(\w+)/`", page)
+    assert len(rows) == 5
+    (toy,) = (toy for toy, folder in rows if folder == kind)
+    assert (ROOT / toy).is_file()
