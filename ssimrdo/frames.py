@@ -145,6 +145,29 @@ def block_grid(shape: tuple[int, ...]) -> tuple[int, int]:
     return rows, columns
 
 
+def clipped_blocks(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.bool_]:
+    """Return which macroblocks are black all over, or white: the window clips all of them.
+
+    Parameters
+    ----------
+    luma : ndarray of the format's shape and dtype
+        Full-range luma.
+    frame_format : FrameFormat
+        Of the frame.
+
+    Returns
+    -------
+    ndarray of shape (macroblock rows, macroblock columns), bool
+    """
+    rows, columns = frame_format.grid
+    missing = [
+        (0, MACROBLOCK * n - side) for n, side in zip((rows, columns), luma.shape, strict=True)
+    ]
+    blocks = np.pad(luma, missing, mode="edge").reshape(rows, MACROBLOCK, columns, MACROBLOCK)
+    low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
+    return np.asarray((high == 0) | (low == frame_format.peak))
+
+
 @dataclass(frozen=True)
 class FrameSource:
     """A sequence of luma frames that can be gone through more than once.

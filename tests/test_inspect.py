@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import CANARY, write_series
+from matplotlib.patches import Rectangle
 from messages import error_of, others
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +23,7 @@ from ssimrdo.codecs.x264.steering import quantizer_offsets
 from ssimrdo.inspection import (
     Inspection,
     inspect_slice,
+    quantities,
     slice_maps,
     write_inspection,
 )
@@ -157,12 +159,12 @@ def test_colour_bars_have_symbols_and_units(inspection: Inspection) -> None:
         axis for panel in figure.axes for axis in (panel, *panel.child_axes) if axis.get_ylabel()
     ]
     labels = [axis.get_ylabel() for axis in everything]
-    for label in ("σ² (luma²)", "θ (1/luma²)", "λᵢ/λ (ratio)", "ΔQP (QP steps)"):
-        assert label in labels
+    assert labels == ["σ² (luma²)", "ΔQP (QP steps)", "macroblocks"]
     bars = {axis.get_ylabel(): axis for axis in everything}
     low, high = bars["ΔQP (QP steps)"].get_ylim()
     assert low == -high
-    assert high >= float(np.abs(inspection.maps.qp_offset).max())
+    meant = inspection.maps.qp_offset[~inspection.maps.clipped]
+    assert high == pytest.approx(float(np.abs(meant).max()))
 
 
 def test_a_flat_slice_can_be_drawn() -> None:
@@ -355,8 +357,52 @@ def test_pages_and_figures_show_classes_and_errors(
     with_errors = draw(inspect_slice(series, number=2, encode=encoded))
     without = draw(inspect_slice(series, number=2))
     titles = [[axis.get_title(loc="left") for axis in one.axes] for one in (with_errors, without)]
-    assert titles[0][6:] == ["Classes of tissue", "Errors of the encode", "Errors in HU by class"]
-    assert titles[1][6:] == ["Classes of tissue", "What the colours mean", ""]
+    assert titles[0][4:] == [
+        "QP: quantizer in the stream",
+        "Errors of the encode",
+        "Classes of tissue",
+        "Errors in HU by class",
+        "",
+    ]
+    assert titles[1][4:] == ["Classes of tissue", "What the colours mean"]
+
+
+def test_clipped_and_skipped_macroblocks_are_left_out(tmp_path: Path) -> None:
+    # Air in the first two macroblocks, noise beside it; what stands still is skipped.
+    hu = ct_volume(5, 64, 96)
+    hu[:, :32] = np.random.default_rng(4).integers(-200, 700, (5, 32, 96))
+    hu[:, :16, :32] = -2000
+    hu[:, 32:] = hu[0, 32:]
+    folder, video = tmp_path / "series", tmp_path / "ct.mp4"
+    write_series(folder, hu)
+    encode(folder, video, window="-200/900", crf=25, preset="veryfast")
+    plain = inspect_slice(folder, number=4, window="-200/900")
+    blocks = plain.luma.reshape(4, 16, 6, 16).transpose(0, 2, 1, 3).reshape(24, 256)
+    clipped = [i for i, block in enumerate(blocks) if {*block.tolist()} in ({0}, {255})]
+    assert np.flatnonzero(plain.maps.clipped).tolist() == clipped
+    assert {0, 1} <= {*clipped}
+    found = inspect_slice(folder, number=4, encode=video)
+    assert found.stream is not None
+    assert found.stream.qp.shape == (4, 6)
+    skipped = found.stream.skipped
+    assert skipped is not None
+    assert skipped[2:].all()
+    assert not skipped[1].any()
+    for one, left_out in ((plain, plain.maps.clipped), (found, found.maps.clipped | skipped)):
+        (offset,) = (q for q in quantities(one.maps, 1, one.stream) if q.key == "offset")
+        assert np.array_equal(offset.hatched, left_out)
+        assert offset.meant.size == 24 - left_out.sum()
+        (histogram,) = (a for a in draw(one).axes if "distributed" in a.get_title(loc="left"))
+        bars = [one for one in histogram.patches if isinstance(one, Rectangle)]
+        counted = sum(bar.get_height() for bar in bars)
+        assert counted == offset.meant.size
+    page = tmp_path / "maps.html"
+    write_inspection(found, page)
+    (embedded,) = re.findall(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    data = json.loads(embedded)
+    assert data["maps"]["qp"] == found.stream.qp.tolist()
+    assert data["states"][3][5] == "skipped by the encoder"
+    assert "skipped" in data["states"][0][0] or "clipped" in data["states"][0][0]
 
 
 def test_encodes_of_another_series_or_window_are_refused(

@@ -36,7 +36,7 @@ from ssimrdo.comparison.report.charts import (
 )
 from ssimrdo.comparison.report.rates import rates
 from ssimrdo.comparison.report.tissue import error_panel
-from ssimrdo.comparison.report.viewer import chosen, clipped_blocks
+from ssimrdo.comparison.report.viewer import chosen
 from ssimrdo.comparison.results import (
     ClassWarning,
     ComparisonReport,
@@ -52,6 +52,7 @@ from ssimrdo.comparison.results import (
     SeriesResult,
     SeriesSpread,
 )
+from ssimrdo.frames import clipped_blocks
 from ssimrdo.html.images import (
     LEVELS,
     ColourScale,

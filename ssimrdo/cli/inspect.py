@@ -62,11 +62,12 @@ def inspect(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Draw σ², θ, λ_i/λ and ΔQP of one slice of the CT series in the folder SERIES.
+    """Draw σ² and ΔQP of one slice of the CT series in the folder SERIES.
 
-    σ² is the variance of a macroblock in squared luma units, θ the slope of the objective's
-    distortion, such as 1/SSIM, over the mean squared error, λ_i/λ the ratio of Lagrange multipliers
-    and ΔQP the offset in QP steps. Below are the classes of tissue that errors are told of apart.
+    σ² is the variance of a macroblock in squared luma units, and ΔQP the offset in QP steps; a page
+    has θ, the slope of the objective's distortion, such as 1/SSIM, over the mean squared error, and
+    λ_i/λ, the ratio of Lagrange multipliers, as well. Below are the classes of tissue that errors
+    are told of apart. With an encode come its errors and its quantizers.
     """
     if not series:
         raise click.UsageError("SERIES is empty")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 DPI: Final = 110
 
 PANEL_INCHES: Final = 3.6
+
+COLUMNS: Final = 3
+"""Panels side by side."""
 
 ERROR_HEADS: Final = ["RMSE", "bias", "99 %", "max"]
 
@@ -54,11 +59,12 @@ def draw(inspection: Inspection) -> Figure:
     # A Figure of its own, as pyplot would look for a display and keep it in a global list.
     from matplotlib.figure import Figure
 
+    panels = list(_panels(inspection))
     rows, columns = inspection.format.shape
     panel = PANEL_INCHES * min(max(rows / columns, 0.6), 1.7)
-    rows_of_panels = 2 if inspection.tissue is None else 3
-    # Below the second row are the labels of an axis.
-    between = 0.5 if rows_of_panels == 2 else 0.8
+    rows_of_panels = -(-len(panels) // COLUMNS)
+    # Below a row may be the labels of an axis.
+    between = 0.8
     width, height = 14.4, rows_of_panels * panel + 1.4 + between * (rows_of_panels - 1)
     # A layout found by Matplotlib itself takes longer than all the drawing.
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -72,7 +78,7 @@ def draw(inspection: Inspection) -> Figure:
     )
     axes = figure.subplots(
         rows_of_panels,
-        3,
+        COLUMNS,
         gridspec_kw={
             "left": 0.15 / width,
             "right": 1 - 1.05 / width,
@@ -82,20 +88,27 @@ def draw(inspection: Inspection) -> Figure:
             "hspace": between / panel,
         },
     )
-    shown = [one for one in quantities(inspection.maps, inspection.strength) if one.drawn]
-    _draw_slice(axes[0, 0], inspection)
-    for axis, quantity in zip((axes[0, 1], axes[0, 2], axes[1, 0], axes[1, 1]), shown, strict=True):
-        _draw_map(figure, axis, quantity, inspection.luma)
-    _draw_histogram(axes[1, 2], inspection.maps.qp_offset)
-    if inspection.tissue is not None:
-        _draw_classes(axes[2, 0], inspection)
-        is_measured = inspection.errors is not None
-        _draw_table(axes[2, 2 if is_measured else 1], error_rows(inspection))
-        if is_measured:
-            _draw_errors(figure, axes[2, 1], inspection)
-        else:
-            axes[2, 2].set_axis_off()
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, drawing in zip(axes.flat, panels, strict=False):
+        drawing(axis)
     return figure
+
+
+def _panels(inspection: Inspection) -> Iterator[Callable[[Axes], None]]:
+    """Yield what draws the panels, row by row."""
+    shown = quantities(inspection.maps, inspection.strength, inspection.stream)
+    yield partial(_draw_slice, inspection=inspection)
+    for quantity in shown:
+        if quantity.drawn:
+            yield partial(_draw_map, quantity=quantity, luma=inspection.luma)
+        if quantity.key == "offset":
+            yield partial(_draw_histogram, offsets=quantity.meant)
+    if inspection.tissue is not None:
+        if inspection.errors is not None:
+            yield partial(_draw_errors, inspection=inspection)
+        yield partial(_draw_classes, inspection=inspection)
+        yield partial(_draw_table, rows=error_rows(inspection))
 
 
 def _draw_slice(axis: Axes, inspection: Inspection) -> None:
@@ -106,7 +119,7 @@ def _draw_slice(axis: Axes, inspection: Inspection) -> None:
     axis.set_axis_off()
 
 
-def _draw_map(figure: Figure, axis: Axes, quantity: Quantity, luma: NDArray[Any]) -> None:
+def _draw_map(axis: Axes, quantity: Quantity, luma: NDArray[Any]) -> None:
     """Draw a map over the slice; the map's last row and column may reach over the slice."""
     from matplotlib.colors import LogNorm, Normalize
 
@@ -124,25 +137,46 @@ def _draw_map(figure: Figure, axis: Axes, quantity: Quantity, luma: NDArray[Any]
     )
     low, high = _limits(quantity)
     scale = LogNorm if quantity.logarithmic else Normalize
+    # A logarithm has no place for the zero variance of flat blocks.
+    values = np.maximum(quantity.values, np.float32(low))
     drawn = axis.imshow(
-        # A logarithm has no place for the zero variance of flat blocks.
-        np.maximum(quantity.values, np.float32(low)),
+        values if quantity.hatched is None else np.ma.masked_array(values, quantity.hatched),
         cmap="PuOr_r" if quantity.diverging else "viridis",
         norm=scale(low, high),
         alpha=0.72,
         interpolation="nearest",
         extent=(0, MACROBLOCK * block_columns, MACROBLOCK * block_rows, 0),
     )
+    if quantity.hatched is not None and quantity.hatched.any():
+        _hatch(axis, quantity.hatched)
     axis.set(xlim=(0, columns), ylim=(rows, 0))
     axis.set_title(f"{quantity.symbol}: {quantity.name}", fontsize=11, loc="left")
     axis.set_axis_off()
-    below = "min" if float(quantity.values.min()) < low else "neither"
+    below = "min" if quantity.meant.size and float(quantity.meant.min()) < low else "neither"
     # Beside the panel, not at its cost: all panels keep one size.
     beside = axis.inset_axes((1.02, 0, 0.045, 1))
-    bar = figure.colorbar(drawn, cax=beside, extend=below)
+    bar = axis.figure.colorbar(drawn, cax=beside, extend=below)
     if bar.solids is not None:
         bar.solids.set_alpha(1)
     bar.set_label(f"{quantity.symbol} ({quantity.unit})")
+
+
+def _hatch(axis: Axes, mask: NDArray[np.bool_]) -> None:
+    """Hatch macroblocks; rows of them are drawn as one."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    patches = []
+    for row, blocks in enumerate(mask):
+        ends = np.flatnonzero(np.diff(np.concatenate(([0], blocks.astype(np.int8), [0]))))
+        for start, stop in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True):
+            corner = (MACROBLOCK * start, MACROBLOCK * row)
+            patches.append(Rectangle(corner, MACROBLOCK * (stop - start), MACROBLOCK))
+    axis.add_collection(
+        PatchCollection(
+            patches, facecolor="none", edgecolor="#404040", linewidth=0, hatch="////", zorder=2
+        )
+    )
 
 
 def _draw_classes(axis: Axes, inspection: Inspection) -> None:
@@ -151,7 +185,7 @@ def _draw_classes(axis: Axes, inspection: Inspection) -> None:
     axis.set_axis_off()
 
 
-def _draw_errors(figure: Figure, axis: Axes, inspection: Inspection) -> None:
+def _draw_errors(axis: Axes, inspection: Inspection) -> None:
     errors = error_map(inspection)
     assert errors is not None, "there is an encode"
     assert inspection.errors is not None, "there is an encode"
@@ -161,7 +195,7 @@ def _draw_errors(figure: Figure, axis: Axes, inspection: Inspection) -> None:
     drawn = axis.imshow(errors, cmap="PuOr_r", vmin=-reach, vmax=reach, interpolation="nearest")
     axis.set_title("Errors of the encode", fontsize=11, loc="left")
     beside = axis.inset_axes((1.02, 0, 0.045, 1))
-    bar = figure.colorbar(drawn, cax=beside, extend="both")
+    bar = axis.figure.colorbar(drawn, cax=beside, extend="both")
     bar.set_label(f"decoded \u2212 source ({inspection.errors.unit})")
 
 
@@ -195,7 +229,11 @@ def _figures(row: ErrorRow, is_measured: bool) -> list[str]:
 
 def _limits(quantity: Quantity) -> tuple[float, float]:
     """Return the values at the ends of a map's colours."""
-    values = quantity.values.astype(np.float64)
+    values = quantity.meant.astype(np.float64)
+    if not values.size:
+        return 0.0, 1.0
+    if quantity.key == "qp":
+        return float(values.min()), max(float(values.max()), float(values.min()) + 1)
     if quantity.logarithmic and quantity.diverging:
         reach = max(float(np.abs(np.log2(values)).max()), 1.0)
         return 2.0**-reach, 2.0**reach
@@ -215,11 +253,12 @@ def _range(values: NDArray[np.float64], *, floor: float) -> tuple[float, float]:
 
 
 def _draw_histogram(axis: Axes, offsets: NDArray[np.float32]) -> None:
-    low, high = int(np.floor(offsets.min())), int(np.ceil(offsets.max()))
+    low = int(np.floor(offsets.min(initial=0)))
+    high = int(np.ceil(offsets.max(initial=0)))
     edges = list(range(low, max(high, low + 1) + 1))
     axis.hist(offsets.ravel(), bins=edges, color="#0b6e75")
     axis.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    axis.set_title("How ΔQP is distributed", fontsize=11, loc="left")
+    axis.set_title("How ΔQP is distributed, hatched left out", fontsize=11, loc="left")
     axis.set_xlabel("ΔQP (QP steps)")
     axis.set_ylabel("macroblocks")
     # On the right, as on the left there is the colour bar of the panel beside.

@@ -24,6 +24,7 @@ from ssimrdo.inspection.maps import SliceMaps, slice_maps
 from ssimrdo.metrics import FramePair
 from ssimrdo.metrics.tissue import SSIM_AREAS, GreyScale, TissueMap, tissue_errors, tissue_map
 from ssimrdo.record.tissue import TissueSummary, grey_scale
+from ssimrdo.video.macroblocks import Macroblocks, macroblocks
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Inspection:
         Where the window comes from: as in results, or ``encode``.
     header_windows : mapping of Window to int
         How many slices of the series come with each window.
+    stream : Macroblocks, optional
+        What the encode tells of the macroblocks of the slice.
     """
 
     number: int
@@ -79,6 +82,7 @@ class Inspection:
     errors: TissueSummary | None = None
     window_source: str | None = None
     header_windows: Mapping[Window, int] = field(default_factory=dict)
+    stream: Macroblocks | None = None
 
     def _repr_png_(self) -> bytes:
         from ssimrdo.inspection.figure import figure_png
@@ -187,7 +191,13 @@ def _with_errors(inspection: Inspection, video: Path) -> Inspection:
     errors = tissue_errors(FramePair(inspection.luma, shown, form), tissue)
     others = [None] * (inspection.number - 1)
     ssim = {area: [*others, errors.ssim(area)] for area in SSIM_AREAS}
-    return replace(inspection, shown=shown, errors=TissueSummary.of(errors, ssim, inspection.scale))
+    index = inspection.number - 1
+    return replace(
+        inspection,
+        shown=shown,
+        errors=TissueSummary.of(errors, ssim, inspection.scale),
+        stream=macroblocks(video, [index]).get(index),
+    )
 
 
 def _opened(series: SeriesLike, window: Window | None, settings: EncodeSettings) -> OpenedSource:

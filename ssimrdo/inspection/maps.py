@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.x264.steering import qp_offset
-from ssimrdo.frames import FrameFormat
+from ssimrdo.frames import FrameFormat, clipped_blocks
 from ssimrdo.objective import Objective, block_statistics, lagrange_ratio
+from ssimrdo.video.macroblocks import Macroblocks
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class SliceMaps:
         λ_i / λ.
     qp_offset : ndarray of the same shape, float32
         ΔQP in QP steps, without what is added by the role of a frame.
+    clipped : ndarray of the same shape, bool
+        Macroblocks that the window clips all over: black or white, with nothing to show.
     """
 
     mean: NDArray[np.float32]
@@ -36,6 +39,7 @@ class SliceMaps:
     theta: NDArray[np.float32]
     lagrange_ratio: NDArray[np.float32]
     qp_offset: NDArray[np.float32]
+    clipped: NDArray[np.bool_]
 
 
 def slice_maps(
@@ -58,7 +62,12 @@ def slice_maps(
     theta = objective.sensitivity(luma, frame_format)
     ratio = lagrange_ratio(theta, objective.reference(frame_format))
     return SliceMaps(
-        statistics.mean, statistics.variance, theta, ratio, qp_offset(ratio, strength=strength)
+        statistics.mean,
+        statistics.variance,
+        theta,
+        ratio,
+        qp_offset(ratio, strength=strength),
+        clipped_blocks(luma, frame_format),
     )
 
 
@@ -79,7 +88,9 @@ class Quantity:
     diverging : bool
         Whether it has a middle, 1 or 0, where nothing changes.
     drawn : bool
-        Whether it has a panel in the figure.
+        Whether it has a panel in the figure; ΔQP has, and what it is another measure of has none.
+    hatched : ndarray of the same shape, bool, optional
+        Macroblocks for which the values mean nothing, left out of what is told of all.
     """
 
     key: str
@@ -91,10 +102,44 @@ class Quantity:
     logarithmic: bool = False
     diverging: bool = False
     drawn: bool = True
+    hatched: NDArray[np.bool_] | None = None
+
+    @property
+    def meant(self) -> NDArray[np.float32]:
+        """The values that mean something, in one row."""
+        return self.values.ravel() if self.hatched is None else self.values[~self.hatched]
 
 
-def quantities(maps: SliceMaps, strength: float) -> tuple[Quantity, ...]:
-    """Return the maps in the order of their derivation, with symbols, units and meaning."""
+def quantities(
+    maps: SliceMaps, strength: float, stream: Macroblocks | None = None
+) -> tuple[Quantity, ...]:
+    """Return the maps in the order of their derivation, with symbols, units and meaning.
+
+    Parameters
+    ----------
+    maps : SliceMaps
+        The objective's quantities.
+    strength : float
+        That they were made with.
+    stream : Macroblocks, optional
+        What an encode tells of its macroblocks.
+    """
+    skipped = None if stream is None else stream.skipped
+    told = (
+        ()
+        if stream is None
+        else (
+            Quantity(
+                "qp",
+                "quantizer in the stream",
+                "QP",
+                "QP steps",
+                "how coarsely the encode quantizes; skipped macroblocks have none of their own",
+                stream.qp.astype(np.float32),
+                hatched=skipped,
+            ),
+        )
+    )
     return (
         Quantity(
             "mean",
@@ -123,6 +168,7 @@ def quantities(maps: SliceMaps, strength: float) -> tuple[Quantity, ...]:
             "how much a squared error costs, such as in 1/SSIM",
             maps.theta,
             logarithmic=True,
+            drawn=False,
         ),
         Quantity(
             "ratio",
@@ -133,6 +179,7 @@ def quantities(maps: SliceMaps, strength: float) -> tuple[Quantity, ...]:
             maps.lagrange_ratio,
             logarithmic=True,
             diverging=True,
+            drawn=False,
         ),
         Quantity(
             "offset",
@@ -142,5 +189,7 @@ def quantities(maps: SliceMaps, strength: float) -> tuple[Quantity, ...]:
             "below 0: quantized finer, gets more bits",
             maps.qp_offset,
             diverging=True,
+            hatched=maps.clipped if skipped is None else maps.clipped | skipped,
         ),
+        *told,
     )

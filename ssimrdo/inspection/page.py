@@ -24,7 +24,7 @@ SHARES = (0, 0.05, 0.5, 0.95, 1)
 def page(inspection: Inspection) -> str:
     """Return an HTML page with the figure and the maps' numbers, loading nothing else."""
     rows, columns = inspection.format.shape
-    shown = quantities(inspection.maps, inspection.strength)
+    shown = quantities(inspection.maps, inspection.strength, inspection.stream)
     return render_template(
         "ssimrdo.inspection",
         "inspect",
@@ -40,6 +40,7 @@ def page(inspection: Inspection) -> str:
         data={
             "rows": rows,
             "columns": columns,
+            "states": _states(inspection),
             "maps": {
                 one.key: [[float(f"{v:.4g}") for v in row] for row in one.values.tolist()]
                 for one in shown
@@ -48,8 +49,18 @@ def page(inspection: Inspection) -> str:
     )
 
 
+def _states(inspection: Inspection) -> list[list[str]]:
+    """Return what is to be said of each macroblock beside its values."""
+    skipped = None if inspection.stream is None else inspection.stream.skipped
+    states = np.where(inspection.maps.clipped, "clipped by the window all over", "")
+    if skipped is not None:
+        states = np.where(skipped, "skipped by the encoder", states)
+    return [[str(state) for state in row] for row in states]
+
+
 def _row(quantity: Quantity) -> dict[str, Any]:
-    values = np.quantile(quantity.values.astype(np.float64), SHARES)
+    known = quantity.meant if quantity.meant.size else quantity.values
+    values = np.quantile(known.astype(np.float64), SHARES)
     return {
         "key": quantity.key,
         "name": quantity.name,

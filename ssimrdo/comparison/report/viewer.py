@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.codecs.x264.steering import qp_offset
-from ssimrdo.frames import MACROBLOCK, FrameFormat
+from ssimrdo.frames import FrameFormat, clipped_blocks
 from ssimrdo.html.images import as_8_bit
 from ssimrdo.metrics import SSIM, FramePair
 from ssimrdo.objective import SSIM as SSIM_OBJECTIVE
@@ -223,29 +223,6 @@ def evenly(count: int, at_most: int) -> tuple[int, ...]:
     if count <= at_most:
         return tuple(range(count))
     return tuple((2 * part + 1) * count // (2 * at_most) for part in range(at_most))
-
-
-def clipped_blocks(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.bool_]:
-    """Return which macroblocks are black all over, or white: the window clips all of them.
-
-    Parameters
-    ----------
-    luma : ndarray of the format's shape and dtype
-        Full-range luma.
-    frame_format : FrameFormat
-        Of the frame.
-
-    Returns
-    -------
-    ndarray of shape (macroblock rows, macroblock columns), bool
-    """
-    rows, columns = frame_format.grid
-    missing = [
-        (0, MACROBLOCK * n - side) for n, side in zip((rows, columns), luma.shape, strict=True)
-    ]
-    blocks = np.pad(luma, missing, mode="edge").reshape(rows, MACROBLOCK, columns, MACROBLOCK)
-    low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
-    return np.asarray((high == 0) | (low == frame_format.peak))
 
 
 def _ssim_of(

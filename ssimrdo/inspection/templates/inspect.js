@@ -17,7 +17,7 @@ function show(nextRow, nextColumn) {
   block.style.top = `${(1600 * row) / data.rows}%`;
   block.style.width = `${1600 / data.columns}%`;
   block.style.height = `${1600 / data.rows}%`;
-  const values = { row, column };
+  const values = { row, column, state: data.states[row][column] };
   for (const [name, map] of Object.entries(data.maps)) values[name] = map[row][column];
   for (const field of document.querySelectorAll("[data-value]"))
     field.textContent = String(values[field.dataset.value]).replace("-", "\u2212");
