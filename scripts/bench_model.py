@@ -292,7 +292,7 @@ def _clip(name: str, window_name: str, series: Series, window: Window, slices: i
         name,
         f"{window_name} {window.center:g}/{window.width:g}",
         FrameFormat(series.rows, series.columns),
-        tuple(luma for _, luma in luma_frames(chosen, window)),
+        tuple(luma for _, luma, _ in luma_frames(chosen, window)),
     )
 
 

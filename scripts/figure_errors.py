@@ -210,8 +210,9 @@ def encode(
     outcome = run_passes(frames, encoder.at(crf), Target(CONTAINER, path))
     values, slices = [], []
     shown = decoded_luma(path, container=CONTAINER, bit_depth=frames.format.bit_depth)
-    for source, decoded in zip(frames.frames(), shown, strict=True):
-        pair = FramePair(source, frames.format.crop(decoded), frames.format)
+    for index, (source, decoded) in enumerate(zip(frames.frames(), shown, strict=True)):
+        cropped, padding = frames.format.crop(decoded), frames.padding(index)
+        pair = FramePair(source, cropped, frames.format, padding)
         values.append(metrics.SSIM.value(pair))
         slices.append(errors_by_tissue(pair, scale=scale))
     return Encode(encoder, crf, outcome.payload_bytes, path, fmean(values), tuple(slices))
@@ -274,7 +275,10 @@ def show(
     frames = opened.frames
     index = median_slice(encodes[0], encodes[1], scale) if asked is None else asked - 1
     luma = nth(frames.frames(), index)
-    body = tissue_map(luma, data_range=frames.format.peak, scale=scale).mask(Area.BODY)
+    found = tissue_map(
+        luma, data_range=frames.format.peak, scale=scale, padding=frames.padding(index)
+    )
+    body = found.mask(Area.BODY)
     cut = around(body) if body.any() else (slice(None), slice(None))
     errors = []
     for one in encodes:

@@ -168,6 +168,11 @@ def clipped_blocks(luma: NDArray[Any], frame_format: FrameFormat) -> NDArray[np.
     return np.asarray((high == 0) | (low == frame_format.peak))
 
 
+def no_padding(index: int) -> None:
+    """Return that a frame has no padding."""
+    del index
+
+
 @dataclass(frozen=True)
 class FrameSource:
     """A sequence of luma frames that can be gone through more than once.
@@ -181,8 +186,12 @@ class FrameSource:
     frames : callable
         Returns an iterable over the frames, anew with each call: ndarrays of the format's shape
         and dtype.
+    padding : callable
+        Returns what is padding in a frame that has been read, by its index: an ndarray of bool of
+        its shape, or None where there is none.
     """
 
     format: FrameFormat
     count: int
     frames: Callable[[], Iterable[NDArray[Any]]]
+    padding: Callable[[int], NDArray[np.bool_] | None] = no_padding

@@ -32,6 +32,7 @@ USUAL = {
     "fps": "25",
     "threads": 0,
     "x264_params": "",
+    "padding": "darkest",
 }
 """What is recorded for settings where nothing was given."""
 
@@ -75,7 +76,7 @@ USUAL = {
         ),
         ({"measure": "ms-ssim"}, {"measure": ["ms_ssim"]}),
         ({"strict": "yes"}, {"strict": True}),
-        ({"padding": "darkest"}, {"padding": "darkest"}),
+        ({"padding": "air"}, {"padding": "air"}),
         (
             {"codec": X264(preset="slow", tune="ssim")},
             {"effort": None, "preset": "slow", "codec": "x264 slow --tune ssim"},
@@ -136,7 +137,7 @@ def test_every_option_works_in_python_and_round_trips(name, value):
         ("fps", 25),
         ("threads", 0),
         ("strict", "no"),
-        ("padding", "air"),
+        ("padding", "darkest"),
     )
     assert (settings == default) is is_default
     again = EncodeSettings.of(**settings.as_options())

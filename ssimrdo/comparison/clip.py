@@ -199,10 +199,11 @@ def load_clip(
     digest, count = hashlib.sha256(), 0
     with raw.open("wb") as stream, tempfile.TemporaryFile(dir=raw.parent) as codes:
         for luma in opened.frames.frames():
+            padding = opened.frames.padding(count)
             data = np.ascontiguousarray(luma, frames.dtype).data
             stream.write(data)
             digest.update(data)
-            codes.write(count_errors.tissue_map(luma, frames).codes.data)
+            codes.write(count_errors.tissue_map(luma, frames, padding).codes.data)
             count += 1
         shape = (count, *frames.shape)
         tissues = np.memmap(codes, np.uint8, mode="c", shape=shape)

@@ -22,7 +22,7 @@ from ssimrdo.decoding.video import (
     record_of,
 )
 from ssimrdo.dicom import SliceHeader, Window, open_series
-from ssimrdo.dicom.luma import load_luma
+from ssimrdo.dicom.luma import load_shown
 from ssimrdo.dicom.write.ct import CTSlice, check_syntax, ct_object
 from ssimrdo.dicom.write.folder import check_slice_folder, slice_folder, slice_name
 from ssimrdo.dicom.write.identity import identity_of, matching_slices
@@ -171,7 +171,8 @@ def decode(
         found = record_of(opened, path, None if record is None else Path(record))
         facts = facts_of(opened, path, found)
         frames = frames_of(found)
-        scale = stored_scale(hu_of_codes(found.window, frames, inverted=found.inverted))
+        hu = hu_of_codes(found.window, frames, inverted=found.inverted)
+        scale = stored_scale(hu, inverted=found.inverted)
         series, originals = SeriesIds(), None
         if template is not None:
             originals = _originals(template, series_uid, found)
@@ -237,8 +238,11 @@ def _write(
         original = None if job.originals is None else job.originals[number - 1]
         if original is not None:
             errors.add(number, luma, original, job.template)
+        stored, padded = job.scale.stored[luma], job.record.padding_in(number - 1)
+        if padded is not None:
+            stored[padded] = job.scale.padding
         one = CTSlice(
-            stored=job.scale.stored[luma],
+            stored=stored,
             bits_stored=job.scale.bits_stored,
             slope=job.scale.slope,
             intercept=job.scale.intercept,
@@ -247,6 +251,7 @@ def _write(
             window=job.record.window,
             patient_position=job.record.patient_position,
             source=None if original is None else (CTImageStorage, original.sop_instance_uid),
+            padding=job.scale.padding if job.record.padded else None,
         )
         dataset = ct_object(one, job.series, number, derivation, syntax=job.syntax)
         target = staged / slice_name(number)
@@ -274,10 +279,8 @@ class _Errors:
             If the original is another image, whatever its place.
         """
         record, frames = self._record, self._frames
-        source = load_luma(
-            original, record.window, bit_depth=record.bit_depth, padding=record.padding
-        )
-        pair = FramePair(source, frames.shown(luma), frames)
+        source, padded = load_shown(original, record.window, record.bit_depth, record.padding)
+        pair = FramePair(source, frames.shown(luma), frames, padded)
         psnr = metrics.measure(pair, [metrics.PSNR])[metrics.PSNR.name]
         if abs(psnr - record.psnr_db[number - 1]) > _SAME_PSNR_DB:
             raise InputError(

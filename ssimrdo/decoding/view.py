@@ -20,6 +20,7 @@ from ssimrdo.decoding.video import (
     record_of,
 )
 from ssimrdo.dicom import Geometry, Volume
+from ssimrdo.dicom.padding import with_padding
 from ssimrdo.dicom.write.values import hu_of_codes
 from ssimrdo.encoding.encode import encode
 from ssimrdo.encoding.settings import EncodeSettings
@@ -31,7 +32,7 @@ from ssimrdo.record.result import EncodeResult
 
 @dataclass(frozen=True)
 class DecodedSlices:
-    """The slices of a video in HU, decoded anew whenever they are gone through.
+    """The slices of a video in HU, padding masked, decoded anew whenever they are gone through.
 
     Parameters
     ----------
@@ -54,8 +55,8 @@ class DecodedSlices:
         frames = frames_of(self.record)
         hu = hu_of_codes(self.record.window, frames, inverted=self.record.inverted)
         table = hu.astype(np.float32)
-        for luma in decoded_frames(self.video, self.path, self.record):
-            yield table[luma]
+        for index, luma in enumerate(decoded_frames(self.video, self.path, self.record)):
+            yield with_padding(table[luma], self.record.padding_in(index))
 
 
 def view(

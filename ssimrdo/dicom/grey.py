@@ -26,9 +26,6 @@ WIDE: Final = "WIDE"
 
 WINDOW_FUNCTIONS: Final = (*VOI_LUT_FUNCTIONS, WIDE)
 
-PADDINGS: Final = ("air", "darkest")
-"""How padding is shown: as air, of -1000 HU, or as the darkest grey whatever the window."""
-
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 _CENTER_WIDTH = re.compile(rf"\s*({_NUMBER})\s*/\s*({_NUMBER})\s*", re.ASCII)
 
@@ -238,6 +235,7 @@ def apply_window(
 def _scaled(hu: NDArray[np.float32], window: Window, peak: int) -> NDArray[np.float32]:
     """Return what a window shows of HU, 0 to peak, before it is rounded; an array of its own."""
     curve = {"SIGMOID": _sigmoid, WIDE: _wide}.get(window.function, _ramp)
+    hu = np.asarray(hu)
     # What float32 cannot hold is beyond the ends of the window, where it goes as infinity.
     with np.errstate(over="ignore"):
         return curve(hu, window, peak)

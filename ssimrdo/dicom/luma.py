@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from ssimrdo.dicom.grey import PADDINGS, Window, apply_window
+from ssimrdo.dicom.grey import Window, apply_window
+from ssimrdo.dicom.padding import PADDING, show_padding
 from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.errors import BadSliceError
 
@@ -93,7 +94,7 @@ def shares(counts: Mapping[Window, int]) -> str:
 
 
 def load_luma(
-    header: SliceHeader, window: Window, *, bit_depth: int = 8, padding: str = PADDINGS[0]
+    header: SliceHeader, window: Window, *, bit_depth: int = 8, padding: str = PADDING
 ) -> NDArray[Any]:
     """Load one slice as full-range luma.
 
@@ -105,7 +106,7 @@ def load_luma(
         Window that maps HU to luma.
     bit_depth : int
         Bits per luma sample.
-    padding : {"air", "darkest"}
+    padding : {"darkest", "air"}
         How padding is shown.
 
     Returns
@@ -118,8 +119,21 @@ def load_luma(
     BadSliceError
         If the file cannot be read or its pixel data cannot be decoded.
     """
+    return load_shown(header, window, bit_depth, padding)[0]
+
+
+def load_shown(
+    header: SliceHeader, window: Window, bit_depth: int, padding: str
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Load one slice as luma, and where it is padding; the rest is as with `load_luma`.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, ndarray of bool or None; both of shape (rows, columns)
+        Luma; and what is padding, None where the header tells of none.
+    """
     hu, padded = load_slice(header)
-    return _shown(hu, padded, header, window, bit_depth, padding)
+    return _shown(hu, padded, header, window, bit_depth, padding), padded
 
 
 def _shown(
@@ -131,8 +145,7 @@ def _shown(
     padding: str,
 ) -> NDArray[Any]:
     luma = apply_window(hu, window, bit_depth=bit_depth, inverted=header.inverted)
-    if padded is not None and padding == "darkest":
-        luma[padded] = 0
+    show_padding(luma, padded, padding)
     return luma
 
 
@@ -141,11 +154,11 @@ def luma_frames(
     window: Window,
     *,
     bit_depth: int = 8,
-    padding: str = PADDINGS[0],
+    padding: str = PADDING,
     on_bad: Callable[[SliceHeader, BadSliceError], None] | None = None,
     on_odd: Callable[[SliceHeader], None] | None = None,
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield slices as luma, one after another, each with its place among all.
+) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_] | None]]:
+    """Yield slices as luma, one after another, each with its place among all and its padding.
 
     Parameters
     ----------
@@ -161,8 +174,8 @@ def luma_frames(
 
     Yields
     ------
-    int, ndarray of uint8 or uint16 of shape (rows, columns)
-        Place among the slices, from 0, and luma.
+    int, ndarray of uint8 or uint16, ndarray of bool or None
+        Place among the slices, from 0, luma, and what is padding.
 
     Raises
     ------
@@ -182,7 +195,7 @@ def luma_frames(
             recent = [*recent[-2:], (header, _statistics(hu))]
             if len(recent) == 3 and _is_odd(*(statistics for _, statistics in recent)):
                 on_odd(recent[1][0])
-        yield index, _shown(hu, padded, header, window, bit_depth, padding)
+        yield index, _shown(hu, padded, header, window, bit_depth, padding), padded
 
 
 def _statistics(hu: NDArray[np.float32]) -> Statistics:

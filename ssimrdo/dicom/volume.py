@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom.grey import Window
+from ssimrdo.dicom.padding import with_padding
 from ssimrdo.dicom.read.find import Series
 from ssimrdo.dicom.read.geometry import slice_normal
-from ssimrdo.dicom.read.load import load_hu
+from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.dicom.read.select import open_series
 from ssimrdo.errors import InputError
 
@@ -73,8 +74,9 @@ class Volume:
     Parameters
     ----------
     hu : ndarray of shape (slices, rows, columns), or iterable of ndarrays of shape (rows, columns)
-        HU values, of any real dtype. An iterator can be encoded in one pass only; what can be gone
-        through again, such as a list or a memory-mapped array, in several.
+        HU values, of any real dtype; what a masked array masks is padding. An iterator can be
+        encoded in one pass only; what can be gone through again, such as a list or a memory-mapped
+        array, in several.
     pixel_spacing_mm : tuple of 2 floats, optional
         Row spacing and column spacing.
     positions_mm : sequence of float, optional
@@ -188,7 +190,8 @@ def load_volume(
     Returns
     -------
     Volume
-        HU as float32 of shape (slices, rows, columns), geometry, and the header's window.
+        HU as float32 of shape (slices, rows, columns), geometry, and the header's window. Where
+        headers tell of padding, HU are a masked array, and -1000 behind its mask.
 
     Raises
     ------
@@ -197,10 +200,14 @@ def load_volume(
     """
     series, _ = open_series(folder, files=files, series_uid=series_uid, skip_bad=skip_bad)
     hu = np.empty((len(series), series.rows, series.columns), np.float32)
+    outside: NDArray[np.bool_] | None = None
     for index, header in enumerate(series.slices):
-        hu[index] = load_hu(header)
+        hu[index], padded = load_slice(header)
+        if padded is not None:
+            outside = np.zeros(hu.shape, np.bool_) if outside is None else outside
+            outside[index] = padded
     return Volume(
-        hu,
+        with_padding(hu, outside),
         window=series.header_window,
         geometry=geometry_of(series),
         inverted=series.slices[0].inverted,

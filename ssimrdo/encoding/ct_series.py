@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydicom.uid import CTImageStorage
 
 from ssimrdo import metrics
-from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, load_hu, open_series
+from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, open_series
 from ssimrdo.dicom.digits import decimal_string
 from ssimrdo.dicom.grey import apply_window
+from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.dicom.write.ct import BITS_ALLOCATED, CTSlice, ct_image, set_codestream
 from ssimrdo.dicom.write.folder import check_slice_folder, slice_folder, slice_name
 from ssimrdo.dicom.write.lossy import LOSSY_CODECS, LossyCodec, lossy_codec
@@ -197,7 +198,7 @@ def encode_ct(
 ) -> CTResult:
     """Write a series as lossy CT images: all HU, no window, each slice by itself.
 
-    Padding becomes air, as in videos.
+    Padding becomes air.
 
     Parameters
     ----------
@@ -447,10 +448,11 @@ def _in_order(
 
 
 def _compressed(header: SliceHeader, work: _Work) -> _Outcome:
-    hu, scale = load_hu(header), StoredScale.of(header)
+    (hu, padded), scale = load_slice(header), StoredScale.of(header)
     best = work.coder.compress(hu, scale, inverted=header.inverted)
     source = apply_window(hu, work.coder.window, inverted=header.inverted)
-    return _Outcome(scale, best, work.by_tissue(FramePair(source, best.shown, work.frames)))
+    pair = FramePair(source, best.shown, work.frames, padded)
+    return _Outcome(scale, best, work.by_tissue(pair))
 
 
 def _coarsest(trial: Callable[[float | None], CTTrial], codec: LossyCodec, goal: CTGoal) -> CTTrial:

@@ -21,7 +21,6 @@ from ssimrdo.dicom.write.video import VideoObject, write_video_object
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike
 from ssimrdo.errors import InputError
-from ssimrdo.frames import FrameSource
 from ssimrdo.text import printable
 
 _BYTES_PER_PIXEL: Final = 2
@@ -89,9 +88,7 @@ def for_dicom(
         )
     assert isinstance(settings.codec, X264), "it was checked"
     codec = at_level(settings.codec, level, shown)
-    frames = FrameSource(
-        replace(shown, full_range=False), opened.frames.count, opened.frames.frames
-    )
+    frames = replace(opened.frames, format=replace(shown, full_range=False))
     return replace(settings, codec=codec), replace(opened, frames=frames), level
 
 

@@ -622,6 +622,7 @@ def _series_record(opened: OpenedSource, outcome: PassOutcome) -> ct.SeriesRecor
         psnr_db=tuple(one.values[metrics.PSNR.name] for one in outcome.slices),
         patient_position=opened.patient_position,
         padding=opened.padding,
+        padded=tuple(opened.notes.padded) if any(opened.notes.padded) else (),
     )
 
 

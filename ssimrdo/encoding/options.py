@@ -418,9 +418,9 @@ OPTIONS: Final = (
     Option(
         "padding",
         read_text,
-        "air|darkest",
-        "How padding around the image is shown: as air, or black whatever the window.",
-        "air",
+        "darkest|air",
+        "How padding around the image is shown: black whatever the window, or as air.",
+        "darkest",
     ),
     Option(
         "strict",

@@ -293,7 +293,7 @@ def _run_pass(
     ):
         # Muxers are given parameter sets beforehand; elsewhere they come with keyframes.
         in_band = stream.raw or not session.headers
-        measuring = _Measuring(source.format, settings, session, measurer, clock)
+        measuring = _Measuring(source, settings, session, measurer, clock)
         types: dict[int, tuple[str, int]] = {}
         for packet in _packets(session, frames, measuring, clock, advance):
             if packet.pts in types or not 0 <= packet.pts < measuring.expected:
@@ -400,7 +400,7 @@ class _Measuring:
 
     def __init__(
         self,
-        shown: FrameFormat,
+        source: FrameSource,
         settings: PassSettings,
         session: Session,
         measurer: ThreadPoolExecutor,
@@ -410,10 +410,12 @@ class _Measuring:
         self.tissue: TissueErrors | None = None
         self.seen: tuple[TissueErrors, ...] = ()
         self._views = settings.views
-        self._format = shown
+        self._format, self._padding = source.format, source.padding
         self._indices = settings.indices
         self._by_tissue = settings.by_tissue
-        self._decoder = PacketDecoder(settings.codec.syntax, session.headers, shown.bit_depth)
+        self._decoder = PacketDecoder(
+            settings.codec.syntax, session.headers, source.format.bit_depth
+        )
         self._measurer = measurer
         self._clock = clock
         self._sources: dict[int, NDArray[Any]] = {}
@@ -454,15 +456,19 @@ class _Measuring:
         source = self._sources.pop(index, None)
         if source is None:
             raise EncoderError(f"slice {index + 1} decodes twice")
-        self._pending.append((index, self._measurer.submit(self._measure, source, shown)))
+        given = source, shown, self._padding(index)
+        self._pending.append((index, self._measurer.submit(self._measure, *given)))
 
     def _collect(self) -> None:
         index, future = self._pending.popleft()
         self._measured[index] = future.result()
 
-    def _measure(self, source: NDArray[Any], shown: NDArray[Any]) -> _Measured:
+    def _measure(
+        self, source: NDArray[Any], shown: NDArray[Any], padding: NDArray[np.bool_] | None
+    ) -> _Measured:
         assert self._indices is not None
-        pair = FramePair(source, self._format.shown(self._format.crop(shown)), self._format)
+        form = self._format
+        pair = FramePair(source, form.shown(form.crop(shown)), form, padding)
         values = metrics.measure(pair, self._indices)
         tissue = None
         seen: tuple[Seen, ...] = ()

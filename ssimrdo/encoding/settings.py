@@ -24,7 +24,8 @@ from ssimrdo.codecs.named import codec_of, name_of, named_codec
 from ssimrdo.codecs.names import CODEC
 from ssimrdo.codecs.x264.choices import CRF
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.dicom.grey import PADDINGS, WIDE, Window
+from ssimrdo.dicom.grey import WIDE, Window
+from ssimrdo.dicom.padding import PADDING, PADDINGS
 from ssimrdo.encoding.options import (
     BIT_DEPTH,
     BY_NAME,
@@ -123,8 +124,8 @@ class EncodeSettings:
         frames as they are; None is lung, soft tissue and bone for the whole range of HU, else none.
     measure : tuple of str
         Quality indices that are measured beside those that every encode measures.
-    padding : {"air", "darkest"}
-        How padding of DICOM slices is shown: as air, or as the darkest grey of the window.
+    padding : {"darkest", "air"}
+        How padding of slices is shown: as the darkest grey of the window, or as air.
     strict : bool
         Refuse series of which slices are missing, or whose slices lie unevenly.
 
@@ -144,7 +145,7 @@ class EncodeSettings:
     threads: int = 0
     protect: tuple[Window, ...] | None = None
     measure: tuple[str, ...] = ()
-    padding: str = PADDINGS[0]
+    padding: str = PADDING
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -252,7 +253,7 @@ class EncodeSettings:
         names = ("window", "bit_depth", "fps", "threads", "protect")
         others = {name: getattr(self, name) for name in names}
         options |= others | {"measure": self.measure or None, "strict": self.strict or None}
-        options["padding"] = self.padding if self.padding != PADDINGS[0] else None
+        options["padding"] = self.padding if self.padding != PADDING else None
         return {name: value for name, value in options.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
@@ -272,6 +273,7 @@ class EncodeSettings:
             "bit_depth": self.bit_depth,
             "fps": str(self.fps),
             "threads": self.threads,
+            "padding": self.padding,
             **self.codec.options(),
         }
         if floor is not None and not is_ssim:
@@ -280,8 +282,6 @@ class EncodeSettings:
             record["protect"] = [window.as_dict() for window in self.protect]
         if self.measure:
             record["measure"] = list(self.measure)
-        if self.padding != PADDINGS[0]:
-            record["padding"] = self.padding
         if self.strict:
             record["strict"] = True
         name = name_of(self.codec)

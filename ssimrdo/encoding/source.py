@@ -25,8 +25,9 @@ from ssimrdo.dicom import (
     open_series,
 )
 from ssimrdo.dicom.digits import PlaneDigits, planes_of
-from ssimrdo.dicom.grey import PADDINGS, apply_window
+from ssimrdo.dicom.grey import apply_window
 from ssimrdo.dicom.luma import WindowSource, choose_window, luma_frames, window_source
+from ssimrdo.dicom.padding import PADDING, hu_of, packed, show_padding, unpacked
 from ssimrdo.dicom.spacing import check_regular, spacing_of
 from ssimrdo.dicom.volume import sample_aspect_ratio
 from ssimrdo.errors import BadSliceError, InputError
@@ -56,11 +57,26 @@ class SourceNotes:
         Reason by name of the files that could not be decoded.
     odd : list of int
         Numbers, from 1, of the frames whose HU are implausible between those around them.
+    padded : list of bytes or None
+        What is padding in every frame, as :func:`ssimrdo.dicom.padding.packed` has it.
     """
 
     used: list[int] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
     odd: list[int] = field(default_factory=list)
+    padded: list[bytes | None] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Forget the last passage."""
+        self.used, self.bad, self.odd, self.padded = [], {}, [], []
+
+    def take(self, index: int, padded: NDArray[np.bool_] | None) -> None:
+        """Note that a slice becomes the next frame, and what is padding in it."""
+        self.used.append(index)
+        found = None if padded is None or not padded.any() else packed(padded)
+        # Most slices have that of the one before, which is then kept once.
+        is_same = bool(self.padded) and self.padded[-1] == found
+        self.padded.append(self.padded[-1] if is_same else found)
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,7 @@ class OpenedSource:
         Where all slices lie as their headers write it; None where that is not known.
     patient_position : str
         Patient Position; may be empty.
-    padding : {"air", "darkest"}
+    padding : {"darkest", "air"}
         How padding is shown.
     """
 
@@ -109,7 +125,7 @@ class OpenedSource:
     header_windows: Mapping[Window, int] = field(default_factory=dict)
     planes: tuple[PlaneDigits, ...] | None = None
     patient_position: str = ""
-    padding: str = PADDINGS[0]
+    padding: str = PADDING
 
 
 def open_source(
@@ -123,7 +139,7 @@ def open_source(
     skip_bad: bool = False,
     name: str = "",
     limit: int | None = None,
-    padding: str = PADDINGS[0],
+    padding: str = PADDING,
     warn: Callable[[str], object] = logger.warning,
 ) -> OpenedSource:
     """Find what is to be encoded and choose its window; no pixel is read.
@@ -144,8 +160,8 @@ def open_source(
         What the warning about a missing window calls the source, where there are several.
     limit : int, optional
         Take only so many slices, from the first on.
-    padding : {"air", "darkest"}
-        How padding of a series is shown.
+    padding : {"darkest", "air"}
+        How padding is shown.
     warn : callable
         Takes each warning, now and while slices are read.
 
@@ -235,7 +251,7 @@ def _opened_series(
             wanted.warn(f"{header.name}: not like the slices around it; it may be damaged")
 
     def frames() -> Iterator[NDArray[Any]]:
-        notes.used, notes.bad, notes.odd = [], {}, []
+        notes.begin()
 
         def note_bad(header: SliceHeader, error: BadSliceError) -> None:
             if readable.setdefault(header.name, False):
@@ -243,7 +259,7 @@ def _opened_series(
                 raise BadSliceError(header.shown, cause) from error
             notes.bad[header.name] = error.cause
 
-        for index, luma in luma_frames(
+        for index, luma, padded in luma_frames(
             series.slices,
             used,
             bit_depth=wanted.bit_depth,
@@ -254,7 +270,7 @@ def _opened_series(
             header = series.slices[index]
             if not readable.setdefault(header.name, True):
                 raise BadSliceError(header.shown, "can be read now, but could not be before")
-            notes.used.append(index)
+            notes.take(index, padded)
             yield luma
             if len(notes.used) == wanted.limit:
                 return
@@ -265,7 +281,7 @@ def _opened_series(
     count = min(len(series), wanted.limit or len(series))
     return OpenedSource(
         shown,
-        FrameSource(frame_format, count, frames),
+        FrameSource(frame_format, count, frames, _padding_in(notes, frame_format)),
         used,
         series.slices[0].inverted,
         geometry_of(series),
@@ -280,6 +296,18 @@ def _opened_series(
     )
 
 
+def _padding_in(
+    notes: SourceNotes, frames: FrameFormat
+) -> Callable[[int], NDArray[np.bool_] | None]:
+    """Return a function that tells what is padding in a frame that has been read."""
+
+    def padding(index: int) -> NDArray[np.bool_] | None:
+        found = notes.padded[index]
+        return None if found is None else unpacked(found, frames.shape)
+
+    return padding
+
+
 def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     used = choose_window(volume.window, wanted.window, name=wanted.name, warn=wanted.warn)
     first, again = _first_and_all(volume.hu, "hu")
@@ -289,15 +317,17 @@ def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     notes = SourceNotes()
 
     def frames() -> Iterator[NDArray[Any]]:
-        notes.used = []
+        notes.begin()
         for index, given in enumerate(again()):
-            hu = np.asarray(given, np.float32)
+            hu, padded = hu_of(given)
             if hu.shape != shape:
                 raise InputError(f"slice {index + 1} is {hu.shape}, the first one {shape}")
             if not np.isfinite(hu).all():
                 raise InputError(f"slice {index + 1} has values that are no finite numbers")
-            notes.used.append(index)
-            yield apply_window(hu, used, bit_depth=wanted.bit_depth, inverted=volume.inverted)
+            notes.take(index, padded)
+            luma = apply_window(hu, used, bit_depth=wanted.bit_depth, inverted=volume.inverted)
+            show_padding(luma, padded, wanted.padding)
+            yield luma
             if len(notes.used) == wanted.limit:
                 return
         volume.check_positions(len(notes.used))
@@ -308,13 +338,14 @@ def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     frame_format = FrameFormat(rows, columns, wanted.bit_depth, wanted.fps, aspect)
     return OpenedSource(
         wanted.name or "the volume",
-        FrameSource(frame_format, count, frames),
+        FrameSource(frame_format, count, frames, _padding_in(notes, frame_format)),
         used,
         volume.inverted,
         volume.geometry,
         notes=notes,
         window_source=window_source(volume.window, wanted.window),
         planes=planes_of(volume.geometry),
+        padding=wanted.padding,
     )
 
 

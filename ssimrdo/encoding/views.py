@@ -55,7 +55,7 @@ class View:
         """Return source and decoded frame as the window shows them, at 8 bit."""
         table = np.rint(((1 << SHOWN_DEPTH) - 1) * self.grey).astype(np.uint8)
         frames = FrameFormat(pair.format.rows, pair.format.columns, SHOWN_DEPTH)
-        return FramePair(table[pair.source], table[pair.shown], frames)
+        return FramePair(table[pair.source], table[pair.shown], frames, pair.padding)
 
     def count(self, pair: FramePair) -> TissueErrors:
         """Return the errors by tissue of what :meth:`pair` returned."""
@@ -129,9 +129,17 @@ class TissueCount:
         if self.table is None:
             return pair
         frames = FrameFormat(pair.format.rows, pair.format.columns, _HU_DEPTH)
-        return FramePair(self.table[pair.source], self.table[pair.shown], frames)
+        source, shown = self.table[pair.source], self.table[pair.shown]
+        return FramePair(source, shown, frames, pair.padding)
 
-    def tissue_map(self, luma: NDArray[Any], frames: FrameFormat) -> TissueMap:
-        """Return what the samples of a source frame belong to."""
+    def tissue_map(
+        self,
+        luma: NDArray[Any],
+        frames: FrameFormat,
+        padding: NDArray[np.bool_] | None = None,
+    ) -> TissueMap:
+        """Return what the samples of a source frame belong to, which are no tissue in padding."""
         pair = self.pair(FramePair(luma, luma, frames))
-        return tissue_map(pair.source, data_range=pair.format.peak, scale=self.scale)
+        return tissue_map(
+            pair.source, data_range=pair.format.peak, scale=self.scale, padding=padding
+        )

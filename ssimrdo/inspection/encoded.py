@@ -10,9 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ssimrdo.dicom import Window
+from ssimrdo.dicom.padding import PADDING
 from ssimrdo.errors import InputError, cause_of
 from ssimrdo.frames import FrameFormat
-from ssimrdo.record.sidecar import sidecar_path
+from ssimrdo.record.sidecar import recorded_padding, sidecar_path
 from ssimrdo.video.decode import decoded_luma
 
 
@@ -26,18 +27,22 @@ class GreyUsed:
         The window.
     bit_depth : int
         Bits per luma sample.
+    padding : {"darkest", "air"}
+        How padding is shown.
     """
 
     window: Window
     bit_depth: int
+    padding: str = PADDING
 
 
 def grey_used(encode: Path) -> GreyUsed | None:
     """Return how the slices of an encode were made grey; None where no sidecar tells."""
     try:
-        grey = json.loads(sidecar_path(encode).read_text(encoding="utf-8"))["grey"]
+        record = json.loads(sidecar_path(encode).read_text(encoding="utf-8"))
+        grey = record["grey"]
         window = Window(grey["center"], grey["width"], grey["function"])
-        return GreyUsed(window, int(grey["bit_depth"]))
+        return GreyUsed(window, int(grey["bit_depth"]), recorded_padding(record))
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, InputError):
         return None
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo import objective
@@ -150,6 +151,8 @@ def inspect_slice(
             field="window",
             remedy="leave out {window} and {bit_depth}",
         )
+    if used is not None:
+        settings = replace(settings, padding=used.padding)
     if settings.objective is None:
         raise InputError(
             "there is nothing to show of no objective",
@@ -160,7 +163,7 @@ def inspect_slice(
         series, _ = open_series(series, series_uid=series_uid, skip_bad=skip_bad)
     opened = _opened(series, settings.window, settings)
     chosen = _chosen(number, opened.frames.count)
-    luma = _luma(series, opened, chosen, settings)
+    luma, padding = _luma(series, opened, chosen, settings)
     assert opened.window is not None, "series and volumes have one"
     form = opened.frames.format
     maps = slice_maps(luma, form, settings.objective, strength=rdo_strength)
@@ -175,7 +178,7 @@ def inspect_slice(
         rdo_strength,
         maps,
         opened.paths if video is None else (*opened.paths, video),
-        tissue_map(luma, data_range=form.peak, scale=scale),
+        tissue_map(luma, data_range=form.peak, scale=scale, padding=padding),
         scale,
         window_source="encode" if is_told else opened.window_source,
         header_windows=opened.header_windows,
@@ -201,7 +204,13 @@ def _with_errors(inspection: Inspection, video: Path) -> Inspection:
 
 
 def _opened(series: SeriesLike, window: Window | None, settings: EncodeSettings) -> OpenedSource:
-    return open_source(series, window=window, bit_depth=settings.bit_depth, fps=settings.fps)
+    return open_source(
+        series,
+        window=window,
+        bit_depth=settings.bit_depth,
+        fps=settings.fps,
+        padding=settings.padding,
+    )
 
 
 def _chosen(number: int | None, count: int) -> int:
@@ -222,14 +231,13 @@ def _out_of_range(number: int, count: int) -> InputError:
 
 def _luma(
     series: SeriesLike, opened: OpenedSource, number: int, settings: EncodeSettings
-) -> NDArray[Any]:
-    """Return a slice as luma; of a series no other is read."""
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return a slice as luma, and what is padding in it; of a series no other is read."""
+    place = number - 1
     if isinstance(series, Series):
-        alone = Series(series.uid, series.slices[number - 1 : number])
-        frames = iter(_opened(alone, opened.window, settings).frames.frames())
-    else:
-        frames = islice(opened.frames.frames(), number - 1, None)
-    luma = next(frames, None)
+        alone = Series(series.uid, series.slices[place:number])
+        opened, place = _opened(alone, opened.window, settings), 0
+    luma = next(islice(opened.frames.frames(), place, None), None)
     if luma is None:
         raise _out_of_range(number, len(opened.notes.used))
-    return luma
+    return luma, opened.frames.padding(place)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ssimrdo import metrics
 from ssimrdo.dicom import Window, parse_window
 from ssimrdo.dicom.grey import WIDE
+from ssimrdo.dicom.padding import padding_of
 from ssimrdo.errors import InputError
 from ssimrdo.machine import cores
 from ssimrdo.measurement.cautions import cautions
@@ -324,8 +325,11 @@ class _Work:
     def _pair(self, one: NDArray[Any], other: NDArray[Any]) -> FramePair:
         """Return slices as frames of the common scale."""
         form = self.scale.format
-        source, shown = self.scale.reference(form.crop(one)), self.scale.distorted(form.crop(other))
-        return FramePair(np.ascontiguousarray(source), np.ascontiguousarray(shown), form)
+        one, other = form.crop(one), form.crop(other)
+        padding = padding_of(one, other)
+        source = self.scale.reference(np.asarray(one), padding)
+        shown = self.scale.distorted(np.asarray(other), padding)
+        return FramePair(np.ascontiguousarray(source), np.ascontiguousarray(shown), form, padding)
 
     def _fail(self, number: int, side: str, damaged: Damaged) -> None:
         where = damaged.where or f"{(self.ours if side == 'reference' else self.theirs).name}"
@@ -376,7 +380,9 @@ class _Work:
     ) -> _Outcome:
         scale, unit = self.scale, self.scale.unit_per_level
         pair = self._pair(one, other)
-        tissue = tissue_map(pair.source, data_range=pair.format.peak, scale=scale.grey)
+        tissue = tissue_map(
+            pair.source, data_range=pair.format.peak, scale=scale.grey, padding=pair.padding
+        )
         mask = None if self.region is None else self.region.of(tissue)
         values = {index.name: self._value(index, pair, mask) for index in indices}
         errors, found, similarity = None, None, None

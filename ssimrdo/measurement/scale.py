@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ssimrdo.dicom import Window, apply_window
 from ssimrdo.dicom.grey import hu_of_luma, linear_ends
 from ssimrdo.dicom.luma import choose_window, window_source
+from ssimrdo.dicom.padding import AIR_HU, PADDING, padding_of, show_padding, with_padding
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
 from ssimrdo.measurement.sides import Damaged, Side, Slice
@@ -25,12 +26,13 @@ rounding others takes less than an 8000th of the window."""
 
 MOST_LEVELS: Final = 65535
 
-AIR_HU: Final = -1024.0
+BLACK_HU: Final = -1024.0
 """HU of black where a data range stands in for a window."""
 
 _WINDOWED_DEPTHS: Final = {255: 8, 1023: 10}
 
-Convert: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+Convert: TypeAlias = Callable[[NDArray[Any], NDArray[np.bool_] | None], NDArray[Any]]
+"""Takes a slice, and what is padding on either side, which HU show alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,10 @@ def as_hu(side: Side, window: Window | None) -> Side:
 
     def frames() -> Iterator[Slice]:
         for one in read():
-            yield one if isinstance(one, Damaged) else table[one]
+            if isinstance(one, Damaged):
+                yield one
+            else:
+                yield with_padding(table[np.asarray(one)], padding_of(one))
 
     note = f"was made with {made_with}, and is taken back to HU"
     return replace(side, peak=None, frames=frames, notes=(*side.notes, note))
@@ -209,7 +214,7 @@ def _of_hu(
     sides: tuple[Side, Side], shape: tuple[int, int], window: Window | None, span: float | None
 ) -> CommonScale:
     if span is not None:
-        window = Window(AIR_HU + span / 2, span, "LINEAR_EXACT")
+        window = Window(BLACK_HU + span / 2, span, "LINEAR_EXACT")
     # Most are the same on both sides.
     side = sides[0] if sides[0].window else sides[1]
     own = side.window
@@ -219,16 +224,18 @@ def _of_hu(
     ends = linear_ends(used)
     if ends is None:
         # Grey is no measure of HU there, so levels are those of the finest luma.
-        return _shown(sides, shape, used, source, 1023, inverted)
+        return _shown(sides, shape, used, source, 1023, inverted, PADDING)
     low, high = ends
     width = high - low
     peak = min(round(width * max(1, math.ceil(LEVELS / width))), MOST_LEVELS)
 
-    def levels(hu: NDArray[Any]) -> NDArray[Any]:
+    def levels(hu: NDArray[Any], padded: NDArray[np.bool_] | None) -> NDArray[Any]:
         # Halves are rounded up wherever they lie, so that differences of whole HU stay whole.
         share = (np.clip(hu, low, high) - np.float64(low)) * (peak / width)
         found = np.floor(share + 0.5).astype(np.uint16)
-        return np.asarray(np.subtract(peak, found, dtype=found.dtype) if inverted else found)
+        shown = np.asarray(np.subtract(peak, found, dtype=found.dtype) if inverted else found)
+        show_padding(shown, padded, PADDING)
+        return shown
 
     return CommonScale(
         _format(shape, peak),
@@ -257,7 +264,7 @@ def _of_hu_and_luma(
     else:
         used = choose_window(hu.window, window, name=hu.name, counts=hu.header_windows)
         source, inverted = window_source(hu.window, window), hu.inverted or luma.inverted
-    return _shown(sides, shape, used, source, peak, inverted)
+    return _shown(sides, shape, used, source, peak, inverted, luma.padding)
 
 
 def _shown(
@@ -267,15 +274,23 @@ def _shown(
     source: str,
     peak: int,
     inverted: bool,
+    padding: str,
 ) -> CommonScale:
     """Return the scale of luma that a window makes of HU."""
     form = _format(shape, peak)
 
-    def shown(hu: NDArray[Any]) -> NDArray[Any]:
-        return apply_window(hu, window, bit_depth=_WINDOWED_DEPTHS[peak], inverted=inverted)
+    def shown(hu: NDArray[Any], padded: NDArray[np.bool_] | None) -> NDArray[Any]:
+        air = hu if padded is None else np.where(padded, np.float32(AIR_HU), hu)
+        luma = apply_window(air, window, bit_depth=_WINDOWED_DEPTHS[peak], inverted=inverted)
+        show_padding(luma, padded, padding)
+        return luma
+
+    def as_it_is(luma: NDArray[Any], padded: NDArray[np.bool_] | None) -> NDArray[Any]:
+        del padded
+        return luma
 
     def convert(side: Side) -> Convert:
-        return shown if side.has_hu else form.crop
+        return shown if side.has_hu else as_it_is
 
     grey = grey_scale(window, peak, inverted=inverted)
     return CommonScale(form, convert(sides[0]), convert(sides[1]), grey, 1.0, window, source)
@@ -284,7 +299,8 @@ def _shown(
 def _to_peak(own: int, peak: int) -> Convert:
     dtype = np.uint8 if peak <= 255 else np.uint16
 
-    def scaled(luma: NDArray[Any]) -> NDArray[Any]:
+    def scaled(luma: NDArray[Any], padded: NDArray[np.bool_] | None) -> NDArray[Any]:
+        del padded
         if own == peak:
             return np.asarray(luma, dtype)
         return np.floor(luma * (peak / own) + 0.5).astype(dtype)

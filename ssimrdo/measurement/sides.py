@@ -12,7 +12,9 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.dicom import Series, Volume, Window, geometry_of, load_hu, open_series
+from ssimrdo.dicom import Series, Volume, Window, geometry_of, open_series
+from ssimrdo.dicom.padding import PADDING, hu_of, with_padding
+from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.dicom.read.video import holds_video
 from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError
 from ssimrdo.measurement.pictures import open_picture, picture_files
@@ -65,7 +67,8 @@ class Side:
         How many slices there are; 0 where nobody knows before the end.
     frames : callable
         Returns an iterator over all slices in their order: HU of float32 or, if there is a peak,
-        luma from 0 to it of uint8 or uint16; :class:`Damaged` in place of what cannot be used.
+        luma from 0 to it of uint8 or uint16; masked where they are padding. :class:`Damaged` in
+        place of what cannot be used.
     peak : int, optional
         Largest luma; None for HU.
     step : float
@@ -82,6 +85,8 @@ class Side:
         What is to be told of how it was read.
     header_windows : mapping of Window to int
         How many slices of a series come with each window.
+    padding : {"darkest", "air"}
+        How luma shows padding.
     """
 
     name: str
@@ -97,6 +102,7 @@ class Side:
     inputs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     header_windows: Mapping[Window, int] = field(default_factory=dict)
+    padding: str = PADDING
 
     @property
     def has_hu(self) -> bool:
@@ -175,6 +181,7 @@ def open_side(
         positions_mm=video.positions_mm,
         inputs=(path,),
         notes=video.notes,
+        padding=video.padding,
     )
     return _ranged(side, data_range)
 
@@ -208,7 +215,7 @@ def _of_series(series: Series, name: str) -> Side:
     def frames() -> Iterator[Slice]:
         for header in series.slices:
             try:
-                yield load_hu(header)
+                yield with_padding(*load_slice(header))
             except BadSliceError as error:
                 yield Damaged(error.cause, error.path)
 
@@ -232,9 +239,10 @@ def _of_volume(volume: Volume, field: str) -> Side:
 
     def frames() -> Iterator[Slice]:
         for number, given in enumerate(again(), start=1):
-            hu = np.asarray(given)
-            bad = _checked(hu, (rows, columns), number)
-            yield replace(bad, where=f"{field}, {bad.where}") if bad else hu.astype(np.float32)
+            bad = _checked(np.asarray(given), (rows, columns), number)
+            yield (
+                replace(bad, where=f"{field}, {bad.where}") if bad else with_padding(*hu_of(given))
+            )
 
     return Side(
         f"the {field} volume",

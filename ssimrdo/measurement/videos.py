@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.decoding.video import opened_video, record_of
 from ssimrdo.dicom import Window
+from ssimrdo.dicom.padding import PADDING, with_padding
 from ssimrdo.errors import InputError, cause_of
 from ssimrdo.measurement.samples import (
     JPEG2000,
@@ -26,7 +27,8 @@ from ssimrdo.measurement.samples import (
     is_limited,
     jpeg2000_bits,
 )
-from ssimrdo.record.sidecar import sidecar_path
+from ssimrdo.record.ct import SeriesRecord
+from ssimrdo.record.sidecar import recorded_padding, sidecar_path
 from ssimrdo.text import printable
 from ssimrdo.video.decode import luma_plane
 from ssimrdo.video.errors import ffmpeg_errors_of
@@ -53,7 +55,8 @@ class Video:
         Largest luma of its bit depth.
     frames : callable
         Returns an iterator over its frames in the order in which they are shown: luma of full
-        range, or reason and number of what does not decode.
+        range, masked where its record tells of padding, or reason and number of what does not
+        decode.
     window : Window, optional
         The one that it was made with, as its record tells.
     inverted : bool
@@ -62,6 +65,8 @@ class Video:
         Where its slices lie.
     notes : tuple of str
         What is to be told of how it was read.
+    padding : {"darkest", "air"}
+        How padding is shown.
     """
 
     shape: tuple[int, int]
@@ -72,13 +77,14 @@ class Video:
     inverted: bool = False
     positions_mm: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    padding: str = PADDING
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     """What the record in or beside a video tells.
 
-    Without checksums nothing is known of single frames; without a shape they are not cropped.
+    Without that of its series nothing is known of single frames, and they are not cropped.
     """
 
     bit_depth: int
@@ -86,8 +92,18 @@ class _Record:
     window: Window
     inverted: bool
     positions_mm: tuple[float, ...] | None
-    shape: tuple[int, int] | None = None
-    checksums: tuple[int, ...] = ()
+    padding: str
+    series: SeriesRecord | None = None
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Rows and columns of the slices."""
+        return None if self.series is None else (self.series.rows, self.series.columns)
+
+    @property
+    def checksums(self) -> tuple[int, ...]:
+        """CRC-32 of every frame."""
+        return () if self.series is None else self.series.checksums
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +130,10 @@ class _Reading:
         if samples.shape != self.shape:
             rows, columns = self.shape
             return f"is {samples.shape[1]}x{samples.shape[0]}, the first {columns}x{rows}"
-        own = self.record and self.record.shape
-        return samples[: own[0], : own[1]] if own else samples
+        if self.record is None or self.record.series is None:
+            return samples
+        series = self.record.series
+        return with_padding(samples[: series.rows, : series.columns], series.padding_in(number - 1))
 
 
 def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
@@ -178,6 +196,7 @@ def open_video(path: Path, video_range: VideoRange = "auto") -> Video:
         record.inverted if record else False,
         record.positions_mm if record else None,
         tuple(notes),
+        record.padding if record else PADDING,
     )
 
 
@@ -291,8 +310,8 @@ def _record(path: Path) -> _Record | None:
         found.window,
         found.inverted,
         found.along_mm,
-        (found.rows, found.columns),
-        found.checksums,
+        found.padding,
+        found,
     )
 
 
@@ -309,7 +328,9 @@ def _sidecar(path: Path) -> _Record | None:
         ):
             positions = None
         window = Window(grey["center"], grey["width"], grey["function"])
-        return _Record(int(grey["bit_depth"]), frames, window, bool(grey["inverted"]), positions)
+        padding = recorded_padding(found)
+        depth, inverted = int(grey["bit_depth"]), bool(grey["inverted"])
+        return _Record(depth, frames, window, inverted, positions, padding)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, InputError):
         return None
 

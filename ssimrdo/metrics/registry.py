@@ -33,11 +33,14 @@ class FramePair:
         Full-range luma.
     format : FrameFormat
         Of both.
+    padding : ndarray of bool of the same shape, optional
+        What is no image, and no tissue; indices take it as it is shown.
     """
 
     source: NDArray[Any]
     shown: NDArray[Any]
     format: FrameFormat
+    padding: NDArray[np.bool_] | None = None
 
     @cached_property
     def ssim_components(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -22,6 +22,8 @@ from ssimrdo.metrics import kernels, tissue_kernels
 from ssimrdo.metrics.error import PSNR_CEILING_DB
 from ssimrdo.metrics.registry import FramePair
 
+AIR_HU: Final = -1000.0
+
 BODY_HU: Final = -500.0
 """What is darker is air: half-way between air and water."""
 
@@ -128,7 +130,11 @@ class TissueMap:
 
 
 def tissue_map(
-    luma: NDArray[Any], *, data_range: int = 255, scale: GreyScale | None = None
+    luma: NDArray[Any],
+    *,
+    data_range: int = 255,
+    scale: GreyScale | None = None,
+    padding: NDArray[np.bool_] | None = None,
 ) -> TissueMap:
     """Return what the samples of a source frame belong to.
 
@@ -139,6 +145,9 @@ def tissue_map(
     white top-hat of nine samples exceeds 40 and luma 60, flat soft tissue where the variance of
     the Gaussian window is below 150 in the body outside lung and the sample is not clipped.
 
+    Padding belongs to nothing, and is looked at as air. No edge or small dense structure is told
+    within four samples of it, and nothing is unclipped whose SSIM window sees it.
+
     Parameters
     ----------
     luma : ndarray of shape (rows, columns), uint8 or uint16
@@ -147,6 +156,8 @@ def tissue_map(
         L, the largest luma.
     scale : GreyScale, optional
         What luma means; without one the body is what is not black, and no lung is found.
+    padding : ndarray of bool of the same shape, optional
+        What is no image, however it is shown.
 
     Raises
     ------
@@ -159,6 +170,9 @@ def tissue_map(
     if scale is not None and scale.hu_per_level < 0:
         x = np.subtract(data_range, x, dtype=x.dtype)
         scale = scale.negative(data_range)
+    if padding is not None:
+        x = x.copy()
+        x[padding] = 0 if scale is None else min(max(round(scale.luma(AIR_HU)), 0), data_range)
     level = data_range / 255
     air = -1.0 if scale is None else scale.luma(BODY_HU)
     # Nothing is lung where the window ends above it.
@@ -170,6 +184,8 @@ def tissue_map(
     tissue_kernels.largest_filled(codes, 1.0, body)
     np.equal(x, 0, out=scratch)
     scratch |= x == data_range
+    if padding is not None:
+        scratch |= padding
     tissue_kernels.largest_of_nine(codes, near_clipped)
     opening = np.empty_like(x)
     tissue_kernels.opened(x, data_range, opening)
@@ -185,6 +201,11 @@ def tissue_map(
     tissue_kernels.assign_codes(
         x, body, opening, near_clipped, taps, np.array(limits, np.float32), codes
     )
+    if padding is not None:
+        near = near_clipped
+        tissue_kernels.largest_of_nine(np.ascontiguousarray(padding).view(np.uint8), near)
+        codes[near.view(np.bool_)] &= np.uint8(~(Area.EDGE.flag | Area.DENSE.flag) & 0xFF)
+        codes[padding] = 0
     return TissueMap(codes)
 
 
@@ -357,7 +378,8 @@ def errors_by_tissue(pair: FramePair, *, scale: GreyScale | None = None) -> Tiss
     ValueError
         If the frames are smaller than an SSIM window.
     """
-    return tissue_errors(pair, tissue_map(pair.source, data_range=pair.format.peak, scale=scale))
+    tissue = tissue_map(pair.source, data_range=pair.format.peak, scale=scale, padding=pair.padding)
+    return tissue_errors(pair, tissue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ describes every key. :data:`SCHEMA` grows when a key changes its meaning.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,8 @@ from ssimrdo.dicom.digits import (
     is_decimal,
     is_orientation,
 )
-from ssimrdo.dicom.grey import PADDINGS, WIDE, Window, linear_ends
+from ssimrdo.dicom.grey import WIDE, Window, linear_ends
+from ssimrdo.dicom.padding import AIR, PADDING, PADDINGS, unpacked
 from ssimrdo.errors import InputError
 
 SCHEMA: Final = 1
@@ -73,8 +76,11 @@ class SeriesRecord:
         PSNR of every slice, by which the slices are known that the video was made from.
     patient_position : str
         Patient Position; may be empty.
-    padding : {"air", "darkest"}
+    padding : {"darkest", "air"}
         How padding is shown.
+    padded : tuple of bytes or None
+        What is padding in every slice, as :func:`ssimrdo.dicom.padding.packed` has it; empty where
+        there is none, or earlier versions did not tell.
 
     Raises
     ------
@@ -92,7 +98,8 @@ class SeriesRecord:
     checksums: tuple[int, ...]
     psnr_db: tuple[float, ...]
     patient_position: str = ""
-    padding: str = PADDINGS[0]
+    padding: str = PADDING
+    padded: tuple[bytes | None, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -107,6 +114,20 @@ class SeriesRecord:
         positions = np.array([plane.position_mm for plane in self.planes])
         return tuple((positions @ normal).tolist())
 
+    def padding_in(self, index: int) -> NDArray[np.bool_] | None:
+        """Return what is padding in a slice, by its index; None where nothing is known to be.
+
+        Raises
+        ------
+        InputError
+            If the record is damaged there.
+        """
+        found = self.padded[index] if self.padded else None
+        try:
+            return None if found is None else unpacked(found, (self.rows, self.columns))
+        except ValueError:
+            raise _bad("padded") from None
+
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON types."""
         first = self.planes[0]
@@ -120,7 +141,8 @@ class SeriesRecord:
             "range": self.luma_range,
             "window": window,
             "patient_position": self.patient_position,
-            **({} if self.padding == PADDINGS[0] else {"padding": self.padding}),
+            "padding": self.padding,
+            **({"padded": _masks_and_places(self.padded)} if self.padded else {}),
             **_common(first),
             "positions": [list(plane.position) for plane in self.planes],
             "differing": {
@@ -159,7 +181,9 @@ class SeriesRecord:
         first = _plane({**fields, "position": positions[0]})
         if fields.get("range") not in RANGES:
             raise _bad("range")
-        if fields.get("padding", PADDINGS[0]) not in PADDINGS:
+        # Those who wrote none showed it as air.
+        padding = fields.get("padding", AIR)
+        if padding not in PADDINGS:
             raise _bad("padding")
         window = _mapping(fields.get("window"), "window")
         if not isinstance(window.get("inverted"), bool):
@@ -175,7 +199,8 @@ class SeriesRecord:
             checksums=_integers(fields, "checksums", frames),
             psnr_db=_numbers(fields, "psnr", frames),
             patient_position=_patient_position(fields),
-            padding=fields.get("padding", PADDINGS[0]),
+            padding=padding,
+            padded=_padded(fields, frames),
         )
 
     def text(self) -> bytes:
@@ -302,6 +327,32 @@ def _plane(fields: Mapping[str, Any]) -> PlaneDigits:
         thickness=thickness,
         tilt=_digit(fields.get("tilt"), "tilt"),
     )
+
+
+def _masks_and_places(padded: Sequence[bytes | None]) -> dict[str, Any]:
+    """Return the masks of slices, each once, and which of them every slice has."""
+    places = {mask: place for place, mask in enumerate(dict.fromkeys(filter(None, padded)))}
+    return {
+        "masks": [base64.b64encode(mask).decode() for mask in places],
+        "slices": [None if mask is None else places[mask] for mask in padded],
+    }
+
+
+def _padded(fields: Mapping[str, Any], frames: int) -> tuple[bytes | None, ...]:
+    if "padded" not in fields:
+        return ()
+    found = _mapping(fields["padded"], "padded")
+    texts = found.get("masks")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise _bad("padded")
+    try:
+        masks = [base64.b64decode(text, validate=True) for text in texts]
+    except (binascii.Error, ValueError):
+        raise _bad("padded") from None
+    places = _list(found, "slices", frames)
+    if not all(one is None or (_is_integer(one) and 0 <= one < len(masks)) for one in places):
+        raise _bad("padded")
+    return tuple(None if one is None else masks[one] for one in places)
 
 
 def _window(fields: Mapping[str, Any]) -> Window:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import ssimrdo
+from ssimrdo.dicom.padding import AIR, PADDINGS
 from ssimrdo.record.result import EncodeResult
 from ssimrdo.text import printable
 
 SCHEMA: Final = 2
 """Of the sidecar; those without a number are of schema 1."""
 
-MODEL: Final = 2
+MODEL: Final = 3
 """Grows when the same input and options give other bytes: with the objective, how codecs are
 steered, or their efforts."""
 
@@ -28,6 +29,20 @@ steered, or their efforts."""
 def sidecar_path(output: Path) -> Path:
     """Return the path of the JSON file that goes with an output file."""
     return output.with_suffix(".json")
+
+
+def recorded_padding(record: Mapping[str, Any]) -> str:
+    """Return how an encode shows padding, as its sidecar tells: as air where it tells nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is nothing that padding can be shown as.
+    """
+    found = (record.get("settings") or {}).get("padding", AIR)
+    if found not in PADDINGS:
+        raise ValueError("padding is shown in no such way")
+    return str(found)
 
 
 def sidecar_record(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ssimrdo.dicom.padding import AIR_HU
 from ssimrdo.dicom.read.elements import DamagedError
 from ssimrdo.dicom.read.pixels import read_cells
 from ssimrdo.dicom.registry import JPEG_LS_SYNTAXES, NATIVE_SYNTAXES, RLE
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssimrdo.dicom.read.header import SliceHeader
-
-AIR_HU: Final = -1000.0
-"""Padding outside the reconstructed field becomes air."""
 
 # One plugin each, so that pixels never depend on what else is installed; pylibjpeg for all others.
 # It decodes corrupt JPEG-LS to noise without an error, and panics on corrupt RLE.

@@ -66,6 +66,8 @@ class CTSlice:
         Patient Position; may be empty.
     source : tuple of 2 str, optional
         SOP Class UID and SOP Instance UID of the image that it comes from.
+    padding : int, optional
+        The stored value that stands for padding.
     """
 
     stored: NDArray[np.uint16]
@@ -77,6 +79,7 @@ class CTSlice:
     window: Window | None = None
     patient_position: str = ""
     source: tuple[str, str] | None = None
+    padding: int | None = None
 
 
 def check_syntax(name: str) -> None:
@@ -162,6 +165,8 @@ def ct_image(
     dataset.BitsStored = one.bits_stored
     dataset.HighBit = one.bits_stored - 1
     dataset.PixelRepresentation = 0
+    if one.padding is not None:
+        dataset.PixelPaddingValue = one.padding
     dataset.RescaleSlope = one.slope
     dataset.RescaleIntercept = one.intercept
     dataset.RescaleType = "HU"

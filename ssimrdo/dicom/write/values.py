@@ -19,6 +19,9 @@ BITS_STORED: Final = 12
 MOST_ROUNDING_HU: Final = 1e-6
 """By which HU may be off because slope and intercept are decimal strings, where luma is stored."""
 
+# Between stored values of 16 bits, one of which is for padding.
+_MOST_STEPS: Final = 65534
+
 # Of a step between stored values, below which steps count as equal.
 _EVEN: Final = 1e-9
 
@@ -37,6 +40,8 @@ class StoredScale:
         Bits Stored.
     rounding_hu : float
         By how much the HU of a code may be off because of rounding; nothing of the codec's error.
+    padding : int
+        A value beyond those of all codes at their dark end, which stands for padding.
     """
 
     stored: NDArray[np.uint16]
@@ -44,6 +49,7 @@ class StoredScale:
     intercept: str
     bits_stored: int
     rounding_hu: float
+    padding: int
 
 
 def hu_of_codes(window: Window, frames: FrameFormat, *, inverted: bool) -> NDArray[np.float64]:
@@ -84,16 +90,19 @@ def hu_of_codes(window: Window, frames: FrameFormat, *, inverted: bool) -> NDArr
     return hu
 
 
-def stored_scale(hu: NDArray[np.float64]) -> StoredScale:
+def stored_scale(hu: NDArray[np.float64], *, inverted: bool = False) -> StoredScale:
     """Return how luma codes of these HU are stored.
 
     Where HU go with luma in even steps, grey levels are stored as they are. Otherwise HU are
-    rounded to 65,536 steps from the lowest to the highest.
+    rounded to 65,535 steps from the lowest to the highest. One value more stands for padding, as
+    PS3.3 C.7.5.1.1.2 has it: the lowest of all, or the highest of all where these are shown black.
 
     Parameters
     ----------
     hu : ndarray of shape (luma codes,), float64
         HU of every code; finite, ascending or descending.
+    inverted : bool
+        Whether the lowest HU are shown white.
 
     Raises
     ------
@@ -104,17 +113,18 @@ def stored_scale(hu: NDArray[np.float64]) -> StoredScale:
     low, span = float(levels[0]), float(levels[-1] - levels[0])
     step = span / (levels.size - 1)
     even = np.abs(np.diff(levels) - step).max() <= _EVEN * max(step, abs(low), span)
+    steps = levels.size - 1 if even else _MOST_STEPS
+    bits = max(BITS_STORED, (steps + 1).bit_length())
+    first = 0 if inverted else 1
+    slope = decimal_string(span / steps)
+    intercept = decimal_string(low - first * float(slope))
     if even:
-        bits = max(BITS_STORED, int(levels.size - 1).bit_length())
-        slope, intercept = decimal_string(step), decimal_string(low)
-        stored = place.astype(np.uint16)
+        stored = (place + first).astype(np.uint16)
     else:
-        bits = 16
-        slope, intercept = decimal_string(span / 65535), decimal_string(low)
-        steps = np.rint((hu - float(intercept)) / float(slope))
-        stored = np.clip(steps, 0, 65535).astype(np.uint16)
+        values = np.rint((hu - float(intercept)) / float(slope))
+        stored = np.clip(values, first, first + steps).astype(np.uint16)
     off = float(np.abs(stored * float(slope) + float(intercept) - hu).max())
     allowed = max(MOST_ROUNDING_HU, _EVEN * span) if even else step
     if max(len(slope), len(intercept)) > MAX_DS_LENGTH or float(slope) == 0 or off > allowed:
         raise InputError("the window is too narrow or too far out for DICOM's decimal strings")
-    return StoredScale(stored, slope, intercept, bits, off)
+    return StoredScale(stored, slope, intercept, bits, off, steps + 1 if inverted else 0)
