@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.dicom.grey import Window
-from ssimrdo.dicom.padding import with_padding
 from ssimrdo.dicom.read.find import Series
 from ssimrdo.dicom.read.geometry import slice_normal
 from ssimrdo.dicom.read.load import load_slice
@@ -74,7 +73,7 @@ class Volume:
     Parameters
     ----------
     hu : ndarray of shape (slices, rows, columns), or iterable of ndarrays of shape (rows, columns)
-        HU values, of any real dtype; what a masked array masks is padding. An iterator can be
+        HU values, of any real dtype. An iterator can be
         encoded in one pass only; what can be gone through again, such as a list or a memory-mapped
         array, in several.
     pixel_spacing_mm : tuple of 2 floats, optional
@@ -87,6 +86,8 @@ class Volume:
         All that is known of the geometry, in place of spacing and positions.
     inverted : bool
         Whether the lowest HU are shown white, as in MONOCHROME1.
+    padding : ndarray of bool of the shape of ``hu``, optional
+        What is no image; ``hu`` is an array then. In masked arrays it is what they mask.
 
     Raises
     ------
@@ -101,6 +102,7 @@ class Volume:
     window: Window | None = None
     geometry: Geometry = field(default_factory=Geometry)
     inverted: bool = False
+    padding: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.hu, Iterable):
@@ -109,6 +111,8 @@ class Volume:
             raise InputError(
                 f"a volume has slices, rows and columns, not shape {self.hu.shape}", field="hu"
             )
+        if self.padding is not None and np.shape(self.padding) != getattr(self.hu, "shape", None):
+            raise InputError("is of another shape than hu", field="padding")
         for name, kind in (("window", Window | None), ("geometry", Geometry)):
             value = getattr(self, name)
             if not isinstance(value, kind):
@@ -119,6 +123,11 @@ class Volume:
         object.__setattr__(self, "positions_mm", self.geometry.along_mm)
         if isinstance(self.hu, Sized):
             self.check_positions(len(self.hu))
+
+    @property
+    def slices(self) -> Iterable[NDArray[Any]]:
+        """The slices; what is padding in them is masked."""
+        return self.hu if self.padding is None else np.ma.MaskedArray(self.hu, self.padding)
 
     def _own_geometry(self) -> Geometry:
         spacing = _numbers(self.pixel_spacing_mm, "pixel_spacing_mm")
@@ -190,8 +199,8 @@ def load_volume(
     Returns
     -------
     Volume
-        HU as float32 of shape (slices, rows, columns), geometry, and the header's window. Where
-        headers tell of padding, HU are a masked array, and -1000 behind its mask.
+        HU as float32 of shape (slices, rows, columns), geometry, the header's window, and what is
+        padding, of -1000 HU, where headers tell of it.
 
     Raises
     ------
@@ -207,10 +216,11 @@ def load_volume(
             outside = np.zeros(hu.shape, np.bool_) if outside is None else outside
             outside[index] = padded
     return Volume(
-        with_padding(hu, outside),
+        hu,
         window=series.header_window,
         geometry=geometry_of(series),
         inverted=series.slices[0].inverted,
+        padding=outside,
     )
 
 

@@ -310,7 +310,7 @@ def _padding_in(
 
 def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:
     used = choose_window(volume.window, wanted.window, name=wanted.name, warn=wanted.warn)
-    first, again = _first_and_all(volume.hu, "hu")
+    first, again = _first_and_all(volume.slices, "hu")
     if np.ndim(first) != 2:
         raise InputError("a slice has rows and columns", field="hu")
     rows, columns = shape = np.shape(first)

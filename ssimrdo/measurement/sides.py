@@ -234,7 +234,7 @@ def _of_series(series: Series, name: str) -> Side:
 
 
 def _of_volume(volume: Volume, field: str) -> Side:
-    first, again = _first_and_all(volume.hu, field)
+    first, again = _first_and_all(volume.slices, field)
     rows, columns = first.shape
 
     def frames() -> Iterator[Slice]:
