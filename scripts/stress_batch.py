@@ -32,7 +32,8 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from ssimrdo.batch import BatchSettings, lock, runner
-from ssimrdo.batch.discover import FoundSeries, discover
+from ssimrdo.batch.discover import discover
+from ssimrdo.batch.inside import FoundSeries
 from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.journal import BatchRecord, Journal, write_table
 from ssimrdo.batch.plan import jobs_of_found, make_plan

@@ -20,6 +20,7 @@ from video_files import run_command
 
 from ssimrdo.batch import BatchEvent, BatchJob, Totals, lock, run
 from ssimrdo.cli import batch as batch_command
+from ssimrdo.cli import progress
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.executors import InProcess
 
@@ -141,7 +142,7 @@ def test_folder_called_like_a_command_can_be_encoded(ssimrdo, tmp_path, monkeypa
 
 
 def test_line_from_time_to_time_without_a_terminal(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(batch_command, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
     monkeypatch.setattr(batch_command, "JUST_NOW_S", 0.0)
     totals = Totals(todo=2, encoded=1, slices=20, slices_todo=40)
     job = BatchJob("in", str(tmp_path), "x.mp4", EncodeSettings(), "in")

@@ -192,7 +192,7 @@ def test_warnings_have_a_column_and_a_mark(root, out):
     section = page.partition('id="warnings"')[2].partition("</section>")[0]
     assert "SSIM inside the body below 0.9 in the worst slice" in section
     assert "b.mp4" not in section
-    assert page.count('class="mark"') == 3
+    assert page.count('class="mark"') == 4
 
 
 def test_threads_are_recorded(root, out):

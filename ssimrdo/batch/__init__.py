@@ -1,5 +1,6 @@
 """Many series at once: search, jobs that can be resumed, executors and results."""
 
+from ssimrdo.batch.ct import CTSettings
 from ssimrdo.batch.estimate import Estimate
 from ssimrdo.batch.job import BatchJob, run_job
 from ssimrdo.batch.journal import BatchRecord
@@ -23,6 +24,7 @@ __all__ = [
     "BatchRecord",
     "BatchResult",
     "BatchSettings",
+    "CTSettings",
     "DaskExecutor",
     "Estimate",
     "LocalExecutor",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import closing
 from dataclasses import dataclass, replace
+from enum import Enum
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
+from ssimrdo.batch.inside import FoundSeries, is_archive_name, look_inside
 from ssimrdo.batch.store import Store, common_place, store_of
+from ssimrdo.dicom.read.dicomdir import is_dicomdir
 from ssimrdo.dicom.read.header import (
+    DICOMDIR,
     BadFile,
     Membership,
     SkippedFile,
@@ -27,6 +32,9 @@ from ssimrdo.executors import (
     unexpected,
 )
 from ssimrdo.text import printable
+from ssimrdo.volumes import has_volume_name
+
+logger = logging.getLogger(__name__)
 
 CHUNK: Final = 512
 """Files that are looked at in one task."""
@@ -34,45 +42,26 @@ CHUNK: Final = 512
 PENDING: Final = 4
 """Tasks per worker that may wait; it bounds the memory they hold."""
 
-_Finding: TypeAlias = Membership | str | None
-"""What a file belongs to, "" if it may be a damaged slice, None if it is something else."""
+
+class Kind(Enum):
+    """What a file is that is no slice."""
+
+    BAD = "may be a damaged slice"
+    ARCHIVE = "is called like an archive"
+    VOLUME = "is called like a volume"
+    DICOMDIR = "lists files that are found anyway"
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSeries:
-    """A series below the folder searched, or files of no known series that may be damaged slices.
-
-    Parameters
-    ----------
-    folder : str
-        Path or URL of the folder that has its files.
-    uid, study_uid : str or None
-        Series and Study Instance UID; None for damaged files of a folder without a series.
-    number : int or None
-        Series Number.
-    files : tuple of str or None
-        Its files, relative to `folder`; None if these are all below it.
-    slices : int
-        Number of its files.
-    alone : bool
-        Whether the folder has no other series.
-    """
-
-    folder: str
-    uid: str | None
-    study_uid: str | None
-    number: int | None
-    files: tuple[str, ...] | None
-    slices: int
-    alone: bool
+_Finding: TypeAlias = Membership | Kind | None
+"""What a file belongs to, or is; None for something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one folder has of a series."""
+    """What one folder has of a series; `instances` tells its slices from those of others."""
 
     found: FoundSeries
-    instances: bytes
+    instances: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +87,12 @@ class Chunk:
 
 
 def discover(
-    root: Store, executor: Executor, *, leave_out: Path | None = None
+    root: Store, executor: Executor, *, leave_out: Path | None = None, volumes: bool = False
 ) -> list[FoundSeries]:
     """Find the CT series below a root, in the order of their folders.
 
-    A series that is spread over folders is one; copies of a series are one each.
+    A series that is spread over folders is one; copies of a series are one each. Zip and tar
+    archives are looked into, and a series of several phases is one for each of them.
 
     Parameters
     ----------
@@ -112,6 +102,8 @@ def discover(
         What reads the headers.
     leave_out : Path, optional
         Folder below the root that is not searched.
+    volumes : bool
+        Take files of NIfTI and NumPy as well.
 
     Raises
     ------
@@ -120,15 +112,53 @@ def discover(
     SsimrdoError
         If the executor is lost.
     """
+    if root.folder is not None and is_dicomdir(root.folder):
+        return look_inside(FoundSeries(root.place, None, None, None, None, 1, True))
     parts: list[_Part] = []
-    findings: dict[str, Membership | str] = {}
+    findings: dict[str, Membership | Kind] = {}
+    left_out = 0
     for chunk, found in _looked_at(_chunks(root, leave_out), executor):
         named = zip(chunk.names, found, strict=True)
         findings |= {name: finding for name, finding in named if finding is not None}
         if chunk.is_last:
-            parts += _parts(chunk.folder, chunk.is_leaf, findings)
+            left_out += 0 if volumes else list(findings.values()).count(Kind.VOLUME)
+            parts += _parts(chunk.folder, chunk.is_leaf, findings, volumes=volumes)
             findings = {}
-    return _joined(parts)
+    if left_out:
+        logger.warning(
+            "files of NIfTI or NumPy are left out (%d), as nobody can tell whether they hold HU: "
+            "ask for volumes, and they are taken",
+            left_out,
+        )
+    return list(_inside(_joined(parts), executor))
+
+
+def _inside(founds: Iterable[FoundSeries], executor: Executor) -> Iterator[FoundSeries]:
+    """Yield series, and in place of those that are unclear what is in them."""
+    founds = list(founds)
+    calls = as_finished(
+        executor, look_inside, (one for one in founds if one.unclear), in_order=True, retries=1
+    )
+    with closing(calls):
+        for found in founds:
+            if not found.unclear:
+                yield found
+                continue
+            _, future = next(calls)
+            yield from _inside_of(found, future)
+
+
+def _inside_of(found: FoundSeries, future: Future[list[FoundSeries]]) -> list[FoundSeries]:
+    try:
+        return future.result()
+    except CancelledError:
+        raise WorkerLostError("the cluster was lost; nothing was changed") from None
+    except Exception as error:
+        if not has_lost_its_worker(error):
+            raise SsimrdoError(
+                f"{printable(found.folder)}: {explain(error) or unexpected(error)}"
+            ) from error
+    return [replace(found, unclear=False)]
 
 
 def read_memberships(chunk: Chunk) -> list[_Finding]:
@@ -138,14 +168,20 @@ def read_memberships(chunk: Chunk) -> list[_Finding]:
 
 
 def _finding(folder: Store, name: str) -> _Finding:
+    if has_volume_name(name):
+        return Kind.VOLUME
+    if is_archive_name(name):
+        return Kind.ARCHIVE
     try:
         found = folder.read(name, read_membership)
     except Exception:
         # Whatever one file does to its reader, the others are looked at; an encode will say more.
-        return ""
+        return Kind.BAD
     if isinstance(found, BadFile):
-        return ""
-    return None if isinstance(found, SkippedFile) else found
+        return Kind.BAD
+    if isinstance(found, SkippedFile):
+        return Kind.DICOMDIR if found.reason == DICOMDIR else None
+    return found
 
 
 def _chunks(root: Store, leave_out: Path | None) -> Iterator[Chunk]:
@@ -188,23 +224,31 @@ def _result(chunk: Chunk, future: Future[list[_Finding]], executor: Executor) ->
                 f"{printable(chunk.folder)}: {explain(error) or unexpected(error)}"
             ) from error
     if len(chunk.names) == 1:
-        return [""]
+        return [Kind.BAD]
     # One file is to blame, or there were too many for the time that a call may take.
     alone = (replace(chunk, names=(name,)) for name in chunk.names)
     return [finding for _, (finding,) in _looked_at(alone, executor)]
 
 
-def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) -> Iterator[_Part]:
+def _parts(
+    folder: str, is_leaf: bool, findings: dict[str, Membership | Kind], *, volumes: bool
+) -> Iterator[_Part]:
     by_uid: dict[str, list[tuple[str, Membership]]] = {}
     bad = []
     for name, found in findings.items():
         if isinstance(found, Membership):
             by_uid.setdefault(found.series_uid, []).append((name, found))
-        else:
+        elif found is Kind.BAD:
             bad.append(name)
+        elif found is Kind.ARCHIVE or (found is Kind.VOLUME and volumes):
+            place = f"{folder}/{name}"
+            yield _Part(FoundSeries(place, None, None, None, None, 1, True, unclear=True))
+    is_leaf = is_leaf and all(
+        isinstance(found, Membership) or found is Kind.BAD for found in findings.values()
+    )
     if not by_uid and bad:
         files = None if is_leaf else tuple(bad)
-        yield _Part(FoundSeries(folder, None, None, None, files, len(bad), True), b"")
+        yield _Part(FoundSeries(folder, None, None, None, files, len(bad), True))
     for uid, members in sorted(by_uid.items()):
         is_all = is_leaf and len(by_uid) == 1
         # A damaged file may be of any series here, which an encode will hold against each.
@@ -220,9 +264,16 @@ def _parts(folder: str, is_leaf: bool, findings: dict[str, Membership | str]) ->
                 files,
                 len(members),
                 len(by_uid) == 1,
+                unclear=_may_be_several([member for _, member in members]),
             ),
             sha256(instances.encode()).digest(),
         )
+
+
+def _may_be_several(members: Sequence[Membership]) -> bool:
+    """Tell whether slices lie in one place, or files hold several."""
+    places = {member.sop_instance_uid: member.position for member in members}
+    return any(member.enhanced for member in members) or len(set(places.values())) < len(places)
 
 
 def _joined(parts: list[_Part]) -> list[FoundSeries]:
@@ -254,6 +305,7 @@ def _join(founds: list[FoundSeries]) -> FoundSeries:
         files=tuple(files),
         slices=sum(found.slices for found in founds),
         alone=False,
+        unclear=True,
     )
 
 

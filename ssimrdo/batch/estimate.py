@@ -24,6 +24,10 @@ TRIAL_SLICES: Final = 24
 TRIAL_S: Final = 5.0
 """After so long no more of them are tried."""
 
+_NO_NOTE: Final = {
+    "batch": {"options": "", "inputs": "", "content": "", "input_files": 0, "input_bytes": 0}
+}
+
 TYPICAL_PIXELS: Final = 512 * 512
 """Of a slice whose header is not at hand."""
 
@@ -139,7 +143,9 @@ def _encode_some(job: BatchJob, most: int) -> _Pace:
             scratch_folder() as folder,
         ):
             started = time.monotonic()
-            encode_to(job, series, files, folder / Path(job.output).name, skip_bad=True)
+            # Of several series the slices in the middle are of one, or of as many.
+            target = folder / Path(job.output).name
+            encode_to(job, series, files, target, skip_bad=True, note=_NO_NOTE)
     except (SsimrdoError, OSError):
         return _Pace()
     used = min(most, len(names))

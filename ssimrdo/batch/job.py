@@ -10,20 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ssimrdo
 from ssimrdo.batch import lock, state
+from ssimrdo.batch.ct import CTSettings, write_ct
+from ssimrdo.batch.inside import is_archive_name
 from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, store_of
+from ssimrdo.dicom.read.archive import is_archive, unpack
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import SsimrdoError, UidsToldError, cause_of
 from ssimrdo.executors import unexpected
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import printable
-
-if TYPE_CHECKING:
-    from ssimrdo.record.result import EncodeResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,15 @@ class BatchJob:
     out_root : str
         Folder that outputs go below; path or URL.
     output : str
-        The video's path below `out_root`.
-    settings : EncodeSettings
+        Path of the video, or of the folder of CT images, below `out_root`.
+    settings : EncodeSettings or CTSettings
         How to encode.
     name : str
         What to call the series in messages and results: its path below the root searched.
     series_uid : str, optional
-        Which series, where the folder holds several.
+        Which series, where there are several: its UID, or its number.
+    share : float
+        How much of the files is its own.
     files : tuple of str, optional
         The files of the series, relative to `series`; all that are there when None.
     skip_bad : bool
@@ -67,9 +69,10 @@ class BatchJob:
     series: str
     out_root: str
     output: str
-    settings: EncodeSettings
+    settings: EncodeSettings | CTSettings
     name: str
     series_uid: str | None = None
+    share: float = 1.0
     files: Files = None
     skip_bad: bool = False
     keep_older: bool = False
@@ -94,6 +97,11 @@ class BatchJob:
     def accepted(self) -> frozenset[str]:
         """Digests of the options that an output may be made with to be current."""
         return state.accepted_options(self.settings, skip_bad=self.skip_bad)
+
+    def stamp(self) -> state.Stamp:
+        """Return the stamp of the input as it is now."""
+        stamp = state.input_stamp(store_of(self.series), self.files, self.key)
+        return replace(stamp, bytes=round(stamp.bytes * self.share))
 
     def record_of(self, sidecar: Mapping[str, Any]) -> BatchRecord:
         """Return the record of the finished output with a sidecar."""
@@ -190,6 +198,12 @@ def _files(job: BatchJob) -> Iterator[str]:
     if files is None:
         try:
             root = store_of(job.series)
+            if is_archive_name(job.series):
+                with root.series(None) as (path, _):
+                    members = _members(path)
+                for name in members:
+                    yield f"{printable(job.series)}/{name}"
+                    yield name
             walked = [(folder, names) for folder, names, _ in root.walk()]
         except (SsimrdoError, OSError):
             return
@@ -203,9 +217,17 @@ def _files(job: BatchJob) -> Iterator[str]:
         yield printable(name)
 
 
+def _members(path: Path) -> tuple[str, ...]:
+    """Return what files are called in an archive; nothing for what is none."""
+    if not is_archive(path):
+        return ()
+    unpacked = unpack(path)
+    return (*(name for _, name in unpacked.members), *(one.path for one in unpacked.left_out))
+
+
 def _inputs(job: BatchJob) -> str:
     try:
-        return state.input_stamp(store_of(job.series), job.files, job.key).digests.keyed
+        return job.stamp().digests.keyed
     except (SsimrdoError, OSError):
         return ""
 
@@ -225,7 +247,7 @@ def encode_to(
     skip_bad: bool,
     observer: Observer | None = None,
     note: Mapping[str, Any] | None = None,
-) -> EncodeResult:
+) -> BatchRecord:
     """Encode files of a job's series as the job says; errors as of an encode.
 
     Parameters
@@ -242,10 +264,27 @@ def encode_to(
         Leave out damaged files.
     observer, note
         As of :func:`ssimrdo.encoding.encode.encode`.
+
+    Returns
+    -------
+    BatchRecord
+        What came of it, as far as the encode tells.
     """
+    if isinstance(job.settings, CTSettings):
+        sidecar = write_ct(
+            series,
+            output,
+            job.settings,
+            files=files,
+            series_uid=job.series_uid,
+            skip_bad=skip_bad,
+            observer=observer,
+            note=note or {},
+        )
+        return job.record_of(sidecar)
     from ssimrdo.encoding.encode import encode
 
-    return encode(
+    result = encode(
         series,
         output,
         job.settings,
@@ -256,6 +295,7 @@ def encode_to(
         observer=observer,
         note=note,
     )
+    return BatchRecord.of_result(job.output, job.told_name, result)
 
 
 def _encode(job: BatchJob, started: float) -> BatchRecord:
@@ -265,7 +305,7 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
         source.series(job.files) as (series, files),
         out.written(job.output) as output,
     ):
-        stamp = state.input_stamp(source, job.files, job.key)
+        stamp = job.stamp()
         # Another run, or a worker thought to be dead, may have been faster.
         finished = state.read_sidecar(out, job.output)
         if (record := _current(job, finished, stamp.digests)) is not None:
@@ -273,7 +313,7 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
         content = state.content_digest(series, files, job.key)
         if (record := _current(job, finished, content)) is not None:
             return record
-        result = encode_to(
+        record = encode_to(
             job,
             series,
             files,
@@ -282,10 +322,8 @@ def _encode(job: BatchJob, started: float) -> BatchRecord:
             observer=_deadline(job, started),
             note=state.note(job.options, stamp, content),
         )
-    return BatchRecord.of_result(
-        job.output,
-        job.told_name,
-        result,
+    return replace(
+        record,
         input_bytes=stamp.bytes,
         threads=job.settings.threads,
         seconds=time.monotonic() - started,

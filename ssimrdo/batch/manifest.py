@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
+from ssimrdo.batch.ct import ONLY_CT, CTSettings
 from ssimrdo.batch.names import check_output
+from ssimrdo.batch.settings import check_suffix
 from ssimrdo.batch.store import is_url, place_below
 from ssimrdo.batch.yaml_rows import BadRowError, yaml_rows
 from ssimrdo.encoding.options import OPTIONS, read_flag, read_text
@@ -22,7 +24,6 @@ from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError, cause_of, name_options
 from ssimrdo.extras import require
 from ssimrdo.text import printable, shortened
-from ssimrdo.video.mux import suffixes_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Entry:
         Which series of the folder.
     skip_bad : bool
         Leave out damaged files.
-    settings : EncodeSettings
+    settings : EncodeSettings or CTSettings
         How to encode.
     """
 
@@ -53,11 +54,16 @@ class Entry:
     output: str | None
     series_uid: str | None
     skip_bad: bool
-    settings: EncodeSettings
+    settings: EncodeSettings | CTSettings
 
 
 def read_manifest(
-    path: Path, defaults: EncodeSettings, *, suffix: str, skip_bad: bool, root: str | None = None
+    path: Path,
+    defaults: EncodeSettings | CTSettings,
+    *,
+    suffix: str,
+    skip_bad: bool,
+    root: str | None = None,
 ) -> list[Entry]:
     """Read a manifest.
 
@@ -65,7 +71,7 @@ def read_manifest(
     ----------
     path : Path
         File whose suffix tells its kind: ``.csv``, ``.jsonl``, ``.yaml`` or ``.yml``.
-    defaults : EncodeSettings
+    defaults : EncodeSettings or CTSettings
         What holds where a line says nothing.
     suffix : str
         That outputs must have.
@@ -178,7 +184,7 @@ def _entry(
     place: str,
     row: Mapping[str, Any],
     base: str,
-    defaults: EncodeSettings,
+    defaults: EncodeSettings | CTSettings,
     suffix: str,
     skip_bad: bool,
 ) -> Entry:
@@ -208,12 +214,7 @@ def _entry(
         raise InputError(
             f"{place}, column output: {shortened(output, 60)} does not end in {suffix}"
         )
-    settings = _settings(place, defaults, options, called)
-    if suffix not in suffixes_of(settings.codec):
-        raise InputError(
-            f"{place}, column codec: {settings.codec.name} does not go into {suffix}",
-            remedy=f"write one of {', '.join(suffixes_of(settings.codec))}",
-        )
+    settings = _settings(place, defaults, options, called, suffix)
     return Entry(
         series=place_below(base, own["series"]),
         base=base,
@@ -226,10 +227,21 @@ def _entry(
 
 
 def _settings(
-    place: str, defaults: EncodeSettings, options: Mapping[str, Any], called: Mapping[str, str]
-) -> EncodeSettings:
+    place: str,
+    defaults: EncodeSettings | CTSettings,
+    options: Mapping[str, Any],
+    called: Mapping[str, str],
+    suffix: str,
+) -> EncodeSettings | CTSettings:
     try:
-        return defaults.changed(options)
+        if isinstance(defaults, CTSettings):
+            return defaults.changed(options)
+        for name in ONLY_CT:
+            if name in options:
+                raise InputError("is for CT images", field=name, remedy="leave it out")
+        settings = defaults.changed(options)
+        check_suffix(suffix, settings, field="codec")
+        return settings
     except InputError as error:
 
         def column(field: str) -> str:
@@ -303,6 +315,7 @@ _COLUMN_OF: Final = MappingProxyType({option.name: option.external for option in
 
 _FIELD_OF: Final = MappingProxyType(
     {name: option.name for option in OPTIONS for name in (option.external, *option.aliases)}
+    | {name: name for name in ONLY_CT}
 )
 
 COLUMNS: Final = (*_OWN_COLUMNS, *_FIELD_OF)

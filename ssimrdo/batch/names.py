@@ -21,6 +21,7 @@ FIELDS: Final = (
     "slices",
     "uid_hash",
     "study_hash",
+    "phase",
 )
 """Fields of a template; ``relative_path`` and ``folder`` come from the path, not the header."""
 

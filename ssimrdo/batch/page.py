@@ -10,19 +10,20 @@ from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from ssimrdo import __version__, metrics, text
+from ssimrdo.batch.ct import SUFFIX as CT_SUFFIX
 from ssimrdo.batch.journal import BatchRecord, Journal, mean_column, worst_column
 from ssimrdo.batch.store import Store
+from ssimrdo.batch.thumbnails import thumbnail
 from ssimrdo.extras import require
 from ssimrdo.files import write_whole
-from ssimrdo.html.images import png_uri
-from ssimrdo.html.page import style_sheet, template_environment
+from ssimrdo.html.page import render_template
 from ssimrdo.html.text import decimals, metric_axis, number
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.record.tissue import WARNING_TITLES
-from ssimrdo.video.decode import decoded_luma
-from ssimrdo.video.mux import SUFFIXES
+from ssimrdo.text import counted
 
 SLOWEST: Final = 10
 WORST: Final = 12
@@ -30,8 +31,8 @@ MOST_FAILURES: Final = 500
 """Failures, and series with warnings, that are listed; the results have all."""
 
 BINS: Final = 24
-THUMBNAIL_SIDE: Final = 192
-"""Of a thumbnail, in pixels."""
+MOST_ROWS: Final = 5000
+"""Series in the table of all; the results have the rest."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,23 @@ class WorstSlice:
     warnings: str = ""
 
 
+@dataclass(frozen=True)
+class SeriesRow:
+    """One series in the table of all: its record, a link to its output, and its qualities."""
+
+    record: BatchRecord
+    link: str
+    mean: float | None
+    worst: float | None
+
+    @property
+    def percent(self) -> float | None:
+        """Size of the output in % of that of the input."""
+        if not self.record.input_bytes or self.record.output_bytes is None:
+            return None
+        return 100 * self.record.output_bytes / self.record.input_bytes
+
+
 def write_report(journal: Journal, path: Path, out: Store) -> None:
     """Write the report of all that a journal holds, as a whole.
 
@@ -99,16 +117,19 @@ def write_report(journal: Journal, path: Path, out: Store) -> None:
 
 def render(journal: Journal, out: Store) -> str:
     """Return the page; see :func:`write_report`."""
-    environment = template_environment("ssimrdo.batch")
-    environment.filters |= {
+    own = resources.files("ssimrdo.batch") / "templates" / "batch.css"
+    filters: dict[str, Callable[..., str]] = {
         "number": number,
         "size": size_text,
         "duration": duration_text,
         "warning": warning_text,
+        "counted": counted,
     }
-    own = resources.files("ssimrdo.batch") / "templates" / "batch.css"
-    return environment.get_template("batch.html.j2").render(
-        css=style_sheet() + own.read_text(encoding="utf-8"),
+    return render_template(
+        "ssimrdo.batch",
+        "batch",
+        filters=filters,
+        own_css=own.read_text(encoding="utf-8"),
         version=__version__,
         **_context(journal, out),
     )
@@ -139,7 +160,11 @@ def _context(journal: Journal, out: Store) -> dict[str, Any]:
     failures = list(islice(_failures(journal), MOST_FAILURES))
     warned = list(islice(_warned(journal), MOST_FAILURES))
     totals = _totals(journal)
+    listed = totals["encoded"] + totals["failed"]
     return {
+        "rows": islice(_rows(journal, index), MOST_ROWS),
+        "unlisted_rows": max(listed - MOST_ROWS, 0),
+        "orphaned": list(islice(_orphaned(journal), MOST_FAILURES)),
         "totals": totals,
         "unlisted": totals["failed"] - len(failures),
         "failures": failures,
@@ -151,6 +176,7 @@ def _context(journal: Journal, out: Store) -> dict[str, Any]:
             _slowness,
         ),
         "index": index,
+        "worse": "ascending" if index.higher_is_better else "descending",
         "worst": list(_worst_slices(journal, out, index)),
         "histograms": _histograms(journal),
     }
@@ -161,25 +187,46 @@ def _slowness(record: BatchRecord) -> float | None:
     return -record.seconds if record.seconds and is_whole else None
 
 
+def _rows(journal: Journal, index: QualityIndex) -> Iterable[SeriesRow]:
+    for record in journal.records():
+        if record.status == "encoded":
+            mean, worst = (
+                record.quality.get(column(index)) for column in (mean_column, worst_column)
+            )
+            yield SeriesRow(record, _link(record.output), mean, worst)
+        elif record.status == "failed":
+            yield SeriesRow(record, "", None, None)
+
+
+def _link(output: str) -> str:
+    """Return where an output is, from the page; never what a browser takes for a scheme."""
+    folder = "/" if output.endswith(CT_SUFFIX) else ""
+    return f"./{quote(output)}{folder}"
+
+
 def _totals(journal: Journal) -> dict[str, Any]:
     totals: dict[str, Any] = dict.fromkeys(
-        ("encoded", "failed", "orphaned", "warned", "slices", "input", "output"), 0
+        ("encoded", "failed", "orphaned", "warned", "slices", "input", "output", "videos"), 0
     )
-    totals["seconds"] = 0.0
+    totals["seconds"] = timed = 0.0
     first = last = ""
     for record in journal.records():
         totals[record.status] += 1
         if record.status != "encoded":
             continue
         totals["warned"] += bool(record.warnings)
+        totals["videos"] += not record.output.endswith(CT_SUFFIX)
         totals["slices"] += record.slices or 0
         totals["input"] += record.input_bytes or 0
         totals["output"] += record.output_bytes or 0
         totals["seconds"] += record.seconds or 0.0
+        timed += (record.slices or 0) if record.seconds else 0
         first = min(first or record.finished, record.finished)
         last = max(last, record.finished)
     share = 100 * totals["output"] / totals["input"] if totals["input"] else None
-    return {**totals, "share": share, "first": _moment(first), "last": _moment(last)}
+    speed = timed / totals["seconds"] if totals["seconds"] else None
+    moments = {"first": _moment(first), "last": _moment(last)}
+    return {**totals, "share": share, "speed": speed, **moments}
 
 
 def _moment(text: str) -> str:
@@ -192,6 +239,10 @@ def _encoded(journal: Journal) -> Iterable[BatchRecord]:
 
 def _failures(journal: Journal) -> Iterable[BatchRecord]:
     return (record for record in journal.records() if record.status == "failed")
+
+
+def _orphaned(journal: Journal) -> Iterable[BatchRecord]:
+    return (record for record in journal.records() if record.status == "orphaned")
 
 
 def _warned(journal: Journal) -> Iterable[BatchRecord]:
@@ -215,7 +266,7 @@ def _worst_slices(journal: Journal, out: Store, index: QualityIndex) -> Iterable
 
     for record in _least(journal, WORST, badness):
         assert record.worst_slice is not None, "those without are left out"
-        image = _thumbnail(out, record, record.worst_slice)
+        image = thumbnail(out, record, record.worst_slice)
         yield WorstSlice(
             record.output,
             record.worst_slice + 1,
@@ -284,24 +335,3 @@ def _bars(low: float, width: float, counts: Sequence[int]) -> tuple[HistogramBar
         HistogramBar(low + number * width, low + (number + 1) * width, count, 100 * count / most)
         for number, count in enumerate(counts)
     )
-
-
-def _thumbnail(out: Store, record: BatchRecord, index: int) -> str | None:
-    """Return a slice of an output as a small PNG data URI, None if it cannot be read."""
-    import numpy as np
-    from PIL import Image
-
-    container = SUFFIXES.get(Path(record.output).suffix)
-    if container is None:
-        return None
-    try:
-        with out.local(record.output) as video:
-            frames = decoded_luma(video, container=container, threads=1)
-            luma = next(islice(frames, index, None), None)
-    except (OSError, ValueError):
-        return None
-    if luma is None or record.bit_depth is None:
-        return None
-    image = Image.fromarray((luma >> (record.bit_depth - 8)).astype("uint8"))
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return png_uri(np.asarray(image))

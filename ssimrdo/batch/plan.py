@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ssimrdo.batch import state
-from ssimrdo.batch.discover import FoundSeries
+from ssimrdo.batch.inside import FoundSeries
 from ssimrdo.batch.job import BatchJob
 from ssimrdo.batch.journal import BatchRecord, Journal
 from ssimrdo.batch.manifest import Entry
 from ssimrdo.batch.names import Names, from_template, hashed, tells_path
 from ssimrdo.batch.settings import BatchSettings
-from ssimrdo.batch.store import Store, place_below, relative_name, store_of
+from ssimrdo.batch.store import Store, place_below, relative_name
 from ssimrdo.errors import InputError
 from ssimrdo.record.sidecar import sidecar_path
 from ssimrdo.text import printable
@@ -88,6 +88,8 @@ def jobs_of_found(
         # UIDs lead whoever has the archive to the patient.
         is_told = found.alone or found.uid is None
         shown = relative if is_told else f"{relative} ({hashed(found.uid or '')[:8]})"
+        if found.phase:
+            shown += f", {found.phase}"
         yield BatchJob(
             series=found.folder,
             out_root=out_root,
@@ -97,7 +99,8 @@ def jobs_of_found(
             is_named=tells_path(settings.name_template),
             key=key,
             origin=origin,
-            series_uid=found.uid,
+            series_uid=found.chosen_by,
+            share=found.share,
             files=found.files,
             skip_bad=settings.skip_bad,
             keep_older=settings.keep_older,
@@ -200,7 +203,7 @@ def make_plan(
     for job in jobs:
         mapped.add(job.output)
         origins.add(job.origin)
-        stamp = state.input_stamp(store_of(job.series), job.files, job.key)
+        stamp = job.stamp()
         accepted = job.accepted
         sidecar = state.read_sidecar(out, job.output)
         before = None if journal is None else journal.last(job.output)
@@ -269,7 +272,8 @@ def _output_name(found: FoundSeries, relative: str, index: int, template: str | 
     uid_hash = hashed(found.uid or relative)
     if template is None:
         # A number would move to another series when one is added.
-        return relative if found.alone else f"{relative}-{uid_hash[:8]}"
+        name = relative if found.alone else f"{relative}-{uid_hash[:8]}"
+        return f"{name}-{found.phase_name}" if found.phase else name
     fields = {
         "relative_path": relative,
         "folder": Path(relative).name,
@@ -278,5 +282,6 @@ def _output_name(found: FoundSeries, relative: str, index: int, template: str | 
         "slices": found.slices,
         "uid_hash": uid_hash,
         "study_hash": hashed(found.study_uid or ""),
+        "phase": found.phase_name,
     }
     return from_template(template, fields)

@@ -317,7 +317,7 @@ def find_jobs(
     if entries is not None:
         return list(jobs_of_manifest(entries, out.place, settings, key, manifest))
     assert source is not None
-    founds = discover(source, executor, leave_out=out.folder)
+    founds = discover(source, executor, leave_out=out.folder, volumes=settings.volumes)
     if not founds:
         raise InputError(f"{source.place}: no CT series below it", remedy="give a folder with some")
     return list(jobs_of_found(founds, source.place, out.place, settings, key))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
+from ssimrdo.batch.ct import SUFFIX as CT_SUFFIX
+from ssimrdo.batch.ct import CTSettings
 from ssimrdo.batch.names import check_template
+from ssimrdo.encoding.dicom_video import check_settings
 from ssimrdo.encoding.options import MAX_THREADS
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
 from ssimrdo.machine import cores
-from ssimrdo.video.mux import suffixes_of
+from ssimrdo.video.mux import DICOM, container_of
 
 DEFAULT_SUFFIX: Final = ".mp4"
 
@@ -25,16 +29,18 @@ class BatchSettings:
 
     Parameters
     ----------
-    encode : EncodeSettings
-        How each series is encoded. x264's output depends on its number of threads, so a batch
-        uses one per job unless told otherwise: outputs are the same on any machine.
+    encode : EncodeSettings or CTSettings
+        How each series is encoded: to a video, or to a folder of lossy CT images. x264's output
+        depends on its number of threads, so a batch uses one per job unless told otherwise:
+        outputs are the same on any machine.
     jobs : int, optional
         Series encoded at once on this machine; as many as the cores allow when None, and never
         more.
     dask : str, optional
         Address of a Dask scheduler, or "local"; processes of this machine when None.
     suffix : str
-        Of the outputs: one of those that the codec's streams go into, such as ``.mp4``.
+        Of the outputs: one of those that the codec's streams go into, such as ``.mp4``, or ``.dcm``
+        for DICOM objects; folders of CT images end in ``.ct``.
     name_template : str, optional
         Names of the outputs without suffix, see :mod:`ssimrdo.batch.names`; the tree of the
         series is mirrored when None.
@@ -51,6 +57,8 @@ class BatchSettings:
         their series again.
     inside_root : bool
         Allow outputs below the folder that is searched.
+    volumes : bool
+        Take files of NIfTI and NumPy as well; whether they hold HU nobody can tell from them.
 
     Raises
     ------
@@ -59,7 +67,7 @@ class BatchSettings:
         safe; the error names the field.
     """
 
-    encode: EncodeSettings = field(default_factory=_one_thread)
+    encode: EncodeSettings | CTSettings = field(default_factory=_one_thread)
     jobs: int | None = None
     dask: str | None = None
     suffix: str = DEFAULT_SUFFIX
@@ -70,10 +78,11 @@ class BatchSettings:
     retry_failed: bool = False
     keep_older: bool = False
     inside_root: bool = False
+    volumes: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
-        if self.encode.threads == 0:
+        if isinstance(self.encode, EncodeSettings) and self.encode.threads == 0:
             object.__setattr__(self, "encode", replace(self.encode, threads=1))
         if self.jobs is not None and not 1 <= self.jobs <= MAX_THREADS:
             raise InputError(
@@ -83,13 +92,16 @@ class BatchSettings:
             raise InputError(
                 f"{self.timeout_s:g} is out of range", field="timeout_s", remedy="above 0 seconds"
             )
-        known = suffixes_of(self.encode.codec)
-        if self.suffix not in known:
-            raise InputError(
-                f"{self.suffix!r} is unknown",
-                field="suffix",
-                remedy=f"use one of {', '.join(known)}",
-            )
+        if isinstance(self.encode, CTSettings):
+            if self.suffix not in (DEFAULT_SUFFIX, CT_SUFFIX):
+                raise InputError("is for videos", field="suffix", remedy="leave it out")
+            object.__setattr__(self, "suffix", CT_SUFFIX)
+            if self.volumes:
+                raise InputError(
+                    "CT images are made of DICOM alone", field="volumes", remedy="leave it out"
+                )
+        else:
+            check_suffix(self.suffix, self.encode)
         if self.name_template is not None:
             check_template(self.name_template)
 
@@ -100,9 +112,37 @@ class BatchSettings:
         return most if self.jobs is None else min(self.jobs, most)
 
 
+def check_suffix(suffix: str, settings: EncodeSettings, *, field: str = "suffix") -> None:
+    """Check that videos may be written to files with a suffix.
+
+    Parameters
+    ----------
+    suffix : str
+        Such as ``.mp4``.
+    settings : EncodeSettings
+        How to encode.
+    field : str
+        The option that is to blame if they do not go together.
+
+    Raises
+    ------
+    InputError
+        If it is none of the codec's, or DICOM has no place for such videos.
+    """
+    try:
+        container = container_of(Path(f"video{suffix}"), settings.codec)
+    except InputError as error:
+        wrong = f"{suffix!r} is unknown"
+        if field != "suffix":
+            wrong = f"{settings.codec.name} does not go into {suffix}"
+        raise InputError(wrong, field=field, remedy=error.remedy) from None
+    if container == DICOM:
+        check_settings(settings)
+
+
 def _check_types(settings: BatchSettings) -> None:
     kinds: tuple[tuple[str, Any, str], ...] = (
-        ("encode", EncodeSettings, "made of settings of an encode"),
+        ("encode", EncodeSettings | CTSettings, "made of settings of an encode"),
         ("jobs", int | None, "a whole number"),
         ("dask", str | None, "a text"),
         ("suffix", str, "a text"),

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ssimrdo.batch.ct import CTSettings
 from ssimrdo.batch.journal import BatchRecord
 from ssimrdo.batch.store import Files, Store, local_files
 from ssimrdo.encoding.settings import EncodeSettings
@@ -61,7 +62,7 @@ class Stamp:
     bytes: int
 
 
-def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
+def options_digest(settings: EncodeSettings | CTSettings, *, skip_bad: bool) -> str:
     """Return a digest of all options that decide what an output looks like.
 
     The number of threads is none of them: machines with other cores may resume a batch. An option
@@ -73,7 +74,7 @@ def options_digest(settings: EncodeSettings, *, skip_bad: bool) -> str:
     return _digest(json.dumps(options, sort_keys=True))
 
 
-def accepted_options(settings: EncodeSettings, *, skip_bad: bool) -> frozenset[str]:
+def accepted_options(settings: EncodeSettings | CTSettings, *, skip_bad: bool) -> frozenset[str]:
     """Return the digests of options that outputs may be made with: these, or stricter ones.
 
     Where no damaged file was let through, there was none to leave out.

@@ -213,7 +213,7 @@ class LocalStore:
         """See :meth:`Store.finished`."""
         path = self.folder / output
         try:
-            size = path.stat().st_size
+            size = _size_of(path)
             if sidecar_path(path).stat().st_size > MAX_SIDECAR_BYTES:
                 return "", None
             return sidecar_path(path).read_text(encoding="utf-8"), size
@@ -331,18 +331,24 @@ class FsspecStore:
     def series(self, files: Files) -> Iterator[tuple[Path, Files]]:
         """See :meth:`Store.series`; all files are downloaded for the time being."""
         filesystem, root = self._opened
+        names: tuple[str, ...]
         with scratch_folder() as folder:
             with self._answering():
-                names = files
-                if names is None:
-                    names = tuple(os.path.relpath(found, root) for found in filesystem.find(root))
-                for number, name in enumerate(names):
-                    # Names of objects need not be fit for a file system.
-                    filesystem.get_file(f"{root}/{name}", str(folder / f"{number:06d}.dcm"))
+                if files is None and filesystem.isfile(root):
+                    # How it ends tells what it is.
+                    copy = folder / f"file{''.join(Path(root).suffixes[-2:]).lower()}"
+                    filesystem.get_file(root, str(copy))
+                    local, names = copy, ()
+                else:
+                    names = self._below(filesystem, root) if files is None else files
+                    local = folder
+                    for number, name in enumerate(names):
+                        # Names of objects need not be fit for a file system.
+                        filesystem.get_file(f"{root}/{name}", str(folder / f"{number:06d}.dcm"))
             try:
-                yield folder, None
+                yield local, None
             except SsimrdoError as error:
-                error.reason = self._named(error.reason, folder, names)
+                error.reason = self._named(error.reason, local, names)
                 raise
 
     @contextmanager
@@ -360,7 +366,14 @@ class FsspecStore:
                 filesystem.makedirs(str(target.parent), exist_ok=True)
                 if filesystem.exists(sidecar):
                     filesystem.rm_file(sidecar)
-                filesystem.put_file(str(path), str(target))
+                if path.is_dir():
+                    if filesystem.exists(str(target)):
+                        filesystem.rm(str(target), recursive=True)
+                    filesystem.makedirs(str(target), exist_ok=True)
+                    for one in sorted(path.iterdir()):
+                        filesystem.put_file(str(one), str(target / one.name))
+                else:
+                    filesystem.put_file(str(path), str(target))
                 filesystem.put_file(str(sidecar_path(path)), sidecar)
 
     @contextmanager
@@ -382,7 +395,7 @@ class FsspecStore:
                 if int(filesystem.info(sidecar)["size"]) > MAX_SIDECAR_BYTES:
                     return "", None
                 text = filesystem.cat_file(sidecar).decode(errors="replace")
-                return text, int(filesystem.info(f"{root}/{output}")["size"])
+                return text, int(filesystem.du(f"{root}/{output}"))
         except FileNotFoundError:
             return "", None
 
@@ -460,8 +473,14 @@ class FsspecStore:
     def remove_leftovers(self, outputs: Iterable[str]) -> None:
         """Do nothing: what is not whole never gets here."""
 
+    def _below(self, filesystem: Any, root: str) -> tuple[str, ...]:
+        """Return the names of all files below."""
+        return tuple(os.path.relpath(found, root) for found in filesystem.find(root))
+
     def _named(self, reason: str, folder: Path, names: Sequence[str]) -> str:
         """Return a message about downloaded files with their own names."""
+        if folder.is_file():
+            return printable(reason.replace(str(folder), self.place))
 
         def name_of(copy: re.Match[str]) -> str:
             name = names[int(copy[2])] if int(copy[2]) < len(names) else copy[2]
@@ -568,6 +587,13 @@ def local_files(series: Path, files: Collection[str] | None) -> Iterator[Path]:
         return
     for folder, names, _ in walk(series):
         yield from (Path(folder, name) for name in names)
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a file, or of the files in a folder."""
+    if path.is_dir():
+        return sum(one.stat().st_size for one in path.iterdir())
+    return path.stat().st_size
 
 
 def _facts_of(path: Path) -> tuple[int, str]:

@@ -19,27 +19,36 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ssimrdo.cli.options import (
+    GroupedCommand,
     dask_option,
     encode_options,
     encode_settings,
     json_option,
     skip_bad_option,
 )
+from ssimrdo.cli.progress import regularly
 from ssimrdo.cli.terminal import show, tell, write_to_stderr
+from ssimrdo.errors import InputError
 from ssimrdo.observer import Event, Observer
 from ssimrdo.text import counted, duration_text, printable, size_text
 
 if TYPE_CHECKING:
-    from ssimrdo.batch import BatchEvent, BatchRecord, BatchResult, Estimate, Plan, Totals
+    from ssimrdo.batch import (
+        BatchEvent,
+        BatchRecord,
+        BatchResult,
+        CTSettings,
+        Estimate,
+        Plan,
+        Totals,
+    )
+    from ssimrdo.encoding.settings import EncodeSettings
 
 EXIT_SOME_FAILED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 TWICE_S: Final = 0.1
 UNWIND_S: Final = 2.0
-
-EVERY_S: Final = 10.0
-"""How often a line tells how far the work is where there is no terminal."""
 
 JUST_NOW_S: Final = 5.0
 """Since a line was told, for which no other is to tell how far the work is."""
@@ -48,11 +57,12 @@ _EPILOG: Final = """\b
 Examples:
   ssimrdo batch archive/ -o videos/ --crf 20 --jobs 8
   ssimrdo batch --manifest jobs.csv -o videos/ --dask tcp://scheduler:8786
+  ssimrdo batch archive/ -o videos/ --suffix .dcm --skip-bad
   ssimrdo batch status videos/
 """
 
 
-class BatchGroup(click.Group):
+class BatchGroup(GroupedCommand, click.Group):
     """A command with options of its own, and others that its first argument may name."""
 
     allow_extra_args = False
@@ -64,6 +74,11 @@ class BatchGroup(click.Group):
             ctx.args = args
             return args
         return click.Command.parse_args(self, ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in groups, and the other commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run this command, or the other one."""
@@ -105,11 +120,30 @@ class RootArgument(click.Argument):
 @dask_option
 @encode_options
 @click.option(
+    "--as",
+    "kind",
+    type=click.Choice(("video", "ct")),
+    default="video",
+    show_default=True,
+    help="ct: folders NAME.ct of lossy CT images that keep HU; needs ssimrdo[archive].",
+)
+@click.option(
+    "--max-hu-error",
+    metavar="HU",
+    help="With --as ct: no pixel is further off, whatever the window. [default: none]",
+)
+@click.option(
+    "--syntax",
+    metavar="htj2k|j2k",
+    help="With --as ct: HTJ2K or JPEG 2000. [default: htj2k]",
+)
+@click.option(
     "--suffix",
     default=".mp4",
     show_default=True,
-    metavar=".mp4|.mkv|…",
-    help="Of the videos; it tells the container, a raw stream in .h264 or .hevc.",
+    metavar=".mp4|.mkv|.dcm|…",
+    help="Of the videos; it tells the container: a DICOM object in .dcm, a raw stream in .h264 or "
+    ".hevc.",
 )
 @click.option(
     "--name-template",
@@ -117,6 +151,11 @@ class RootArgument(click.Argument):
     help="Names of the videos, such as {study_hash}/{series_number}. [default: as the folders]",
 )
 @skip_bad_option
+@click.option(
+    "--volumes",
+    is_flag=True,
+    help="Take .nii, .nii.gz, .npy and .npz files as well, whose values are taken for HU.",
+)
 @click.option(
     "--timeout", type=float, metavar="SECONDS", help="Give up on a series that takes longer."
 )
@@ -137,9 +176,13 @@ def batch(
     manifest: str | None,
     jobs: int | None,
     dask: str | None,
+    kind: str,
+    max_hu_error: str | None,
+    syntax: str | None,
     suffix: str,
     name_template: str | None,
     skip_bad: bool,
+    volumes: bool,
     timeout: float | None,
     fail_fast: bool,
     retry_failed: bool,
@@ -150,12 +193,13 @@ def batch(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Encode every CT series below ROOT.
+    """Encode every CT series below ROOT, also in zip and tar archives.
 
-    The same command again does what is missing or has changed. Results are in results.csv,
-    results.jsonl and report.html. Ctrl-C finishes the series that are being encoded, a second
-    one stops at once. Each series is encoded with one thread unless --threads gives more, so that
-    outputs are the same on any machine. Exit status 3: some series failed.
+    A series of several phases gives an output for each. The same command again does what is
+    missing or has changed. Results are in results.csv, results.jsonl and report.html. Ctrl-C
+    finishes the series that are being encoded, a second one stops at once. Each series is encoded
+    with one thread unless --threads gives more, so that outputs are the same on any machine. Exit
+    status 3: some series failed.
     """
     if not output:
         raise click.UsageError("give the output folder with -o OUT_ROOT")
@@ -165,12 +209,13 @@ def batch(
     from ssimrdo import batch as batches
 
     settings = batches.BatchSettings(
-        encode=encode_settings(options),
+        encode=_encode_settings(kind, options, max_hu_error=max_hu_error, syntax=syntax),
         jobs=jobs,
         dask=dask,
         suffix=suffix,
         name_template=name_template,
         skip_bad=skip_bad,
+        volumes=volumes,
         timeout_s=timeout,
         fail_fast=fail_fast,
         retry_failed=retry_failed,
@@ -196,6 +241,19 @@ def batch(
     if result.interrupted and stop.is_set():
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if result.failed else 0
+
+
+def _encode_settings(
+    kind: str, options: dict[str, Any], **only_ct: str | None
+) -> EncodeSettings | CTSettings:
+    if kind == "ct":
+        from ssimrdo.batch import CTSettings
+
+        return CTSettings.of(**options, **only_ct)
+    for name, value in only_ct.items():
+        if value is not None:
+            raise InputError("is for CT images", field=name, remedy="give --as ct, or leave it out")
+    return encode_settings(options)
 
 
 def _quieten_dask() -> None:
@@ -462,26 +520,8 @@ def _lines() -> Iterator[Callable[[BatchEvent], None]]:
                 f"({_pace(last.totals, started)})"
             )
 
-    with _regularly(live):
+    with regularly(live):
         yield show
-
-
-@contextmanager
-def _regularly(act: Callable[[], object]) -> Iterator[None]:
-    """Call a function in a thread from time to time, as long as the block takes."""
-    done = threading.Event()
-
-    def repeat() -> None:
-        while not done.wait(EVERY_S):
-            act()
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _count(totals: Totals) -> str:

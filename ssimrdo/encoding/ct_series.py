@@ -195,6 +195,7 @@ def encode_ct(
     strict: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
+    threads: int = 0,
 ) -> CTResult:
     """Write a series as lossy CT images: all HU, no window, each slice by itself.
 
@@ -223,6 +224,8 @@ def encode_ct(
         Replace the slices that an earlier call has left in the folder.
     observer : Observer, optional
         Is told how many slices are done, and may cancel.
+    threads : int
+        Slices that are compressed at once; as many as there are cores when 0.
 
     Raises
     ------
@@ -246,7 +249,7 @@ def encode_ct(
         original = original_of(template, series, opened, series_uid)
     frames = replace(opened.frames.format, aspect=Fraction(1))
     load_kernels(frames, None, goal.indices)
-    work = _Work(found, CTCoder(codec, goal, opened.window, goal.indices), frames)
+    work = _Work(found, CTCoder(codec, goal, opened.window, goal.indices), frames, threads)
     written = _Written(goal.indices)
     with slice_folder(folder, overwrite=overwrite) as staged:
         _write(staged, work, original, written, observer or Observer())
@@ -372,6 +375,7 @@ class _Work:
     series: Series
     coder: CTCoder
     frames: FrameFormat
+    threads: int
 
     @property
     def by_tissue(self) -> partial[TissueErrors]:
@@ -432,7 +436,7 @@ def _in_order(
     headers: tuple[SliceHeader, ...], work: _Work, observer: Observer
 ) -> Iterator[_Outcome]:
     """Yield what becomes of every slice; few are worked on at a time."""
-    workers = cores()
+    workers = work.threads or cores()
     with ThreadPoolExecutor(workers) as pool:
         try:
             pending = [pool.submit(_compressed, header, work) for header in headers[:workers]]

@@ -192,8 +192,7 @@ class EncodeSettings:
                     f"{name[:40]!r} is not an option", remedy=f"use some of {', '.join(BY_NAME)}"
                 )
         values = {name: BY_NAME[name].value(value) for name, value in given.items()}
-        if values.get("window") is not None and values["window"].function == WIDE:
-            values.setdefault("bit_depth", WIDE_BIT_DEPTH)
+        values.setdefault("bit_depth", _usual_depth(values.get("window")))
         codec = values.pop("codec", CODEC)
         rdo = values.pop("rdo", RDO if _is_steerable(codec) else OFF)
         rate = _rate(values)
@@ -232,6 +231,9 @@ class EncodeSettings:
             kept = {name: value for name, value in kept.items() if name not in RATES}
         if "codec" in given and given["codec"] != kept.get("codec", CODEC):
             kept = self._for_another_codec(kept, given["codec"])
+        if "window" in given and self.bit_depth == _usual_depth(self.window):
+            # As a window has it where no depth is given.
+            kept.pop("bit_depth", None)
         if "effort" in given or "preset" in given:
             kept = {name: value for name, value in kept.items() if name not in ("effort", "preset")}
         if given.get("rdo") == OFF:
@@ -318,6 +320,11 @@ class EncodeSettings:
         if isinstance(self.rate, Floor):
             names.append(self.rate.index)
         return tuple(metrics.get(name) for name in dict.fromkeys((*names, *self.measure)))
+
+
+def _usual_depth(window: Window | None) -> int:
+    """Return the bits per sample that a window has where no depth is given."""
+    return WIDE_BIT_DEPTH if window is not None and window.function == WIDE else BIT_DEPTH
 
 
 def _index(name: Any, *, field: str) -> metrics.QualityIndex:

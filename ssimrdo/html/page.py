@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,13 @@ if TYPE_CHECKING:
     import jinja2
 
 
-def render_template(package: str, name: str, **context: Any) -> str:
+def render_template(
+    package: str,
+    name: str,
+    *,
+    filters: Mapping[str, Callable[..., str]] | None = None,
+    **context: Any,
+) -> str:
     """Fill the template ``NAME.html.j2`` of a package with style sheet and script inlined.
 
     Everything but these two is escaped. The page's content security policy allows the package's
@@ -19,10 +26,10 @@ def render_template(package: str, name: str, **context: Any) -> str:
     """
     code = _asset(package, f"{name}.js")
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return (
-        template_environment(package)
-        .get_template(f"{name}.html.j2")
-        .render(css=style_sheet(), script=code, script_hash=f"sha256-{digest}", **context)
+    environment = template_environment(package)
+    environment.filters |= filters or {}
+    return environment.get_template(f"{name}.html.j2").render(
+        css=style_sheet(), script=code, script_hash=f"sha256-{digest}", **context
     )
 
 

@@ -17,7 +17,27 @@ NUMPY_SUFFIXES: Final = (".npy", ".npz")
 
 def is_volume_file(path: Path | str) -> bool:
     """Tell by its name whether a path is that of a file with a volume."""
-    return str(path).lower().endswith((*NIFTI_SUFFIXES, *NUMPY_SUFFIXES)) and Path(path).is_file()
+    return has_volume_name(str(path)) and Path(path).is_file()
+
+
+def has_volume_name(name: str) -> bool:
+    """Tell whether a file is called like one with a volume."""
+    return name.lower().endswith((*NIFTI_SUFFIXES, *NUMPY_SUFFIXES))
+
+
+def count_volumes(path: Path) -> int:
+    """Return how many volumes a file has, by its header.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_volume`.
+    """
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+        return 1
+    from ssimrdo.volumes.nifti import count_in_nifti
+
+    return count_in_nifti(path)
 
 
 def open_volume(path: Path | str, number: str | None = None) -> Volume:

@@ -6,6 +6,7 @@ import gzip
 import logging
 import re
 import weakref
+import zlib
 from contextlib import ExitStack
 from importlib import import_module
 from io import BytesIO
@@ -80,6 +81,28 @@ def open_nifti(path: Path, number: str | None = None) -> Volume:
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({cause_of(error)})") from None
     return Volume(slices, geometry=geometry)
+
+
+def count_in_nifti(path: Path) -> int:
+    """Return how many volumes a .nii or .nii.gz file has, by its header.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_nifti`.
+    """
+    require("nibabel", what=printable(path))
+    shown = printable(path)
+    try:
+        is_packed = path.name.lower().endswith(".gz")
+        with gzip.open(path) if is_packed else path.open("rb") as stream:
+            header = _header(stream.read(540), shown)
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read ({cause_of(error)})") from None
+    except (EOFError, zlib.error):
+        raise InputError(f"{shown}: is damaged", remedy="copy it again") from None
+    _, shape, _ = _layout(header, shown)
+    return shape[3] if len(shape) == 4 else 1
 
 
 def _header(data: bytes, shown: str) -> Any:

@@ -64,6 +64,7 @@ _KEYWORDS: Final = (
 WANTED: Final = frozenset(TAG_OF[keyword] for keyword in _KEYWORDS)
 
 _SERIES_NUMBER: Final = 0x00200011
+_POSITION: Final = 0x00200032
 _MEMBERSHIP: Final = frozenset(
     (
         # SOP Class UID, Modality and Image Type: what tells that a file is no CT slice.
@@ -71,6 +72,7 @@ _MEMBERSHIP: Final = frozenset(
         # Series, Study and SOP Instance UID.
         *(0x0020000E, 0x0020000D, 0x00080018),
         _SERIES_NUMBER,
+        _POSITION,
     )
 )
 
@@ -102,8 +104,11 @@ MULTI_FRAME: Final = "enhanced (multi-frame) CT image"
 ENHANCED_SOP_CLASSES: Final = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 """Enhanced CT Image Storage, and Legacy Converted Enhanced CT Image Storage."""
 
+DICOMDIR: Final = "DICOMDIR"
+"""Reason given for skipped files that list others."""
+
 _EXCLUDED_SOP_CLASSES: Final = {
-    "1.2.840.10008.1.3.10": "DICOMDIR",
+    "1.2.840.10008.1.3.10": DICOMDIR,
     "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
     "1.2.840.10008.5.1.4.1.1.88.67": "dose report",
 }
@@ -137,12 +142,18 @@ class BadFile(SkippedFile):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What a file, probably a CT slice, belongs to; missing UIDs but the series' are empty."""
+    """What a file, probably a CT slice, belongs to; missing UIDs but the series' are empty.
+
+    ``position`` is Image Position (Patient) as it is written, and ``enhanced`` tells of a file that
+    may hold several slices.
+    """
 
     series_uid: str
     study_uid: str
     sop_instance_uid: str
     series_number: int | None
+    position: str = ""
+    enhanced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +295,7 @@ def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
     Several times as fast as `read_header`, because little is read and nothing is checked that an
     encode will check. `stream` is unbuffered and seekable; OSError is raised if it cannot be read.
     """
-    dataset = _identify(stream, name, _MEMBERSHIP, _SERIES_NUMBER + 1, several_too=True)
+    dataset = _identify(stream, name, _MEMBERSHIP, _POSITION + 1, several_too=True)
     if isinstance(dataset, SkippedFile):
         return dataset
     if dataset.stop is None:
@@ -298,6 +309,8 @@ def read_membership(stream: BinaryIO, name: str) -> Membership | SkippedFile:
         uid_of(dataset.elements, "StudyInstanceUID") or "",
         uid_of(dataset.elements, "SOPInstanceUID") or "",
         int(number) if _SERIES_NUMBER_TEXT.fullmatch(number) else None,
+        text_of(_POSITION, dataset.elements.get(_POSITION)),
+        uid_of(dataset.elements, "SOPClassUID") in ENHANCED_SOP_CLASSES,
     )
 
 
