@@ -245,9 +245,12 @@ def test_only_what_may_be_several_is_looked_into(root, monkeypatch):
     write_series(root / "a", HU)
     write_phases(root / "b", SeriesInstanceUID="1.2.9")
     looked = []
-    monkeypatch.setattr(
-        "ssimrdo.batch.discover.look_inside", lambda found: looked.append(found.folder) or [found]
-    )
+
+    def look(found):
+        looked.append(found.folder)
+        return [found]
+
+    monkeypatch.setattr("ssimrdo.batch.discover.look_inside", look)
     discover(store_of(root), InProcess())
     assert looked == [str(root / "b")]
 
