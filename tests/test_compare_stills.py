@@ -115,6 +115,16 @@ def test_lossy_ct_is_looked_at_in_the_window(found, hu, encoder):
         assert max(point.per_slice["psnr"]) < point.point + 1.5
 
 
+def test_padding_is_no_error_of_lossy_ct(hu, tmp_path):
+    # It is black in the source's frames, and air in lossy CT: dark grey in this window.
+    padded = np.where(np.arange(COLUMNS) < 20, -1024, np.maximum(hu, -1023))
+    write_series(tmp_path / "ct", padded, PixelPaddingValue=0)
+    wanted = settings(anchors=("x264", "ct-htj2k"), window=NAMED_WINDOWS["lung"])
+    with compare([tmp_path / "ct"], wanted) as comparison:
+        for point in curve_of(comparison, "ct-htj2k"):
+            assert min(point.per_slice["psnr"]) >= point.point
+
+
 @pytest.mark.parametrize("encoder", LOSSY)
 def test_errors_by_tissue_of_lossy_ct_are_those_of_hu(found, hu, encoder):
     scale = GreyScale(LOW, SPAN / 255)

@@ -19,7 +19,7 @@ from ssimrdo.dicom import Window, load_hu, open_series
 from ssimrdo.encoding.ct_series import StoredScale
 from ssimrdo.encoding.source import open_source
 from ssimrdo.encoding.views import TissueCount
-from ssimrdo.frames import FrameFormat, FrameSource
+from ssimrdo.frames import FrameFormat, FrameSource, no_padding
 from ssimrdo.metrics.tissue import GreyScale, TissueMap
 from ssimrdo.volumes import is_volume_file, open_volume
 
@@ -105,6 +105,8 @@ class Clip:
         Whether the lowest HU are shown white.
     stored : StoredSlices, optional
         The slices in HU, where an encoder takes them.
+    padding : callable
+        As :class:`ssimrdo.frames.FrameSource` has it.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Clip:
     count: TissueCount
     inverted: bool = False
     stored: StoredSlices | None = None
+    padding: Callable[[int], NDArray[np.bool_] | None] = no_padding
 
     @property
     def format(self) -> FrameFormat:
@@ -220,6 +223,7 @@ def load_clip(
         count_errors,
         opened.inverted,
         _stored(path, series_uid, skip_bad, opened.notes.used, raw.parent) if with_hu else None,
+        opened.frames.padding,
     )
 
 

@@ -18,6 +18,7 @@ from ssimrdo import metrics
 from ssimrdo.comparison.clip import Clip
 from ssimrdo.comparison.lossy_ct import HUCount
 from ssimrdo.dicom.grey import apply_window
+from ssimrdo.dicom.padding import PADDING, show_padding
 from ssimrdo.dicom.write.lossy import LOSSY_CODECS
 from ssimrdo.errors import EncoderError, InputError, VerificationError, cause_of
 from ssimrdo.machine import cores
@@ -83,11 +84,14 @@ def decoded(path: Path, clip: Clip) -> Iterator[Decoded]:
             yield Decoded(crop(luma))
         return
     assert clip.stored is not None, "it was encoded"
-    for data in stills_of(path):
+    for number, data in enumerate(stills_of(path)):
         hu = clip.stored.scale.hu(crop(codec.decode(data)))
         luma = apply_window(
             hu, clip.facts.window, bit_depth=clip.format.bit_depth, inverted=clip.inverted
         )
+        # Lossy CT has no padding, only air there; it is no image, in either.
+        if number < len(clip.samples):
+            show_padding(luma, clip.padding(number), PADDING)
         yield Decoded(luma, hu)
 
 
