@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -25,8 +24,8 @@ language = "en"
 
 extensions = [
     "myst_nb",
+    "numpydoc",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx_click",
     "sphinx_copybutton",
 ]
@@ -41,11 +40,10 @@ nb_execution_timeout = 300
 nb_merge_streams = True
 
 smartquotes = False
+# Types stand in the docstrings, more legibly.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-napoleon_google_docstring = False
-napoleon_use_rtype = False
-napoleon_use_ivar = True
+numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = f"ssimrdo {version}"
@@ -75,25 +73,15 @@ class EncodeOptions(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 22 22 56", ""]
-        rows = [("command line", "Python, manifest", "what it does")]
+        lines = ["| command line | Python, manifest | what it does |", "|---|---|---|"]
         for one in OPTIONS:
             values = f" {one.metavar}" if one.metavar else ""
-            names = dict.fromkeys([one.name, one.external])
-            text = name_options(one.help, flag_of)
-            default = name_options(one.default, flag_of)
-            rows.append(
-                (
-                    f"``{one.flag}{values}``",
-                    ", ".join(f"``{name}``" for name in names),
-                    text + (f" Default: {default}." if default else ""),
-                )
-            )
-        for row in rows:
-            lines += [f"   {'*' if cell is row[0] else ' '} - {cell}" for cell in row]
-        container = nodes.container()
-        self.state.nested_parse(StringList(lines, "options"), self.content_offset, container)
-        return container.children
+            names = (f"`{name}`" for name in dict.fromkeys([one.name, one.external]))
+            default = f" Default: {one.default}." if one.default else ""
+            cells = (f"`{one.flag}{values}`", ", ".join(names), one.help + default)
+            row = " | ".join(cell.replace("|", r"\|") for cell in cells)
+            lines.append(f"| {name_options(row, flag_of)} |")
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def add_references(
@@ -108,9 +96,9 @@ def add_references(
     module = inspect.getmodule(subject.fget if isinstance(subject, property) else subject)
     listed = f"{inspect.getdoc(subject)}\n\n{module and inspect.getdoc(module)}"
     works = dict(re.findall(r"^\.\. \[(\d+)\] (.+(?:\n +.+)*)", listed, re.MULTILINE))
-    body = re.sub(r"\[(\d+)\]_", r"[\1]", text).partition("\nReferences\n")[0]
-    found = [f"[{number}] {' '.join(works[number].split())}\n" for number in cited]
-    lines[:] = "\n".join([body, "References", "----------", *found]).splitlines()
+    body = text.partition("\nReferences\n")[0]
+    found = [f".. [{number}] {' '.join(works[number].split())}" for number in cited]
+    lines[:] = "\n".join([body, "", "References", "----------", *found]).splitlines()
 
 
 def quote_example(app: Sphinx, ctx: click.Context, lines: list[str]) -> None:
