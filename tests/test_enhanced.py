@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import highdicom
@@ -27,15 +29,19 @@ from test_hostile_dicom import bounded
 from video_files import ct_volume
 
 import ssimrdo
+from ssimrdo.decoding import decode
 from ssimrdo.dicom import Window, find_series, load_hu, open_series
 from ssimrdo.dicom.read.find import read_file
 from ssimrdo.dicom.read.header import Membership, read_membership
+from ssimrdo.encoding.ct_series import encode_ct
 from ssimrdo.errors import BadSliceError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataset import Dataset
+
+DCIODVFY = shutil.which("dciodvfy")
 
 COUNT, ROWS, COLUMNS = 5, 48, 40
 HU = ct_volume(COUNT, ROWS, COLUMNS, seed=3)
@@ -344,3 +350,42 @@ def test_an_offset_table_that_is_wrong_is_told(tmp_path: Path) -> None:
     for wrong in (offsets[::-1], [offsets[0]] * COUNT, [4, *offsets[1:]], [*offsets[:-1], 1 << 31]):
         path.write_bytes(data[:at] + struct.pack(f"<{COUNT}I", *wrong) + data[at + 4 * COUNT :])
         assert reason(path) == "the offset table is corrupt"
+
+
+@pytest.mark.parametrize("kind", ["video", "decoded", "lossy CT"])
+def test_sources_are_frames_of_the_object(kind, tmp_path):
+    dataset = enhanced()
+    for one in dataset.SharedFunctionalGroupsSequence:
+        one.PixelMeasuresSequence[0].PixelSpacing = [0.5, 0.5]
+    path = save(tmp_path / "in/e.dcm", dataset)
+    folder, window = path.parent, Window(40, 400)
+    out = tmp_path / ("out.dcm" if kind == "video" else "out")
+    if kind == "video":
+        ssimrdo.encode(folder, out, window=window, effort="fast", template=folder)
+        files = [out]
+        frames = [[int(np.flatnonzero(one == MIXED)[0]) + 1 for one in range(COUNT)]]
+    else:
+        if kind == "decoded":
+            ssimrdo.encode(folder, tmp_path / "a.mkv", window=window, effort="fast")
+            decode(tmp_path / "a.mkv", out, template=folder)
+        else:
+            encode_ct(folder, out, window=window, template=folder)
+        files = sorted(out.iterdir())
+        frames = [[int(np.flatnonzero(one == MIXED)[0]) + 1] for one in range(COUNT)]
+    for file, expected in zip(files, frames, strict=True):
+        (source,) = pydicom.dcmread(file).SourceImageSequence
+        assert source.ReferencedSOPClassUID == EnhancedCTImageStorage
+        assert source.ReferencedSOPInstanceUID == pydicom.dcmread(path).SOPInstanceUID
+        numbers = source.ReferencedFrameNumber
+        assert [int(one) for one in np.atleast_1d(numbers)] == expected
+        if DCIODVFY is not None and kind != "lossy CT":
+            done = subprocess.run([DCIODVFY, file], capture_output=True, text=True, check=False)
+            assert not [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    if kind != "video":
+        # Each refers to the frame at its own place, by highdicom's reading of the original.
+        original = highdicom.imread(path)
+        for file in files:
+            one = pydicom.dcmread(file)
+            number = int(one.SourceImageSequence[0].ReferencedFrameNumber)
+            plane = original.PerFrameFunctionalGroupsSequence[number - 1].PlanePositionSequence[0]
+            assert list(plane.ImagePositionPatient) == list(one.ImagePositionPatient)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from numpy.typing import NDArray
-from pydicom.uid import CTImageStorage
 
 from ssimrdo import metrics
 from ssimrdo.decoding.video import (
@@ -26,7 +25,7 @@ from ssimrdo.dicom.luma import load_shown
 from ssimrdo.dicom.write.ct import CTSlice, check_syntax, ct_object
 from ssimrdo.dicom.write.folder import check_slice_folder, slice_folder, slice_name
 from ssimrdo.dicom.write.identity import identity_of, matching_slices
-from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save
+from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save, sources_of
 from ssimrdo.dicom.write.values import StoredScale, hu_of_codes, stored_scale
 from ssimrdo.encoding.views import TissueCount
 from ssimrdo.errors import InputError
@@ -250,7 +249,7 @@ def _write(
             inverted=job.record.inverted,
             window=job.record.window,
             patient_position=job.record.patient_position,
-            source=None if original is None else (CTImageStorage, original.sop_instance_uid),
+            sources=() if original is None else sources_of([original]),
             padding=job.scale.padding if job.record.padded else None,
         )
         dataset = ct_object(one, job.series, number, derivation, syntax=job.syntax)

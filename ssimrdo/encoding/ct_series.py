@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import CTImageStorage
 
 from ssimrdo import metrics
 from ssimrdo.dicom import Series, SkippedFile, SliceHeader, Window, open_series
@@ -23,7 +22,7 @@ from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.dicom.write.ct import BITS_ALLOCATED, CTSlice, ct_image, set_codestream
 from ssimrdo.dicom.write.folder import check_slice_folder, slice_folder, slice_name
 from ssimrdo.dicom.write.lossy import LOSSY_CODECS, LossyCodec, lossy_codec
-from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save
+from ssimrdo.dicom.write.objects import Derivation, SeriesIds, save, sources_of
 from ssimrdo.encoding.dicom_video import Original, original_of
 from ssimrdo.encoding.options import FLOOR, FPS, read_number
 from ssimrdo.encoding.settings import EncodeSettings, Floor
@@ -414,9 +413,7 @@ def _write(
             inverted=header.inverted,
             window=work.coder.window,
             patient_position=header.patient_position,
-            source=None
-            if original is None
-            else (CTImageStorage, original.slices[number - 1].sop_instance_uid),
+            sources=() if original is None else sources_of([original.slices[number - 1]]),
         )
         derivation = Derivation(
             work.coder.codec.name,

@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import CTImageStorage
 
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.level import LEVELS, Level, at_level, level_of
 from ssimrdo.dicom import Series, SliceHeader, open_series
 from ssimrdo.dicom.luma import load_luma
 from ssimrdo.dicom.write.identity import identity_of, matching_slices
-from ssimrdo.dicom.write.objects import Derivation, SeriesIds
+from ssimrdo.dicom.write.objects import Derivation, SeriesIds, sources_of
 from ssimrdo.dicom.write.video import VideoObject, write_video_object
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike
@@ -167,7 +166,7 @@ def write_object(
     derivation = Derivation(
         "h264", ratio, f"Slices of CT{window} as H.264, compressed {ratio:.1f}:1 with loss"
     )
-    sources = () if original is None else tuple(original.slices[index] for index in used)
+    sources = () if original is None else sources_of(original.slices[index] for index in used)
     plane = opened.planes[0] if opened.planes else None
     video = VideoObject(
         rows=coded.rows,
@@ -176,7 +175,7 @@ def write_object(
         fps=shown.fps,
         level=level.name,
         pixel_spacing=None if plane is None else plane.pixel_spacing,
-        sources=tuple((CTImageStorage, header.sop_instance_uid) for header in sources),
+        sources=sources,
     )
     ids = SeriesIds() if original is None else original.ids
     write_video_object(path, payload, video, ids, derivation)

@@ -212,6 +212,7 @@ class SliceHeader:
 
     path: Path
     name: str
+    sop_class_uid: str
     sop_instance_uid: str
     series_uid: str
     instance_number: float | None
@@ -391,7 +392,7 @@ def parse_slice(
     DamagedError
         If an element that is needed is missing or cannot be used; its value is not quoted.
     """
-    _required_uid(elements, "SOPClassUID")
+    sop_class_uid = _required_uid(elements, "SOPClassUID")
     _required_integer(elements, "SamplesPerPixel", (1,))
     rows = _required_integer(elements, "Rows", range(1, 65536))
     columns = _required_integer(elements, "Columns", range(1, 65536))
@@ -414,6 +415,7 @@ def parse_slice(
     return SliceHeader(
         path=path,
         name=name,
+        sop_class_uid=sop_class_uid,
         sop_instance_uid=_required_uid(elements, "SOPInstanceUID"),
         series_uid=_required_uid(elements, "SeriesInstanceUID"),
         instance_number=_first_number(elements, "InstanceNumber"),

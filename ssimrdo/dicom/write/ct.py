@@ -23,6 +23,7 @@ from ssimrdo.dicom.grey import Window
 from ssimrdo.dicom.write.objects import (
     Derivation,
     SeriesIds,
+    SourceImage,
     add_derivation,
     add_sources,
     add_window,
@@ -64,8 +65,8 @@ class CTSlice:
         To show it in at first.
     patient_position : str
         Patient Position; may be empty.
-    source : tuple of 2 str, optional
-        SOP Class UID and SOP Instance UID of the image that it comes from.
+    sources : tuple of SourceImage
+        The image that it comes from, if it may be told.
     padding : int, optional
         The stored value that stands for padding.
     """
@@ -78,7 +79,7 @@ class CTSlice:
     inverted: bool = False
     window: Window | None = None
     patient_position: str = ""
-    source: tuple[str, str] | None = None
+    sources: tuple[SourceImage, ...] = ()
     padding: int | None = None
 
 
@@ -156,8 +157,8 @@ def ct_image(
     dataset.PatientPosition = one.patient_position or None
     _add_plane(dataset, one.plane)
     add_derivation(dataset, derivation)
-    if one.source is not None:
-        add_sources(dataset, [one.source])
+    if one.sources:
+        add_sources(dataset, one.sources)
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME1" if one.inverted else "MONOCHROME2"
     dataset.Rows, dataset.Columns = one.stored.shape

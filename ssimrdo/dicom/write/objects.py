@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import ssimrdo
 from ssimrdo.dicom.digits import decimal_string
 from ssimrdo.dicom.grey import VOI_LUT_FUNCTIONS, Window
 from ssimrdo.dicom.luma import FALLBACK_WINDOW
+from ssimrdo.dicom.read.header import SliceHeader
 from ssimrdo.dicom.write.identity import Identity
 
 LOSSY_METHODS: Final = {
@@ -133,17 +135,44 @@ def add_derivation(dataset: Dataset, derivation: Derivation) -> None:
     dataset.DerivationCodeSequence = [_code(*_LOSSY_COMPRESSION)]
 
 
-def add_sources(dataset: Dataset, sources: list[tuple[str, str]]) -> None:
-    """Refer to the images that the pixels come from (PS3.3 C.12.4).
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """An image that pixels come from.
+
+    Parameters
+    ----------
+    sop_class_uid, sop_instance_uid : str
+        What it is.
+    frames : tuple of int
+        Numbers of its frames, from 1; empty for one that has no several frames.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    frames: tuple[int, ...] = ()
+
+
+def sources_of(slices: Iterable[SliceHeader]) -> tuple[SourceImage, ...]:
+    """Return the images that slices are or are frames of, each once."""
+    frames: dict[tuple[str, str], list[int]] = {}
+    for one in slices:
+        found = frames.setdefault((one.sop_class_uid, one.sop_instance_uid), [])
+        if one.extent is not None:
+            found.append(one.extent.frame)
+    return tuple(SourceImage(*uids, tuple(numbers)) for uids, numbers in frames.items())
+
+
+def add_sources(dataset: Dataset, sources: Iterable[SourceImage]) -> None:
+    """Refer to the images that the pixels come from (PS3.3 C.12.4, and 10.3 for frames).
 
     Parameters
     ----------
     dataset : Dataset
         The object.
-    sources : list of (str, str)
-        SOP Class UID and SOP Instance UID of each.
+    sources : iterable of SourceImage
+        The images.
     """
-    dataset.SourceImageSequence = [_source(*uids) for uids in sources]
+    dataset.SourceImageSequence = [_source(one) for one in sources]
 
 
 def add_window(dataset: Dataset, window: Window) -> None:
@@ -159,10 +188,12 @@ def add_window(dataset: Dataset, window: Window) -> None:
         dataset.VOILUTFunction = window.function
 
 
-def _source(sop_class: str, sop_instance: str) -> Dataset:
+def _source(image: SourceImage) -> Dataset:
     source = Dataset()
-    source.ReferencedSOPClassUID = sop_class
-    source.ReferencedSOPInstanceUID = sop_instance
+    source.ReferencedSOPClassUID = image.sop_class_uid
+    source.ReferencedSOPInstanceUID = image.sop_instance_uid
+    if image.frames:
+        source.ReferencedFrameNumber = list(image.frames)
     source.PurposeOfReferenceCodeSequence = [_code(*_FOR_DERIVATION)]
     return source
 

@@ -16,6 +16,7 @@ from ssimrdo.dicom.digits import Digits, decimal_string, valid_ds
 from ssimrdo.dicom.write.objects import (
     Derivation,
     SeriesIds,
+    SourceImage,
     add_derivation,
     add_sources,
     new_object,
@@ -47,9 +48,8 @@ class VideoObject:
         A key of :data:`SYNTAXES`.
     pixel_spacing : tuple of 2 str, optional
         Pixel Spacing.
-    sources : list of (str, str)
-        SOP Class UID and SOP Instance UID of the images that the frames come from, if they may be
-        told.
+    sources : tuple of SourceImage
+        The images that the frames come from, if they may be told.
     """
 
     rows: int
@@ -58,7 +58,7 @@ class VideoObject:
     fps: Fraction
     level: str
     pixel_spacing: Digits | None = None
-    sources: tuple[tuple[str, str], ...] = ()
+    sources: tuple[SourceImage, ...] = ()
 
 
 def write_video_object(
@@ -98,7 +98,7 @@ def write_video_object(
     dataset.PatientOrientation = None
     add_derivation(dataset, derivation)
     if video.sources:
-        add_sources(dataset, list(video.sources))
+        add_sources(dataset, video.sources)
     if video.pixel_spacing is not None:
         dataset.PixelSpacing = list(map(valid_ds, video.pixel_spacing))
     # Cine and Multi-frame (PS3.3 C.7.6.5 and C.7.6.6).
