@@ -30,6 +30,13 @@ COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Headings by index or class."""
 
+SHORT: Final = (
+    "ssim",
+    *(AREAS[area].name for area in (Area.EDGE, Area.DENSE, Area.FLAT)),
+    WORST_SLICE.name,
+)
+"""What the README shows of :data:`COLUMNS`."""
+
 NO_LOSS: Final = 0.0
 """What no class on any clip is to exceed, percent."""
 
@@ -81,13 +88,33 @@ def aims_table(report: ComparisonReport, aims: Sequence[Aim] = AIMS) -> str:
     return table(heads, [row for aim in aims for row in _rows(report, aim)])
 
 
-def _rows(report: ComparisonReport, aim: Aim) -> Iterator[Sequence[str]]:
+def short_table(report: ComparisonReport, aims: Sequence[Aim] = AIMS) -> str:
+    """Return what was measured of the default objective, as a smaller table in Markdown.
+
+    Parameters
+    ----------
+    report : ComparisonReport
+        As for :func:`aims_table`.
+    aims : sequence of Aim
+        In the order of rows; those that aim at nothing are left out.
+    """
+    heads = ["", "against", *(COLUMNS[key] for key in SHORT), "largest", "time"]
+    rows = (row for aim in aims if aim.rates_percent for row in _rows(report, aim, SHORT))
+    return table(heads, [row for row in rows if row[0] != _AIM])
+
+
+_AIM: Final = "aim"
+
+
+def _rows(
+    report: ComparisonReport, aim: Aim, columns: Sequence[str] = tuple(COLUMNS)
+) -> Iterator[Sequence[str]]:
     labels = labels_of(report)
     for anchor in aim.anchors:
         rates = rates_by_class(report, anchor)[aim.test]
         time = compare_pair(report, aim.test, anchor).time
         clips = len(report.compared)
-        measured = (_mean_text(rates.get(key, {}), clips) for key in COLUMNS)
+        measured = (_mean_text(rates.get(key, {}), clips) for key in columns)
         yield (
             labels[aim.test],
             labels[anchor],
@@ -97,7 +124,7 @@ def _rows(report: ComparisonReport, aim: Aim) -> Iterator[Sequence[str]]:
         )
         if aim.rates_percent and anchor == aim.anchors[0]:
             yield (
-                "aim",
+                _AIM,
                 labels[anchor],
                 *(f"≤ {percent(rate)}" for rate in aim.rates_percent),
                 f"≤ {percent(NO_LOSS)}",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from benchmark_aims import COLUMNS, Aim, aims_table, largest_text
+from benchmark_aims import COLUMNS, SHORT, Aim, aims_table, largest_text, short_table
 from benchmark_clips import merged, second_window
 from test_pairs import curve, plain, report
 
@@ -42,6 +43,45 @@ def test_means_are_over_the_clips_that_have_a_class() -> None:
     assert row[11] == "2.00 ×"
     assert aim[3:10] == [f"≤ -{number}.0 %" for number in range(1, 8)]
     assert aim[10:12] == ["≤ 0.0 %", "≤ 1.6 ×"]
+
+
+def test_the_short_table_has_the_same_figures_without_what_is_aimed_at() -> None:
+    keys = ("psnr_edge", "psnr_dense", "psnr_flat")
+    made = report(
+        chest={"x264": classed(1, *keys), "ours": classed(0.8, *keys), "theirs": classed(0.7)}
+    )
+    rates = (-1.0,) * len(COLUMNS)
+    aims = [Aim("ours", ("x264",), rates, 1.6), Aim("theirs", ("x264",))]
+    head, _, *rows = cells(short_table(made, aims))
+    whole_head, _, *whole_rows = cells(aims_table(made, aims))
+    assert [row[0] for row in rows] == ["the ours"]
+    assert len(head) == 4 + len(SHORT)
+    whole = dict(zip(whole_head, whole_rows[0], strict=True))
+    assert dict(zip(head, rows[0], strict=True)).items() <= whole.items()
+
+
+def test_the_figures_of_the_readme_are_those_of_the_page_on_the_method() -> None:
+    root = Path(__file__).parents[1]
+    readme, results = (
+        cells(block(root / page, name))
+        for page, name in (("README.md", "numbers"), ("docs/method.md", "aims"))
+    )
+    known = [dict(zip(results[0], row, strict=True)) for row in results[2:]]
+    shown = [dict(zip(readme[0], row, strict=True)) for row in readme[2:]]
+    assert len(shown) >= 4
+    for row in shown:
+        assert any(row.items() <= one.items() for one in known), row
+
+
+def block(page: Path, name: str) -> str:
+    """Return the table in a block of a page."""
+    text = page.read_text().partition(f"<!-- {name}:start -->")[2].partition(f"<!-- {name}:end")[0]
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+def cells(text: str) -> list[list[str]]:
+    """Return the cells of a table in Markdown, its headings first."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
 
 
 def test_the_largest_figure_is_named_by_class_and_clip() -> None:

@@ -45,6 +45,7 @@ NEW_KEYS = {
     "window_source": str,
     "header_windows": list,
     "windows": list,
+    "source_bytes": int,
     "warnings": list,
     "spacing": {
         **dict.fromkeys(("step_mm", "smallest_mm", "largest_mm"), float),
@@ -123,12 +124,19 @@ def test_text_for_people(ssimrdo, series, tmp_path):
     first, *lines = done.out.splitlines()
     assert first.startswith(f"{output}: 8 slices, 256x32, 8 bit, window -600/1500 HU")
     assert [line.split()[0] for line in lines] == [
-        *("size", "SSIM", "weighted", "PSNR", "worst", "RMSE", "time")
+        *("SSIM", "weighted", "PSNR", "worst", "RMSE", "time", "size")
     ]
     sidecar = json.loads((tmp_path / "out.json").read_text())
     assert f"worst     slice {sidecar['worst_slice_number']}" in done.out
     assert f"SSIM      mean {sidecar['ssim']['mean']:.5f}, worst slice " in done.out
     assert f"PSNR      mean {sidecar['psnr']['mean']:.2f} dB, worst slice " in done.out
+    source = sum(path.stat().st_size for path in series.iterdir())
+    assert (sidecar["source_bytes"], sidecar["bytes"]) == (source, output.stat().st_size)
+    ratio = f"{source / output.stat().st_size:.3g} times smaller than the series"
+    assert lines[-1].startswith(f"  size      {sidecar['bytes'] / 1000:.1f} kB, ")
+    assert ratio in lines[-1]
+    ssim = sidecar["ssim"]
+    assert lines[-1].endswith(f"; SSIM {ssim['mean']:.4f}, worst slice {ssim['min']:.4f}")
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def nifti_bytes(**fields):
         ({"dim": [7] + [32767] * 7}, "is not a volume"),
         ({"dim": [3, -5, 24, 5, 1, 1, 1, 1]}, "is not a volume"),
         ({"dim": [2, 32, 24, 5, 1, 1, 1, 1]}, "is not a volume"),
-        ({"dim": [-1] * 8}, "damaged|no volume"),
+        ({"dim": [-1] * 8}, "damaged|not a volume"),
         ({"datatype": 9999}, "its header is damaged"),
         ({"datatype": 128}, "no plain numbers"),
         ({"datatype": 32}, "no plain numbers|cut off"),

@@ -28,7 +28,7 @@ from ssimrdo.cli.terminal import show
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.encoding.options import MAX_THREADS, RDO, WIDE_BIT_DEPTH
 from ssimrdo.machine import cores
-from ssimrdo.text import printable
+from ssimrdo.text import counted, printable
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -332,7 +332,7 @@ def _text(report: ComparisonReport, folder: Path) -> str:
     made, cached = report.encodes.made, report.encodes.cached
     width = max(len(encoder.name) for encoder in report.encoders)
     lines = [
-        f"{folder}: {len(report.compared)} series, {made} encodes"
+        f"{folder}: {len(report.compared)} series, {counted(made, 'encode')}"
         + (f" and {cached} from the cache" if cached else ""),
         f"BD-rate in % against {report.reference.name}, mean over series; speed as a multiple of it"
         + _TIMING_HINTS.get(report.timing, ""),

@@ -10,6 +10,7 @@ import click
 from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
 from ssimrdo.cli.progress import progress
 from ssimrdo.cli.terminal import show
+from ssimrdo.text import counted
 
 if TYPE_CHECKING:
     from ssimrdo.decoding import DecodeResult
@@ -84,7 +85,7 @@ def decode(
 
 def _text(result: DecodeResult) -> str:
     lines = [
-        f"{result.output}: {result.slices} slices, {result.columns}x{result.rows}, "
+        f"{result.output}: {counted(result.slices, 'slice')}, {result.columns}x{result.rows}, "
         f"{result.syntax}, window {result.window}",
         f"  size      {result.bytes / 1e6:.1f} MB; the video is {result.ratio:.0f} times smaller "
         "than 16 bit",

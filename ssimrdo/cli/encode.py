@@ -21,6 +21,7 @@ from ssimrdo.cli.options import (
 from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show
 from ssimrdo.errors import InputError
+from ssimrdo.text import counted, size_text
 
 if TYPE_CHECKING:
     from ssimrdo.encoding.ct_series import CTResult
@@ -164,16 +165,18 @@ def _ct_text(result: CTResult) -> str:
     from ssimrdo import metrics
 
     lines = [
-        f"{result.output}: {result.slices} slices, {result.columns}x{result.rows}, "
+        f"{result.output}: {counted(result.slices, 'slice')}, {result.columns}x{result.rows}, "
         f"{result.syntax}, quality in the window {result.window}",
-        f"  size      {result.bytes / 1000:.1f} kB, {result.ratio:.1f}:1",
         *(_quality(metrics.get(name), summary) for name, summary in result.quality.items()),
         f"  HU        RMSE {result.hu_rmse:.2f}, largest error {result.max_hu_error:.1f}",
         _errors(result.tissue),
         f"  time      {result.seconds:.1f} s, {result.slices / result.seconds:.1f} slices/s",
     ]
     if result.lossless_slices:
-        lines.append(f"  lossless  {result.lossless_slices} slices: nothing else was good enough")
+        lossless = counted(result.lossless_slices, "slice")
+        lines.append(f"  lossless  {lossless}: nothing else was good enough")
+    ratio = f"{result.ratio:.1f} times smaller than 16 bit"
+    lines.append(f"  size      {result.bytes / 1000:.1f} kB, {ratio}")
     return "\n".join(lines)
 
 
@@ -181,13 +184,11 @@ def result_text(result: EncodeResult) -> str:
     """Return what people are told of an encode."""
     from ssimrdo import metrics
 
-    window, missed = result.window, result.bitrate_error_percent
+    window = result.window
     shown = "" if window is None else f", window {window.center:g}/{window.width:g} HU"
-    off = "" if missed is None else f", {missed:+.1f} % beside the rate asked for"
     lines = [
-        f"{result.output}: {result.frames} slices, {result.width}x{result.height}, "
+        f"{result.output}: {counted(result.frames, 'slice')}, {result.width}x{result.height}, "
         f"{result.bit_depth} bit{shown}",
-        f"  size      {result.bytes / 1000:.1f} kB, {result.kbps:.1f} kbit/s{off}",
         *(_quality(metrics.get(name), summary) for name, summary in result.quality.items()),
         f"  worst     slice {result.worst_slice + 1}",
         *([_errors(result.tissue)] if result.tissue else []),
@@ -198,8 +199,24 @@ def result_text(result: EncodeResult) -> str:
     if result.search:
         lines.append(f"  search    {_found(result.search)}")
     if result.skipped:
-        lines.append(f"  left out  {len(result.skipped)} files; --json lists them")
-    return "\n".join(lines)
+        lines.append(f"  left out  {counted(len(result.skipped), 'file')}; --json lists them")
+    return "\n".join([*lines, _size(result)])
+
+
+def _size(result: EncodeResult) -> str:
+    """Return the line that says it all: size, saving and quality."""
+    missed, source = result.bitrate_error_percent, result.source_bytes
+    off = "" if missed is None else f", {missed:+.1f} % beside the rate asked for"
+    saving = ""
+    if source is not None and source > result.bytes:
+        saving = (
+            f", {source / result.bytes:.3g} times smaller than the series ({size_text(source)})"
+        )
+    ssim = result.ssim
+    return (
+        f"  size      {result.bytes / 1000:.1f} kB, {result.kbps:.1f} kbit/s{off}{saving}; "
+        f"SSIM {ssim.mean:.4f}, worst slice {ssim.worst:.4f}"
+    )
 
 
 def _quality(index: QualityIndex, summary: SliceSummary) -> str:
@@ -232,10 +249,10 @@ def _errors(tissue: TissueSummary) -> str:
 
 
 def _found(search: SearchInfo) -> str:
-    encodes = f"{search.encodes} encodes"
+    encodes = counted(search.encodes, "encode")
     if not search.raised_slices:
         return f"CRF {search.crf:g} for all slices, {encodes}"
     return (
-        f"CRF {search.crf:g} with {search.raised_slices} slices raised: {search.saved_percent:.1f} "
-        f"% less than CRF {search.plain_crf:g} for all, {encodes}"
+        f"CRF {search.crf:g}, {counted(search.raised_slices, 'slice')} finer: "
+        f"{search.saved_percent:.1f} % less than CRF {search.plain_crf:g} for all, {encodes}"
     )

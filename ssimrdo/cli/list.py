@@ -87,7 +87,8 @@ def _notes(row: Row) -> list[str]:
         files = "file is" if row.damaged == 1 else "files are"
         notes.append(f"{row.damaged} of its {files} damaged")
     if row.spacing.repeated:
-        notes.append(f"{row.spacing.repeated} slices lie where another lies")
+        lie = "slice lies" if row.spacing.repeated == 1 else "slices lie"
+        notes.append(f"{row.spacing.repeated} {lie} where another lies")
     return [*notes, *(f"{keyword} {text}" for keyword, text in row.identity.items())]
 
 

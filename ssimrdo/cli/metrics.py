@@ -17,6 +17,7 @@ from ssimrdo.cli.options import (
 )
 from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show, tell
+from ssimrdo.text import counted
 
 if TYPE_CHECKING:
     from ssimrdo.measurement import Measurement
@@ -176,8 +177,8 @@ def _text(found: Measurement) -> str:
     sizes = [max(len(name), 9) for name in columns]
     heads = (f"{name:>{size}}" for name, size in zip(columns, sizes, strict=True))
     lines = [
-        f"{found.distorted} against {found.reference}: {len(found.slices)} "
-        f"slice{'s' * (len(found.slices) != 1)} of {found.columns}x{found.rows}, "
+        f"{found.distorted} against {found.reference}: "
+        f"{counted(len(found.slices), 'slice')} of {found.columns}x{found.rows}, "
         f"matched by {found.matched_by}",
         "  ".join(["slice", *heads]),
     ]

@@ -64,6 +64,7 @@ def phantom(
     from ssimrdo.cli.progress import progress
     from ssimrdo.cli.terminal import show
     from ssimrdo.phantom import PhantomSettings, write_phantom
+    from ssimrdo.text import counted
 
     settings = PhantomSettings(slices=slices, size=size, seed=seed, slice_spacing_mm=spacing)
     with progress("drawing", total=slices) as observer:
@@ -87,6 +88,6 @@ def phantom(
         show(json.dumps(fields))
     else:
         show(
-            f"{result.folder}: {result.slices} slices of {size}x{size}, "
+            f"{result.folder}: {counted(result.slices, 'slice')} of {size}x{size}, "
             f"{result.size_bytes / 1e6:.1f} MB, {result.seconds:.1f} s"
         )

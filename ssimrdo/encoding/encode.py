@@ -567,6 +567,7 @@ def _result(
         ),
         series=series,
         spacing=spacing,
+        source_bytes=opened.source_bytes,
     )
 
 

@@ -111,6 +111,8 @@ class OpenedSource:
         Patient Position; may be empty.
     padding : {"darkest", "air"}
         How padding is shown.
+    source_bytes : int, optional
+        Size of the files of the slices; None where they have none of their own.
     """
 
     name: str
@@ -126,6 +128,7 @@ class OpenedSource:
     planes: tuple[PlaneDigits, ...] | None = None
     patient_position: str = ""
     padding: str = PADDING
+    source_bytes: int | None = None
 
 
 def open_source(
@@ -184,6 +187,7 @@ def open_source(
         return replace(
             _opened_volume(open_volume(source, series_uid), replace(wanted, name=shown)),
             paths=(Path(source),),
+            source_bytes=_size_of((Path(source),)),
         )
     found, skipped = open_series(source, files=files, series_uid=series_uid, skip_bad=skip_bad)
     return _opened_series(found, skipped, source, wanted)
@@ -279,6 +283,9 @@ def _opened_series(
 
     frame_format = FrameFormat(series.rows, series.columns, wanted.bit_depth, wanted.fps, aspect)
     count = min(len(series), wanted.limit or len(series))
+    paths = tuple(dict.fromkeys(header.file for header in series.slices))
+    # An archive may hold more than this series.
+    is_packed = any(header.unpacked is not None for header in series.slices)
     return OpenedSource(
         shown,
         FrameSource(frame_format, count, frames, _padding_in(notes, frame_format)),
@@ -286,13 +293,14 @@ def _opened_series(
         series.slices[0].inverted,
         geometry_of(series),
         skipped,
-        tuple(dict.fromkeys(header.file for header in series.slices)),
+        paths,
         notes,
         window_source(own, wanted.window),
         counts,
         tuple(header.plane for header in series.slices),
         series.slices[0].patient_position,
         wanted.padding,
+        None if is_packed else _size_of(paths),
     )
 
 
@@ -306,6 +314,14 @@ def _padding_in(
         return None if found is None else unpacked(found, frames.shape)
 
     return padding
+
+
+def _size_of(paths: Iterable[Path]) -> int | None:
+    """Return the size of files together; None where one is gone."""
+    try:
+        return sum(path.stat().st_size for path in paths)
+    except OSError:
+        return None
 
 
 def _opened_volume(volume: Volume, wanted: _Wanted) -> OpenedSource:

@@ -217,6 +217,8 @@ class EncodeResult:
         What it takes to make CT slices again; None where that is not known.
     spacing : Spacing
         The steps between the slices.
+    source_bytes : int, optional
+        Size of the files that the slices come from; None where they come from none of their own.
     """
 
     output: str
@@ -245,6 +247,7 @@ class EncodeResult:
     warnings: tuple[QualityWarning, ...] = ()
     series: SeriesRecord | None = None
     spacing: Spacing = field(default_factory=Spacing)
+    source_bytes: int | None = None
 
     @property
     def ssim(self) -> SliceSummary:
@@ -308,6 +311,7 @@ class EncodeResult:
             ],
             "bytes": self.bytes,
             "kbps": self.kbps,
+            "source_bytes": self.source_bytes,
             **{name: summary.as_dict() for name, summary in self.quality.items()},
             "tissue": self.tissue and self.tissue.as_dict(),
             "windows": [one.as_dict() for one in self.windows],
