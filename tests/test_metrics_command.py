@@ -89,7 +89,7 @@ def test_text_has_rows_summary_and_errors_by_tissue(
 
 
 def test_json_is_that_of_python_and_documented(ssimrdo: Command, series: Path, video: Path) -> None:
-    done = ssimrdo(series, video, "--json", "--index", "ssim", "--index", "mse")
+    done = ssimrdo(series, video, "--json", "--metric", "ssim", "--metric", "mse")
     record = json.loads(done.out)
     expected = measure(series, video, ["ssim", "mse"]).to_dict()
     expected |= {"reference": str(series), "distorted": str(video), "output": [], "maps": None}
@@ -112,7 +112,7 @@ def test_csv_has_a_line_for_each_slice(
     ssimrdo: Command, series: Path, damaged: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.csv"
-    done = ssimrdo(series, damaged, "-o", output, "--skip-bad", "--index", "psnr")
+    done = ssimrdo(series, damaged, "-o", output, "--skip-bad", "--metric", "psnr")
     assert done.status == 3
     with output.open(newline="") as text:
         rows = list(csv.DictReader(text))
@@ -176,7 +176,7 @@ def test_maps_are_pictures_with_colour_bars(
     ssimrdo: Command, series: Path, video: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "maps"
-    given = ["--index", "ssim", "--index", "psnr", "--index", "ms_ssim"]
+    given = ["--metric", "ssim", "--metric", "psnr", "--metric", "ms_ssim"]
     done = ssimrdo(series, video, "--map", folder, *given, "--roi", "body")
     assert done.status == 0
     expected = {f"{name}_{number:04d}.png" for name in ("ssim", "psnr") for number in range(1, 6)}
@@ -252,8 +252,8 @@ def test_a_picture_that_is_measured_is_not_replaced(ssimrdo: Command, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--index", "nix"], "quality index 'nix' is unknown"),
-        (["--all", "--index", "ssim"], "--all and --index exclude each other"),
+        (["--metric", "nix"], "quality index 'nix' is unknown"),
+        (["--all", "--metric", "ssim"], "--all and --metric exclude each other"),
         (["--roi", "1,2,0,4"], "--roi: 1,2,0,4 is empty"),
         (["--roi", "nix.png"], "nix.png: cannot be read: No such file"),
         (["--match", "nix"], "--match: 'nix' is unknown"),
@@ -262,8 +262,14 @@ def test_a_picture_that_is_measured_is_not_replaced(ssimrdo: Command, tmp_path: 
         (["--data-range", "100"], "--data-range: "),
         (["--data-range", "nan"], "--data-range: "),
         (["-o", "out.txt"], "the suffix tells the kind"),
-        (["--index", "ms_ssim", "--map", "maps"], "none of the indices has a map: choose other --"),
-        (["--index", "ms_ssim", "--roi", "0,0,5,5"], "--index: ms_ssim cannot be measured in the"),
+        (
+            ["--metric", "ms_ssim", "--map", "maps"],
+            "none of the indices has a map: choose",
+        ),
+        (
+            ["--metric", "ms_ssim", "--roi", "0,0,5,5"],
+            "--metric: ms_ssim cannot be measured in the",
+        ),
         (["-o", ""], "a path is empty"),
     ],
 )
@@ -285,7 +291,7 @@ def test_nothing_of_the_header_gets_out(
         shutil.copy(path, tmp_path / f"v{path.suffix}")
     out = [tmp_path / "out.csv", tmp_path / "out.html"]
     options = [word for path in out for word in ("-o", path)]
-    maps = ["--map", tmp_path / "maps", "--index", "ssim"]
+    maps = ["--map", tmp_path / "maps", "--metric", "ssim"]
     done = ssimrdo(folder, tmp_path / "v.mp4", "-v", "--json", *options, *maps)
     assert done.status == 0
     texts = [done.out.encode(), done.err.encode(), *(path.read_bytes() for path in out)]
@@ -301,7 +307,7 @@ def test_one_series_of_several(
     folder = shutil.copytree(series, tmp_path / "two")
     write_series(folder / "other", volume + 9, SeriesInstanceUID="1.2.3.4")
     assert "choose one with --series" in ssimrdo(series, folder).err
-    done = ssimrdo(series, folder, "--series", "1.2.3.4", "--json", "--index", "mse")
+    done = ssimrdo(series, folder, "--series", "1.2.3.4", "--json", "--metric", "mse")
     assert json.loads(done.out)["summary"]["mse"]["mean"] > 1
 
 

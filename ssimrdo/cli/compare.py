@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ import click
 from click.core import ParameterSource
 
 from ssimrdo.cli.options import (
+    ChoiceOption,
     dask_option,
     encode_option,
     flag_of,
+    index_names,
     json_option,
+    objective_names,
     overwrite_option,
     quieten_svtav1,
     series_uid_option,
@@ -25,7 +29,7 @@ from ssimrdo.cli.options import (
 )
 from ssimrdo.cli.progress import progress, tell_window
 from ssimrdo.cli.terminal import show
-from ssimrdo.codecs.x264.choices import PRESET
+from ssimrdo.codecs.x264.choices import PRESET, PRESETS
 from ssimrdo.encoding.options import MAX_THREADS, RDO, WIDE_BIT_DEPTH
 from ssimrdo.machine import cores
 from ssimrdo.text import counted, printable
@@ -48,7 +52,7 @@ Examples:
 """
 
 
-class _NamingOption(click.Option):
+class _NamingOption(ChoiceOption):
     """An option whose help names what is registered, looked up when the help is shown."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -69,6 +73,12 @@ class _NamingOption(click.Option):
         return record[0], record[1].format(**shown)
 
 
+def _anchor_names() -> Iterable[str]:
+    from ssimrdo.comparison.encoders import ANCHORS
+
+    return ANCHORS
+
+
 @click.command(epilog=_EPILOG)
 @click.argument("series", nargs=-1, required=True, type=click.Path())
 @click.option(
@@ -81,6 +91,7 @@ class _NamingOption(click.Option):
 )
 @click.option(
     "--mode",
+    cls=ChoiceOption,
     default="crf",
     show_default=True,
     metavar="crf|qp|bitrate",
@@ -97,12 +108,15 @@ class _NamingOption(click.Option):
     default=PRESET,
     show_default=True,
     metavar="NAME",
+    cls=ChoiceOption,
+    names=lambda: PRESETS,
     help="Preset of x264, x265-ssim and x265-untuned where an anchor's name carries none.",
 )
 @click.option(
     "--anchor",
     "anchors",
     cls=_NamingOption,
+    names=_anchor_names,
     multiple=True,
     default=("x264",),
     show_default=True,
@@ -113,6 +127,7 @@ class _NamingOption(click.Option):
     "--test",
     "tests",
     cls=_NamingOption,
+    names=objective_names,
     multiple=True,
     default=(RDO,),
     show_default=True,
@@ -125,6 +140,8 @@ class _NamingOption(click.Option):
     "--metric",
     "metrics",
     cls=_NamingOption,
+    names=index_names,
+    unshown=("--index",),
     multiple=True,
     metavar="NAME",
     help="Quality index, one of {metrics}; repeatable. [default: {usual}]",

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssimrdo.cli.options import json_option, overwrite_option, verbose_option
+from ssimrdo.cli.options import (
+    ChoiceOption,
+    json_option,
+    overwrite_option,
+    series_uid_option,
+    verbose_option,
+)
 from ssimrdo.cli.progress import progress
 from ssimrdo.cli.terminal import show
 from ssimrdo.text import counted
@@ -37,14 +43,13 @@ if TYPE_CHECKING:
     "--template",
     type=click.Path(),
     metavar="SERIES",
-    help="The original: patient and study come from there, and errors are told. "
+    help="The original series: patient and study are taken from it, and errors measured. "
     "[default: no patient]",
 )
-@click.option(
-    "--series", "series_uid", metavar="UID", help="Which series of the original's folder."
-)
+@series_uid_option
 @click.option(
     "--syntax",
+    cls=ChoiceOption,
     metavar="explicit|rle|jpegls|htj2k",
     default="explicit",
     help="Lossless compression of the files; htj2k needs ssimrdo[archive]. [default: explicit]",

@@ -55,12 +55,12 @@ Examples:
     type=click.Choice(("video", "ct")),
     default="video",
     show_default=True,
-    help="ct: lossy CT images that keep HU; needs ssimrdo[archive].",
+    help="What to write: a video, or lossy CT images, which keep all HU and need ssimrdo[archive].",
 )
 @click.option(
     "--max-hu-error",
     metavar="HU",
-    help="With --as ct: no pixel is further off, whatever the window. [default: none]",
+    help="With --as ct: no pixel is off by more, whatever the window. [default: no limit]",
 )
 @click.option(
     "--syntax",
@@ -73,7 +73,8 @@ Examples:
     "--template",
     type=click.Path(),
     metavar="SERIES",
-    help="For DICOM: the original, from which patient and study are taken. [default: no patient]",
+    help="For DICOM output: the original series, from which patient and study are taken. "
+    "[default: no patient]",
 )
 @series_uid_option
 @skip_bad_option

@@ -41,7 +41,7 @@ from ssimrdo.cli.terminal import show
 )
 @encode_option("window")
 @encode_option("bit_depth")
-@click.option("--rdo", metavar="NAME", help="Objective that the maps are of. [default: ssim]")
+@click.option("--rdo", metavar="NAME", help="Objective whose maps are drawn. [default: ssim]")
 @encode_option("rdo_strength")
 @series_uid_option
 @skip_bad_option
@@ -66,8 +66,8 @@ def inspect(
 
     σ² is the variance of a macroblock in squared luma units, and ΔQP the offset in QP steps; a page
     has θ, the slope of the objective's distortion, such as 1/SSIM, over the mean squared error, and
-    λ_i/λ, the ratio of Lagrange multipliers, as well. Below are the classes of tissue that errors
-    are told of apart. With an encode come its errors and its quantizers.
+    λ_i/λ, the ratio of Lagrange multipliers, as well. Below them are the classes of tissue
+    for which errors are given separately. With an encode its errors and its quantizers are shown.
     """
     if not series:
         raise click.UsageError("SERIES is empty")

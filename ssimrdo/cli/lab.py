@@ -47,6 +47,7 @@ class _LabCommand(click.Command):
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
+    metavar="N",
     default=0,
     show_default=True,
     help="Seed of all that is random.",
@@ -67,8 +68,8 @@ def lab(
 ) -> int:
     """Run the experiment NAME, or all, and write what it finds to FOLDER.
 
-    Each re-creates a published study of where SSIM misleads on CT, or of what helps, and sets what
-    the paper found beside what comes out here. They need no data: a synthetic thorax is at hand. A
+    Each re-creates a published study of where SSIM misleads on CT, or of what helps, and puts the
+    paper's findings beside its own. No data is needed: a synthetic thorax is built in. A
     summary goes to stdout as JSON. Exit status 3: some of several experiments failed.
     """
     import json

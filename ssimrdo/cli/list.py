@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @click.command("list", epilog="Example: ssimrdo list ct-folder/; then encode --series 2")
 @click.argument("series", metavar="FOLDER", type=click.Path())
 @click.option(
-    "--identity", is_flag=True, help="Tell patient, study and series as the headers name them."
+    "--identity", is_flag=True, help="Show patient, study and series as the headers name them."
 )
 @json_option
 def list_(series: str, identity: bool, as_json: bool) -> None:
     """List the CT series in FOLDER, and what is left out and why.
 
-    The numbers are what --series of other commands takes. Only headers are read, and nothing is
-    told of whose they are unless asked for.
+    The numbers are what --series of other commands takes. Only headers are read, and nothing
+    about the patient is shown unless you ask for it.
     """
     if not series:
         raise click.UsageError("FOLDER is empty")

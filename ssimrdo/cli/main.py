@@ -107,7 +107,7 @@ def _show_versions(ctx: click.Context, option: click.Option, wanted: bool) -> No
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: ssimrdo encode ct-series/ -o chest.mp4 --crf 20 --window lung",
+    epilog="Example: ssimrdo encode ct-series/ -o chest.mp4 --min-ssim 0.95",
 )
 @click.option(
     "-V",
@@ -119,7 +119,7 @@ def _show_versions(ctx: click.Context, option: click.Option, wanted: bool) -> No
     help="Show the versions of ssimrdo, x264 and FFmpeg, and exit.",
 )
 def cli() -> None:
-    """Encode CT series to H.264 with SSIM-based rate-distortion optimisation.
+    """Encode CT series to video with SSIM-based rate-distortion optimisation.
 
     Results go to stdout, progress and messages to stderr. Exit status: 0 good, 1 failed while
     running, 2 bad input or usage, 3 finished with failures.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ssimrdo.cli.options import (
+    ChoiceOption,
     encode_option,
+    index_names,
     json_option,
     overwrite_option,
     series_uid_option,
@@ -29,21 +31,8 @@ _EPILOG = """\b
 Examples:
   ssimrdo metrics ct-series/ chest.mp4
   ssimrdo metrics ct-series/ chest.mp4 --all -o chest.html --map maps/
-  ssimrdo metrics original/ denoised/ --window lung --roi body --index ssim --index gmsd
+  ssimrdo metrics original/ denoised/ --window lung --roi body --metric ssim --metric gmsd
 """
-
-
-class _IndexOption(click.Option):
-    """An option whose help names the indices, looked up when the help is shown."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return names and help."""
-        from ssimrdo import metrics
-
-        record = super().get_help_record(ctx)
-        if record is None:
-            return None
-        return record[0], record[1].format(indices=", ".join(metrics.names()))
 
 
 @click.command(epilog=_EPILOG)
@@ -66,12 +55,14 @@ class _IndexOption(click.Option):
     help="Folder for the maps of the indices as PNG with colour bars.",
 )
 @click.option(
-    "--index",
+    "--metric",
     "indices",
-    cls=_IndexOption,
+    cls=ChoiceOption,
+    names=index_names,
+    unshown=("--index",),
     multiple=True,
     metavar="NAME",
-    help="Index to measure, one of {indices}; repeatable. [default: a few]",
+    help="Quality index to measure, one of {names}; repeatable. [default: a few]",
 )
 @click.option("--all", "all_indices", is_flag=True, help="Measure all indices.")
 @encode_option("window")
@@ -89,6 +80,7 @@ class _IndexOption(click.Option):
 )
 @click.option(
     "--match",
+    cls=ChoiceOption,
     default="auto",
     show_default=True,
     metavar="auto|position|order",
@@ -96,6 +88,7 @@ class _IndexOption(click.Option):
 )
 @click.option(
     "--video-range",
+    cls=ChoiceOption,
     default="auto",
     show_default=True,
     metavar="auto|full|limited",
@@ -129,13 +122,13 @@ def metrics(
 
     Each is a DICOM series, a video that FFmpeg reads, or a folder of grey pictures. HU are shown
     through the window: that of --window, else that of a video's record, else the header's. Errors
-    are told by tissue, in HU where both sides allow. Warnings say where SSIM looks safe and errors
-    are not. Exit status 3: some slices could not be measured.
+    are given tissue by tissue, in HU where both sides allow it. Warnings point out where SSIM looks
+    safe and something else does not. Exit status 3: some slices could not be measured.
     """
     if "" in (reference, distorted, map_folder, *outputs):
         raise click.UsageError("a path is empty")
     if all_indices and indices:
-        raise click.UsageError("--all and --index exclude each other: give one")
+        raise click.UsageError("--all and --metric exclude each other: give one")
 
     from ssimrdo.measurement.output import measure_to_files
 

@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _FLAGS: Final = {
     "anchors": "--anchor",
     "distorted": "DISTORTED",
-    "indices": "--index",
+    "indices": "--metric",
     "metrics": "--metric",
     "name": "SERIES",
     "reference": "REFERENCE",
@@ -82,12 +82,15 @@ class ChoiceOption(click.Option):
         return [CompletionItem(before + value) for value in values if value.startswith(begun)]
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return names and help."""
+        """Return names and help, with the values where the help has {names}."""
         opts, self.opts = self.opts, self._shown
         try:
-            return super().get_help_record(ctx)
+            record = super().get_help_record(ctx)
         finally:
             self.opts = opts
+        if record is None or "{names}" not in record[1]:
+            return record
+        return record[0], record[1].replace("{names}", ", ".join(self._names()))
 
 
 class GroupedCommand(click.Command):
@@ -120,6 +123,10 @@ _GROUPS: Final = MappingProxyType(
         ),
         "What is shown": ("window", "protect", "padding", "bit_depth", "fps"),
         "Input": ("series_uid", "skip_bad", "strict", "record"),
+        "Batch": (
+            *("manifest", "jobs", "dask", "suffix", "name_template", "timeout", "fail_fast"),
+            *("retry_failed", "keep_older", "inside_root", "dry_run"),
+        ),
         _OTHERS: (),
     }
 )
@@ -135,7 +142,8 @@ def index_names() -> Iterable[str]:
     return metrics.names()
 
 
-def _objective_names() -> Iterable[str]:
+def objective_names() -> Iterable[str]:
+    """Return the names of all objectives."""
     from ssimrdo import objective
 
     return objective.names()
@@ -153,7 +161,7 @@ _NAMES: Final[MappingProxyType[str, Names]] = MappingProxyType(
         "min": lambda: (f"{name}=" for name in index_names()),
         "preset": lambda: PRESETS,
         "protect": _window_names,
-        "rdo": _objective_names,
+        "rdo": objective_names,
         "window": _window_names,
     }
 )

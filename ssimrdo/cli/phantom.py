@@ -6,15 +6,19 @@ import click
 
 _EPILOG = """\b
 Example:
-  ssimrdo phantom /tmp/thorax --slices 40 --seed 7
+  ssimrdo phantom -o thorax/ --slices 40 --seed 7
 """
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("out_folder", type=click.Path())
+@click.argument("out_folder", required=False, type=click.Path(), metavar="")
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="FOLDER", help="Folder to write.  [required]"
+)
 @click.option(
     "--slices",
     type=click.IntRange(1, 5000),
+    metavar="N",
     default=60,
     show_default=True,
     help="Number of slices. The thorax is 185 mm long; a longer series travels back through it.",
@@ -22,6 +26,7 @@ Example:
 @click.option(
     "--size",
     type=click.IntRange(64, 1024),
+    metavar="N",
     default=512,
     show_default=True,
     help="Rows and columns of each slice.",
@@ -37,15 +42,17 @@ Example:
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
+    metavar="N",
     default=0,
     show_default=True,
     help="Seed of anatomy and noise; the same options give the same bytes.",
 )
 @click.option("--jpeg-ls", is_flag=True, help="Compress the pixels with JPEG-LS Lossless.")
-@click.option("--overwrite", is_flag=True, help="Replace a phantom already in OUT_FOLDER.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace a phantom that is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def phantom(
-    out_folder: str,
+    out_folder: str | None,
+    output: str | None,
     slices: int,
     size: int,
     spacing: float,
@@ -54,7 +61,7 @@ def phantom(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write a synthetic CT thorax as a DICOM series to OUT_FOLDER.
+    """Write a synthetic CT thorax as a DICOM series.
 
     Anatomy changes smoothly from slice to slice and the noise is that of filtered
     back-projection, so the series compresses like a real one. No patient data is involved.
@@ -66,10 +73,14 @@ def phantom(
     from ssimrdo.phantom import PhantomSettings, write_phantom
     from ssimrdo.text import counted
 
+    # The folder was an argument once.
+    target = output or out_folder
+    if not target or (output and out_folder):
+        raise click.UsageError("give one folder with -o FOLDER")
     settings = PhantomSettings(slices=slices, size=size, seed=seed, slice_spacing_mm=spacing)
     with progress("drawing", total=slices) as observer:
         result = write_phantom(
-            out_folder,
+            target,
             settings,
             jpeg_ls=jpeg_ls,
             overwrite=overwrite,

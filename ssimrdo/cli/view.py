@@ -52,8 +52,8 @@ def view(
 ) -> None:
     """Show VIDEO, which ssimrdo encoded, in another window.
 
-    It is meant for videos of --window full. What the window shows is encoded again, so the losses
-    add up; a low --crf keeps the second one small.
+    It is meant for videos made with --window full. What the window shows is encoded again, so the
+    losses add up; a low --crf keeps the second one small.
     """
     from ssimrdo.decoding.view import view as view_video
 

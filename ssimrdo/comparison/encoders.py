@@ -384,6 +384,8 @@ def _test_options(
     """Return the options of an encode that a test's values are, which are taken out."""
     names = ("effort", "preset")
     options: dict[str, Any] = {name: values.pop(name) for name in names if name in values}
+    if "rdo_strength" in values:
+        values["strength"] = values.pop("rdo_strength")
     if "strength" in values:
         if not steered:
             raise InputError(f"{text!r}: {OFF} has no strength", field="tests")

@@ -292,14 +292,14 @@ OPTIONS: Final = (
         "codec",
         read_codec,
         "|".join(CODECS),
-        "What to encode to: the file's suffix, efforts and presets go by it.",
+        "Codec of the video. File suffixes, efforts and presets depend on it.",
         CODEC,
     ),
     Option(
         "crf",
         read_number,
         "F",
-        "Constant rate factor, 1 to 51; lower is better, and alike in all codecs.",
+        "Constant rate factor, 1 to 51; lower is better. It means the same quality in all codecs.",
         f"{CRF:g}",
     ),
     Option("qp", read_whole_number, "N", "Constant quantizer of P-frames, 1 to 51."),
@@ -314,7 +314,8 @@ OPTIONS: Final = (
         "min_ssim",
         read_number,
         "S",
-        "Short for {min} ssim=S.",
+        "Find the smallest file whose worst slice keeps this SSIM, such as 0.95; short for "
+        "{min} ssim=S.",
         f"{FLOOR[1]:g} with {{over}}",
     ),
     Option(
@@ -327,7 +328,7 @@ OPTIONS: Final = (
         "over",
         read_text,
         "|".join(OVER),
-        "Which quality {min} is about: the worst slice's, the mean or the 5th percentile.",
+        "What {min} keeps: the quality of the worst slice, the mean, or the 5th percentile.",
         OVER[0],
         aliases=("target",),
     ),
@@ -335,21 +336,22 @@ OPTIONS: Final = (
         "effort",
         read_text,
         "|".join(EFFORTS),
-        "How thoroughly to search for a smaller file.",
+        "How hard to search: more effort takes longer, and the same quality takes less space.",
         EFFORT,
     ),
     Option(
         "preset",
         read_preset,
         "NAME",
-        "The encoder's own search in place of an effort: its preset, of x264 and x265 from "
+        "The encoder's own preset in place of an effort: of x264 and x265 from "
         f"{PRESETS[0]} to {PRESETS[-1]}, of SVT-AV1 from 13 to 0.",
     ),
     Option(
         "rdo",
         read_text,
         "NAME|off",
-        "What bits are spent for: balanced (SSIM and HU), ssim, edge, body, or off for plain x264.",
+        "What bits are spent on: balanced (SSIM and HU together), ssim, edge, body, or off for the "
+        "plain encoder.",
         RDO,
     ),
     Option(
@@ -363,30 +365,31 @@ OPTIONS: Final = (
         "even",
         read_flag,
         "yes|no",
-        "Even quality from slice to slice in an effort, for under one percent of rate.",
+        "With an effort: even out the quality from slice to slice; costs less than one percent of "
+        "bit rate.",
         "yes",
     ),
     Option(
         "window",
         read_window,
         "NAME|CENTRE/WIDTH|auto",
-        "Clinical window such as lung or bone, HU such as 40/400, the header's own, or full: all "
-        "HU along a curve, to be shown in any window later.",
+        "Window to show: a name such as lung or bone, centre and width in HU such as 40/400, auto "
+        "for the header's own, or full for all HU, to be shown in any window later.",
         "auto",
     ),
     Option(
         "protect",
         read_windows,
         "NAME,NAME|none",
-        "Windows that the slices will be looked at through: bits are spent for what they show.",
+        "Windows in which the slices will be viewed: bits go to what these show.",
         "lung, soft-tissue and bone with {window} full, else none",
     ),
     Option(
         "bit_depth",
         read_whole_number,
         "8|10",
-        f"Bits per sample; 10 takes the High 10 profile. {{window}} full takes {WIDE_BIT_DEPTH} "
-        "where nothing is given.",
+        f"Bits per sample; many players do not show H.264 with 10. {{window}} full takes "
+        f"{WIDE_BIT_DEPTH} unless told otherwise.",
         f"{BIT_DEPTH}",
     ),
     Option("fps", read_fps, "F", "Slices per second.", FPS),
@@ -394,26 +397,26 @@ OPTIONS: Final = (
         "threads",
         read_whole_number,
         "N",
-        "x264's threads, on which the bytes depend a little.",
+        "Threads of the encoder; the bytes of the file depend on them a little.",
         "three per core; x264's own choice with {preset}; 1 in a batch",
     ),
     Option(
         "x264_params",
         read_x264_params,
         "K=V:K=V",
-        "More of x264's parameters; they win over all others.",
+        "Further parameters of x264; they override all others.",
     ),
     Option(
         "x265_params",
         read_x265_params,
         "K=V:K=V",
-        "The same of x265, with {codec} hevc.",
+        "Further parameters of x265, with {codec} hevc.",
     ),
     Option(
         "measure",
         read_names,
         "NAME,NAME",
-        "Quality indices to measure beside SSIM, weighted SSIM and PSNR, such as ms_ssim.",
+        "Quality indices to measure in addition to SSIM, weighted SSIM and PSNR, such as ms_ssim.",
     ),
     Option(
         "padding",
@@ -426,7 +429,7 @@ OPTIONS: Final = (
         "strict",
         read_flag,
         "",
-        "Refuse series of which slices are missing, or whose slices lie unevenly.",
+        "Refuse a series with missing or unevenly spaced slices.",
     ),
 )
 """All options, in the order of usage messages."""
