@@ -133,7 +133,7 @@ def _anchor_names() -> Iterable[str]:
     show_default=True,
     metavar="RDO[,NAME=VALUE]",
     help="Variant of ssimrdo: off or an objective ({objectives}), alone or such as "
-    "balanced,effort=max or ssim,preset=slow or edge,strength=0.3 or balanced,codec=hevc; "
+    "balanced,effort=max or ssim,preset=slow or edge,rdo_strength=0.3 or balanced,codec=hevc; "
     "repeatable.",
 )
 @click.option(
