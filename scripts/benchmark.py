@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmark_aims import AIMS, aims_table, short_table
+from benchmark_aims import AIMS, aims_table, peers_table, short_table
 from benchmark_clips import (
     ROOT,
     VARIABLE,
@@ -57,13 +57,20 @@ METHOD = ROOT / "docs" / "method.md"
 RESULTS = ROOT / "docs" / "results.md"
 
 MODES: Sequence[Mode] = ("crf", "qp")
-ANCHORS = ("x264", "x264-ssim", "x265", "svtav1")
+ANCHORS = ("x264", "x264-ssim", "x265", "svtav1", "svtav1-scm")
 TESTS = ("ssim,preset=medium", "ssim", "balanced")
 """The first is what the paper's figures stand beside: x264's search with the offsets alone.
 
 What the offsets alone save at constant QP has one definition: the mean over the real series, all
 slices, of the BD-rate over mean SSIM against x264, both at QP 22, 27, 32 and 37.
 """
+
+PEERS = (
+    *("x264-ssim", "x265-untuned:medium", "x265-ssim:medium", "x265", "svtav1", "svtav1:4"),
+    *("svtav1-scm", "jpeg2000", "htj2k", "jpegxl", "ct-j2k", "ct-htj2k"),
+)
+PEERS_TESTS = ("balanced", "balanced,effort=max")
+PEERS_SLICES = 24
 
 SLOW_X264 = ("x264-ssim:slow", "x264-ssim:slower", "x264-ssim:veryslow")
 EFFORTS = (
@@ -253,6 +260,12 @@ def parse_arguments() -> argparse.Namespace:
         choices=TABLE_RUNS,
         help="with --method: only this table; repeatable",
     )
+    add(
+        "--peers",
+        action="store_true",
+        help=f"only the table of the encoders themselves, still images and lossy CT among them, on "
+        f"{PEERS_SLICES} slices of each series; a time only where nothing else ran",
+    )
     add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
     add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
     add("--slices", type=int, metavar="N", help="only the first N slices of each series")
@@ -281,6 +294,8 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.table and not options.method:
         parser.error("--table goes with --method")
+    if options.peers and options.method:
+        parser.error("--peers and --method exclude each other")
     return options
 
 
@@ -304,6 +319,28 @@ def benchmark(options: argparse.Namespace) -> int:
     if options.update:
         update(RESULTS, {"benchmark": text})
     return exit_status(reports)
+
+
+def peers(options: argparse.Namespace) -> int:
+    """Print the table of the encoders themselves; 3 if a series had to be left out."""
+    settings = CompareSettings(
+        anchors=tuple(options.anchor or PEERS),
+        tests=tuple(options.test or PEERS_TESTS),
+        slices=options.slices or PEERS_SLICES,
+        jobs=options.jobs,
+    )
+    folders = report_folders(options, [settings.mode])
+    report = run(chosen_series(options.series), settings, options, folders[settings.mode])
+    notes = wrapped(
+        f"BD-rate against {report.reference.label}, negative is a saving; behind a mean is how "
+        "many series define it, where not all do: curves that share less than a quarter of their "
+        "range have none."
+    )
+    text = f"{wrapped(about(report))}\n\n{notes}\n\n{peers_table(report)}"
+    print(text)
+    if options.update:
+        update(RESULTS, {"peers": text})
+    return exit_status([report])
 
 
 def exit_status(reports: Iterable[ComparisonReport]) -> int:
@@ -406,7 +443,8 @@ def main() -> int:
     # pydicom quotes the header values it complains about, and these may name a patient.
     logging.getLogger("pydicom").propagate = False
     try:
-        return (method if options.method else benchmark)(options)
+        work = method if options.method else peers if options.peers else benchmark
+        return work(options)
     except (SsimrdoError, OSError) as error:
         text = error.text(flag_of) if isinstance(error, SsimrdoError) else str(error)
         print(f"benchmark: error: {' '.join(text.split())}", file=sys.stderr)

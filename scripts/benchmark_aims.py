@@ -88,6 +88,35 @@ def aims_table(report: ComparisonReport, aims: Sequence[Aim] = AIMS) -> str:
     return table(heads, [row for aim in aims for row in _rows(report, aim)])
 
 
+def peers_table(report: ComparisonReport) -> str:
+    """Return all encoders of a report against its reference, as a table in Markdown.
+
+    SSIM of each series, then means by class, and time where nothing else ran meanwhile.
+
+    Parameters
+    ----------
+    report : ComparisonReport
+        Of any encoders.
+    """
+    reference, clips = report.reference.name, [one.name for one in report.compared]
+    is_timed = report.timing == "alone"
+    heads = ["", *(f"SSIM, {clip}" for clip in clips), *COLUMNS.values(), *["time"] * is_timed]
+    rows = []
+    for encoder in report.others:
+        rates = rates_by_class(report, reference)[encoder.name]
+        ssim = (rates["ssim"].get(clip) for clip in clips)
+        time = compare_pair(report, encoder.name, reference).time
+        rows.append(
+            (
+                encoder.label,
+                *(MISSING if rate is None else percent(rate) for rate in ssim),
+                *(_mean_text(rates.get(key, {}), len(clips)) for key in COLUMNS),
+                *[f"{time:.2f}\u202f×"] * is_timed,
+            )
+        )
+    return table(heads, rows)
+
+
 def short_table(report: ComparisonReport, aims: Sequence[Aim] = AIMS) -> str:
     """Return what was measured of the default objective, as a smaller table in Markdown.
 
