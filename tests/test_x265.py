@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import os
 import re
 import resource
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
+import pydicom
 import pytest
+from pydicom.encaps import generate_frames
 from video_files import frames_of, plane
 
+from ssimrdo import decode, encode, encode_frames
 from ssimrdo.codecs.base import Steering, StreamSettings, rate_control
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.frames import FrameFormat, block_grid
@@ -25,6 +31,7 @@ pytest.importorskip("ssimrdo.codecs.x265._shim", reason="built without libx265")
 from ssimrdo.codecs.x265.codec import X265
 from ssimrdo.codecs.x265.effort import EFFORTS
 from ssimrdo.codecs.x265.encoder import Encoder, EncoderParameters, lacking, x265_version
+from ssimrdo.codecs.x265.level import LEVELS, at_level, level_of
 
 ROOT = Path(__file__).parents[1]
 SIZE = (96, 136)
@@ -47,7 +54,7 @@ def stream_of(mode="crf", shape=SIZE, *, bit_depth=8, **more):
     )
 
 
-def encode(parameters, frames, offsets=None):
+def packets_of(parameters, frames, offsets=None):
     packets = []
     with Encoder(parameters) as encoder:
         for pts, luma in enumerate(frames):
@@ -62,7 +69,7 @@ def all_passes(codec, frames, offsets, folder, mode="crf", **stream):
     for number in range(1, passes + 1):
         stats = folder / "stats" if passes > 1 else None
         settings = stream_of(mode, pass_number=number, passes=passes, stats=stats, **stream)
-        packets = encode(codec.parameters(settings), frames, offsets)
+        packets = packets_of(codec.parameters(settings), frames, offsets)
     return packets
 
 
@@ -108,7 +115,7 @@ def test_bytes_do_not_depend_on_threads(effort):
     frames, codec = noise_frames(7), X265(effort)
     offsets = [np.linspace(-4, 4, 54, dtype=np.float32).reshape(block_grid(SIZE)) for _ in frames]
     found = {
-        bytes_of(encode(codec.parameters(stream_of(threads=threads)), frames, offsets))
+        bytes_of(packets_of(codec.parameters(stream_of(threads=threads)), frames, offsets))
         for threads in (1, 2, 5, 1)
     }
     assert len(found) == 1
@@ -117,9 +124,9 @@ def test_bytes_do_not_depend_on_threads(effort):
 def test_several_at_once_do_not_disturb_each_other():
     frames = noise_frames(5)
     parameters = X265(preset="fast").parameters(stream_of(steered=False))
-    alone = bytes_of(encode(parameters, frames))
+    alone = bytes_of(packets_of(parameters, frames))
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: bytes_of(encode(parameters, frames)), range(8)))
+        found = list(pool.map(lambda _: bytes_of(packets_of(parameters, frames)), range(8)))
     assert set(found) == {alone}
 
 
@@ -129,7 +136,7 @@ def test_sides_of_any_even_length_decode_to_the_reconstruction(size, bit_depth):
     frames = noise_frames(5, bit_depth, size=size)
     offsets = [np.zeros(block_grid(size), np.float32)] * 5
     settings = stream_of(shape=size, bit_depth=bit_depth)
-    packets = encode(X265("fast").parameters(settings), frames, offsets)
+    packets = packets_of(X265("fast").parameters(settings), frames, offsets)
     shown = decoded(packets, bit_depth)
     for packet in packets:
         np.testing.assert_array_equal(packet.reconstruction, shown[packet.pts])
@@ -140,7 +147,9 @@ def test_views_are_encoded_as_they_are_seen():
     wide = np.concatenate([noise_frames(1)[0]] * 2, axis=1)
     view = wide[:, 5 : 5 + SIZE[1]]
     parameters = EncoderParameters(SIZE[1], SIZE[0], options=BASE)
-    assert bytes_of(encode(parameters, [view])) == bytes_of(encode(parameters, [view.copy()]))
+    assert bytes_of(packets_of(parameters, [view])) == bytes_of(
+        packets_of(parameters, [view.copy()])
+    )
 
 
 def test_arrays_of_the_wrong_size_are_refused():
@@ -190,7 +199,7 @@ def test_what_x265_refuses_together_is_said_without_its_own_words(capfd):
 
 
 def test_nothing_is_printed(capfd):
-    encode(X265("fast").parameters(stream_of()), noise_frames(3))
+    packets_of(X265("fast").parameters(stream_of()), noise_frames(3))
     assert capfd.readouterr() == ("", "")
 
 
@@ -275,10 +284,10 @@ def test_another_library_is_refused_in_one_line(source, reason, tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    line, remedy = done.stderr.splitlines()
     assert line.startswith("ssimrdo: error: --codec: hevc cannot be encoded: the libx265 ")
     assert re.search(reason, line)
-    assert "apt-get install libx265-dev" in line
+    assert remedy.startswith("ssimrdo: hint: install libx265-dev")
     assert not (tmp_path / "x.mp4").exists()
 
 
@@ -326,3 +335,77 @@ def test_a_session_shows_what_a_decoder_shows(tmp_path):
         assert (plane(frame, 1) == 128).all()
         assert (plane(frame, 2) == 128).all()
         assert frame.color_range == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "fps", "level"),
+    [
+        (512, 512, 25, "4.1"),
+        (512, 512, 510, "4.1"),
+        (512, 512, 511, "5.1"),
+        (1024, 2176, 25, "4.1"),
+        (1024, 2184, 25, "5.1"),
+        (2048, 2048, 100, "5.1"),
+        (64, 8440, 25, "5.1"),
+        (64, 8448, 25, None),
+        (4096, 2304, 25, None),
+        (2048, 2048, 200, None),
+    ],
+)
+def test_levels_are_those_of_table_a_8(rows, columns, fps, level):
+    found = level_of(FrameFormat(rows, columns, fps=Fraction(fps)))
+    assert (None if found is None else found.name) == level
+
+
+@pytest.mark.parametrize(("side", "level", "block"), [(512, "4.1", 16), (1600, "5.1", 32)])
+def test_streams_for_dicom_say_their_level(side, level, block, tmp_path):
+    frames = [np.zeros((side, side), np.uint8)] * 2
+    path = tmp_path / "a.dcm"
+    encode_frames(frames, path, codec="hevc", preset="ultrafast", rdo="ssim")
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.107"
+    (payload,) = generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)
+    with av.open(io.BytesIO(payload)) as video:
+        context = video.streams.video[0].codec_context
+        assert (context.profile, context.codec_tag) == ("Main", "hvc1")
+        # general_level_idc is 30 times the level.
+        assert context.extradata[12] == round(30 * float(level))
+        assert context.color_range == 1
+    codec = at_level(X265("fast"), LEVELS[("4.1", "5.1").index(level)], FrameFormat(side, side))
+    assert dict(codec.parameters(stream_of()).options)["ctu"] == f"{block}"
+
+
+def test_the_object_comes_back(tmp_path, phantom_folder):
+    path = tmp_path / "a.dcm"
+    result = encode(phantom_folder, path, codec="hevc", preset="ultrafast", window="40/400")
+    dataset = pydicom.dcmread(path)
+    assert dataset.LossyImageCompressionMethod == "ISO_23008_2"
+    assert "HEVC" in dataset.DerivationDescription
+    assert (dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit) == (8, 8, 7)
+    assert dataset.PhotometricInterpretation == "YBR_PARTIAL_420"
+    found = decode(path, tmp_path / "ct", template=phantom_folder)
+    assert (found.codec, found.slices) == ("hevc", result.frames)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
+def test_dciodvfy_finds_no_error_but_that_the_syntax_is_new_to_it(tmp_path, phantom_folder):
+    """It knows no HEVC, so it is told of H.264."""
+    path = tmp_path / "a.dcm"
+    encode(phantom_folder, path, codec="hevc", preset="ultrafast", window="40/400")
+    data = path.read_bytes()
+    assert data.count(b"1.2.840.10008.1.2.4.107") == 1
+    path.write_bytes(data.replace(b"1.2.840.10008.1.2.4.107", b"1.2.840.10008.1.2.4.102"))
+    done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bit_depth": 10}, "the class for video of CT in DICOM takes 8 bits per sample"),
+        ({"x265_params": "level-idc=4"}, "level is set by the transfer syntax"),
+    ],
+)
+def test_what_dicom_does_not_hold_is_refused(options, said, tmp_path, phantom_folder):
+    with pytest.raises(InputError, match=said):
+        encode(phantom_folder, tmp_path / "a.dcm", codec="hevc", **options)
+    assert list(tmp_path.iterdir()) == []

@@ -2,27 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo.codecs.base import Codec
+from ssimrdo.codecs.x264 import level as h264
 from ssimrdo.codecs.x264.codec import X264
-from ssimrdo.codecs.x264.level import LEVELS, Level, at_level, level_of
+from ssimrdo.codecs.x265 import level as hevc
+from ssimrdo.codecs.x265.codec import X265
 from ssimrdo.dicom import Series, SliceHeader, open_series
 from ssimrdo.dicom.luma import load_luma
 from ssimrdo.dicom.write.identity import identity_of, matching_slices
 from ssimrdo.dicom.write.objects import Derivation, SeriesIds, sources_of
-from ssimrdo.dicom.write.video import VideoObject, write_video_object
+from ssimrdo.dicom.write.video import VideoObject, transfer_syntax, write_video_object
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike
 from ssimrdo.errors import InputError
+from ssimrdo.frames import FrameFormat
 from ssimrdo.text import printable
 
 _BYTES_PER_PIXEL: Final = 2
+
+Level: TypeAlias = h264.Level | hevc.Level
+
+
+@dataclass(frozen=True)
+class _Standard:
+    """What DICOM's transfer syntaxes for a codec hold.
+
+    Parameters
+    ----------
+    title : str
+        What people call the codec.
+    deeper : str
+        Why more than 8 bits per sample are refused.
+    highest : str
+        The highest level.
+    level_of : callable
+        Returns the level that frames of a format are given.
+    at_level : callable
+        Returns a codec whose streams keep to a level.
+    """
+
+    title: str
+    deeper: str
+    highest: str
+    level_of: Callable[[FrameFormat], Level | None]
+    at_level: Callable[[Any, Any, FrameFormat], Codec]
+
+
+_STANDARDS: Final[Mapping[type, _Standard]] = MappingProxyType(
+    {
+        X264: _Standard(
+            "H.264",
+            "DICOM has no transfer syntax for H.264 of 10 bit (High 10)",
+            h264.LEVELS[-1].name,
+            h264.level_of,
+            h264.at_level,
+        ),
+        X265: _Standard(
+            "HEVC",
+            "the class for video of CT in DICOM takes 8 bits per sample",
+            hevc.LEVELS[-1].name,
+            hevc.level_of,
+            hevc.at_level,
+        ),
+    }
+)
+"""By the kind of the codec."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +102,13 @@ def check_settings(settings: EncodeSettings) -> None:
     InputError
         If it may not.
     """
+    standard = _STANDARDS.get(type(settings.codec))
+    if standard is None:
+        raise InputError("only x264 and x265 write video for DICOM", field="codec")
     if settings.bit_depth != 8:
         raise InputError(
-            "DICOM has no transfer syntax for H.264 of 10 bit (High 10)",
-            field="bit_depth",
-            remedy="take 8 bit, or write .mkv or .mp4",
+            standard.deeper, field="bit_depth", remedy="take 8 bit, or write .mkv or .mp4"
         )
-    if not isinstance(settings.codec, X264):
-        raise InputError("only x264 writes H.264 for DICOM", field="codec")
 
 
 def for_dicom(
@@ -64,29 +116,29 @@ def for_dicom(
 ) -> tuple[EncodeSettings, OpenedSource, Level]:
     """Return settings and source as the transfer syntax asks for, and the level.
 
-    Frames are coded in the limited range, at level 4.1 or 4.2 of the High profile.
+    Frames are coded in the limited range: H.264 at level 4.1 or 4.2 of the High profile, HEVC at
+    level 4.1 or 5.1 of the Main profile.
 
     Raises
     ------
     InputError
         If pixels are not square, or slices are too large for these levels.
     """
-    shown = opened.frames.format
+    shown, standard = opened.frames.format, _STANDARDS[type(settings.codec)]
     if shown.aspect != 1:
         raise InputError(
-            f"{opened.name}: H.264 in DICOM has square pixels, and those of the slices are "
+            f"{opened.name}: video in DICOM has square pixels, and those of the slices are "
             f"{float(shown.aspect):.4g} times as wide as high",
             remedy="write .mkv or .mp4, which keep their shape",
         )
-    level = level_of(shown)
+    level = standard.level_of(shown)
     if level is None:
         raise InputError(
             f"{opened.name}: {shown.columns}x{shown.rows} at {float(shown.fps):g} per second "
-            f"are beyond level {LEVELS[-1].name} of H.264, the highest in DICOM",
+            f"are beyond level {standard.highest} of {standard.title}, the highest in DICOM",
             remedy="take a lower {fps}, or write .mkv or .mp4",
         )
-    assert isinstance(settings.codec, X264), "it was checked"
-    codec = at_level(settings.codec, level, shown)
+    codec = standard.at_level(settings.codec, level, shown)
     frames = replace(opened.frames, format=replace(shown, full_range=False))
     return replace(settings, codec=codec), replace(opened, frames=frames), level
 
@@ -141,6 +193,7 @@ def write_object(
     opened: OpenedSource,
     original: Original | None,
     *,
+    codec: Codec,
     level: Level,
     payload_bytes: int,
 ) -> None:
@@ -154,6 +207,8 @@ def write_object(
         What was encoded.
     original : Original, optional
         Patient, study and sources; nothing without it.
+    codec : Codec
+        Of the stream.
     level : Level
         Of the stream.
     payload_bytes : int
@@ -163,8 +218,9 @@ def write_object(
     coded, count = shown.padded(), len(used) or opened.frames.count
     ratio = shown.rows * shown.columns * count * _BYTES_PER_PIXEL / payload_bytes
     window = "" if opened.window is None else f" in the window {opened.window}"
+    title = _STANDARDS[type(codec)].title
     derivation = Derivation(
-        "h264", ratio, f"Slices of CT{window} as H.264, compressed {ratio:.1f}:1 with loss"
+        codec.syntax, ratio, f"Slices of CT{window} as {title}, compressed {ratio:.1f}:1 with loss"
     )
     sources = () if original is None else sources_of(original.slices[index] for index in used)
     plane = opened.planes[0] if opened.planes else None
@@ -173,7 +229,7 @@ def write_object(
         columns=coded.columns,
         frames=count,
         fps=shown.fps,
-        level=level.name,
+        syntax=transfer_syntax(codec.syntax, level.name),
         pixel_spacing=None if plane is None else plane.pixel_spacing,
         sources=sources,
     )

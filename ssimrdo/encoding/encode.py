@@ -337,7 +337,10 @@ def _encode(
             from ssimrdo.encoding.dicom_video import write_object
 
             write_object(
-                output, video, opened, original, level=level, payload_bytes=outcome.payload_bytes
+                *(output, video, opened, original),
+                codec=settings.codec,
+                level=level,
+                payload_bytes=outcome.payload_bytes,
             )
         result = _result(job, output, opened, outcome, search, looks, series, started)
         _warn_of_missed_rate(result)

@@ -35,7 +35,7 @@ DICOM: Final = "dicom"
 """The container that :file:`.dcm` asks for: an MP4 file in a DICOM object; not one of FFmpeg's."""
 
 _DICOM_SUFFIX: Final = ".dcm"
-_DICOM_SYNTAX: Final = "h264"
+_DICOM_SYNTAXES: Final = ("h264", "hevc")
 
 _TAGS: Final = {("mp4", "hevc"): "hvc1"}
 """What streams are called in a container, where FFmpeg's own choice is one that not all play."""
@@ -51,7 +51,7 @@ def container_of(output: Path, codec: Codec) -> str:
     InputError
         If the suffix is none that the codec's streams go into.
     """
-    suffix, in_dicom = output.suffix.lower(), codec.syntax == _DICOM_SYNTAX
+    suffix, in_dicom = output.suffix.lower(), codec.syntax in _DICOM_SYNTAXES
     if suffix == _DICOM_SUFFIX and in_dicom:
         return DICOM
     known = suffixes_of(codec)

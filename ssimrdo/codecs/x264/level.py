@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.effort import EFFORTS
@@ -26,6 +26,20 @@ _REFERENCES: Final = MappingProxyType(
     }
 )
 """Frames that x264's presets refer to."""
+
+
+class LimitedRate(Protocol):
+    """A level of any codec, by what it says of the rate."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``4.1``."""
+        ...
+
+    @property
+    def kbps(self) -> int:
+        """1000 bits per second that it allows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,7 @@ def at_level(codec: X264, level: Level, frames: FrameFormat) -> X264:
     return replace(codec, params=tuple(params))
 
 
-def check_rate(slice_bytes: Sequence[int], level: Level, frames: FrameFormat) -> None:
+def check_rate(slice_bytes: Sequence[int], level: LimitedRate, frames: FrameFormat) -> None:
     """Check that no second of a stream has more bits than a level allows.
 
     Raises

@@ -1,4 +1,4 @@
-"""H.264 in a DICOM object: Multi-frame True Color Secondary Capture (PS3.3 A.8.5)."""
+"""H.264 or HEVC in a DICOM object: Multi-frame True Color Secondary Capture (PS3.3 A.8.5)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ from ssimrdo.dicom.write.objects import (
 )
 from ssimrdo.errors import InputError
 
-SYNTAXES: Final = MappingProxyType(
+_H264: Final = MappingProxyType(
     {"4.1": UID("1.2.840.10008.1.2.4.102"), "4.2": UID("1.2.840.10008.1.2.4.104")}
 )
-"""Transfer Syntax UID by level of H.264: MPEG-4 AVC/H.264 High Profile, .104 for 2D video."""
+"""MPEG-4 AVC/H.264 High Profile by level, .104 for 2D video."""
+
+_HEVC: Final = UID("1.2.840.10008.1.2.4.107")
+"""HEVC/H.265 Main Profile at levels up to 5.1. The class takes no more than 8 bits per sample, so
+that of Main 10 (.108) cannot be used."""
 
 MAX_FRAGMENT_BYTES: Final = 0xFFFFFFFE
 
@@ -44,8 +48,8 @@ class VideoObject:
         Of the stream, as a player shows it.
     fps : Fraction
         Frames per second.
-    level : str
-        A key of :data:`SYNTAXES`.
+    syntax : UID
+        As :func:`transfer_syntax` returns it.
     pixel_spacing : tuple of 2 str, optional
         Pixel Spacing.
     sources : tuple of SourceImage
@@ -56,9 +60,22 @@ class VideoObject:
     columns: int
     frames: int
     fps: Fraction
-    level: str
+    syntax: UID
     pixel_spacing: Digits | None = None
     sources: tuple[SourceImage, ...] = ()
+
+
+def transfer_syntax(codec: str, level: str) -> UID:
+    """Return the transfer syntax of a stream.
+
+    Parameters
+    ----------
+    codec : str
+        FFmpeg's name of it: ``h264`` or ``hevc``.
+    level : str
+        Of the stream: ``4.1`` or ``4.2`` of H.264.
+    """
+    return _HEVC if codec == "hevc" else _H264[level]
 
 
 def write_video_object(
@@ -71,7 +88,7 @@ def write_video_object(
     path : Path
         File to write.
     payload : Path
-        The MP4 file: H.264 High profile, 8 bit 4:2:0, limited range, square samples.
+        The MP4 file: 8 bit 4:2:0, limited range, square samples.
     video, series, derivation
         What the object says.
 
@@ -84,9 +101,7 @@ def write_video_object(
     """
     if payload.stat().st_size > MAX_FRAGMENT_BYTES:
         raise InputError("the video has more than the 4 GB of a fragment", remedy="raise {crf}")
-    dataset = new_object(
-        MultiFrameTrueColorSecondaryCaptureImageStorage, SYNTAXES[video.level], series, 1
-    )
+    dataset = new_object(MultiFrameTrueColorSecondaryCaptureImageStorage, video.syntax, series, 1)
     # Frame of Reference belongs to functional groups, of which there are none.
     del dataset.FrameOfReferenceUID
     del dataset.PositionReferenceIndicator
