@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -247,7 +248,7 @@ def _encoded(
     assert SSIM.map is not None, "SSIM is a mean over windows"
     told = encode.macroblocks(wanted) if encode.macroblocks and wanted else {}
     found = {}
-    for index, luma in enumerate(encode.frames()):
+    for index, luma in enumerate(islice(encode.frames(), max(wanted, default=-1) + 1)):
         if index in wanted:
             pair = FramePair(
                 np.asarray(source_frames[index]), frame_format.crop(luma), frame_format
