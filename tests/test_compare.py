@@ -37,6 +37,7 @@ from ssimrdo.comparison.output import rd_points_csv
 from ssimrdo.comparison.results import RatePoint
 from ssimrdo.comparison.run import unique_names
 from ssimrdo.comparison.viewers import point_at, viewers_of
+from ssimrdo.dicom.grey import FULL
 from ssimrdo.errors import CancelledError
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics import QualityIndex
@@ -397,7 +398,7 @@ def test_frames_and_decoded_slices_can_be_had_again(full, volume):
     frames = full.frames("chest")
     assert (frames == [windowed(hu) for hu in volume]).all()
     assert isinstance(frames, np.memmap)
-    assert full.facts("chest").format == FrameFormat(ROWS, COLUMNS)
+    assert full.frame_format("chest") == FrameFormat(ROWS, COLUMNS)
     path = full.encodes["chest", "svtav1:12", 34]
     decoded = list(full.decoded("chest", "svtav1:12", 34))
     for slice_, frame in zip(decoded, frames_of(path), strict=True):
@@ -779,18 +780,25 @@ def test_the_viewer_shows_encodes_of_one_rate(series, mode, tolerance):
     assert viewer.ssim[2] == pytest.approx(viewer.ssim[0], abs=0.1 * tolerance)
     assert matched != ours
     assert len(viewer.slices) == SLICES
-    assert [label.split(", ")[1].split()[0] for label in viewer.labels] == [mode.upper()] * 3
+    # With quantizer offsets a constant QP is asked for as a CRF.
+    named = [label.rpartition(", ")[2].split()[0] for label in viewer.labels]
+    assert named == [mode.upper(), "CRF", "CRF"]
     for one in viewer.slices:
         for shown in one.encodes:
             assert shown.macroblocks.qp.shape == one.qp_offset.shape
 
 
-def test_the_viewer_knows_the_hu_of_its_grey_levels(series):
+def test_the_viewer_knows_the_hu_of_its_grey_levels(series, volume):
     with compare([series], settings(window=Window(-600, 1500), slices=4)) as comparison:
         (viewer,) = viewers_of(comparison).values()
     # PS3.3 C.11.2.1.2: black is 0.5 below the centre less half the width, less 1.
     assert viewer.hu[0] == pytest.approx(-600 - 0.5 - 1499 / 2)
     assert viewer.hu[255] == pytest.approx(-600 - 0.5 + 1499 / 2)
+    with compare([series], settings(window=FULL, bit_depth=10, slices=4)) as comparison:
+        (viewer,) = viewers_of(comparison).values()
+    shown = np.array(viewer.hu)[[one.source for one in viewer.slices]]
+    # A level of 256 is some HU wide along the curve of all HU, and wider in air and metal.
+    assert np.abs(shown - volume[:4]).max() < 12
 
 
 def test_point_of_a_rate():

@@ -34,6 +34,7 @@ from ssimrdo.comparison.report.charts import (
     saved_chart,
     slice_chart,
 )
+from ssimrdo.comparison.report.points import named_point
 from ssimrdo.comparison.report.rates import rates
 from ssimrdo.comparison.report.tissue import error_panel
 from ssimrdo.comparison.report.viewer import chosen
@@ -544,6 +545,19 @@ def test_a_report_that_was_read_makes_the_same_page(written: Written) -> None:
     report = a_report("a", "b")
     again = ComparisonReport.from_json(json.loads(json.dumps(report.to_json())))
     assert written(again) == written(report)
+
+
+def test_points_are_named_by_what_they_set() -> None:
+    settings = {
+        "x264 preset=medium crf=POINT": "CRF 23",
+        "rdo=ssim; x264 qp=POINT threads=1": "QP 23",
+        "libjxl distance=POINT": "distance 23",
+        "bitrate=POINT": "bitrate 23",
+        "OpenJPEG, POINT dB PSNR per slice": "23",
+    }
+    for text, name in settings.items():
+        assert named_point(an_encoder("x", "anchor", "x", text), 23.0) == name
+    assert named_point(an_encoder("x", "anchor", "x", "crf=POINT"), 22.68) == "CRF 22.68"
 
 
 def test_indices_that_are_not_known_any_more_are_shown(written: Written) -> None:

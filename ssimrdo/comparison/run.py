@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.comparison import cache
 from ssimrdo.comparison.build import build_report
-from ssimrdo.comparison.clip import Clip, ClipFacts
+from ssimrdo.comparison.clip import Clip
 from ssimrdo.comparison.encoders import make_contenders
 from ssimrdo.comparison.encodes import EncodeKey, Runner, machine_facts
 from ssimrdo.comparison.measure import decoded_slices
@@ -36,8 +37,10 @@ from ssimrdo.comparison.series import (
     without_paths,
 )
 from ssimrdo.comparison.settings import CompareSettings
+from ssimrdo.dicom.grey import hu_of_luma
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import scratch_folder
+from ssimrdo.frames import FrameFormat
 from ssimrdo.observer import Observer
 from ssimrdo.text import printable
 
@@ -65,9 +68,17 @@ class Comparison:
         """Encode at one more point, or find that encode; return its bit rate in kbit/s."""
         return self._encode(series, encoder, point)
 
-    def facts(self, series: str) -> ClipFacts:
-        """Return what is known of the slices of a series; errors as :meth:`frames`."""
-        return self._clip(series).facts
+    def frame_format(self, series: str) -> FrameFormat:
+        """Return the format of the slices of a series; errors as :meth:`frames`."""
+        return self._clip(series).format
+
+    def hu_of_levels(self, series: str) -> NDArray[np.float64] | None:
+        """Return the HU of the 256 grey levels of a screen; errors as :meth:`frames`.
+
+        None for a window that shows nothing but black and white.
+        """
+        clip = self._clip(series)
+        return hu_of_luma(clip.facts.window, 255, inverted=clip.inverted)
 
     def frames(self, series: str) -> NDArray[Any]:
         """Return the source slices of a series, mapped from disk.

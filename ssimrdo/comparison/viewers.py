@@ -19,12 +19,12 @@ from ssimrdo.codecs.base import Mode
 from ssimrdo.codecs.x264.choices import PRESET
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.comparison.report import ShownEncode, Viewer, make_viewer, write_html
+from ssimrdo.comparison.report.points import named_point
 from ssimrdo.comparison.results import Curve, EncoderFacts, SeriesResult
 from ssimrdo.comparison.run import Comparison
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.extras import require
 from ssimrdo.metrics import SSIM
-from ssimrdo.metrics.tissue import GreyScale
 from ssimrdo.video.macroblocks import macroblocks
 
 logger = logging.getLogger(__name__)
@@ -97,15 +97,15 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
         return {}
     viewers = {}
     for series in islice(report.compared, MAX_SERIES):
-        facts = comparison.facts(series.name)
+        hu = comparison.hu_of_levels(series.name)
         viewers[series.name] = make_viewer(
             series.name,
             comparison.frames(series.name),
             _shown(comparison, series, ours),
-            frame_format=facts.format,
+            frame_format=comparison.frame_format(series.name),
             objective=objectives.get(ours.objective),
             strength=ours.strength,
-            hu=_hu_of_levels(facts.scale, facts.format.peak),
+            hu=() if hu is None else tuple(hu.tolist()),
         )
     return viewers
 
@@ -116,7 +116,6 @@ def _shown(
     """Return the reference, ours at its bit rate and, where SSIM was measured, at its SSIM."""
     report = comparison.report
     reference, mode = report.reference, report.mode
-    kind = mode if mode == "bitrate" else mode.upper()
     first = series.curves[reference.name][REFERENCE_INDEX]
     curve = series.curves[ours.name]
     scale = partial(point_at, mode=mode, bit_depth=report.bit_depth)
@@ -133,7 +132,7 @@ def _shown(
         # What cannot be decoded is told before anything is encoded.
         frames()
         path = comparison.encodes[series.name, encoder.name, point]
-        label = f"{encoder.label}, {kind} {point:g}"
+        label = f"{encoder.label}, {named_point(encoder, point)}"
         return ShownEncode(label, frames, kbps, partial(macroblocks, path))
 
     theirs = shown(reference, first.point, first.kbps)
@@ -141,14 +140,6 @@ def _shown(
         theirs,
         *(shown(ours, point, comparison.encode(series.name, ours.name, point)) for point in points),
     )
-
-
-def _hu_of_levels(scale: GreyScale | None, peak: int) -> tuple[float, ...]:
-    """Return the HU of the 256 grey levels of a screen, none where they are not known."""
-    if scale is None:
-        return ()
-    step = scale.hu_per_level * peak / 255
-    return tuple(scale.hu_at_black + step * level for level in range(256))
 
 
 def _has_offsets(encoder: EncoderFacts) -> bool:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ssimrdo.comparison.report.between import kbps_at, mean_quality
+from ssimrdo.comparison.report.points import named_point
 from ssimrdo.comparison.report.rates import Rates, rates
-from ssimrdo.comparison.results import ComparisonReport, EncoderFacts, plain
+from ssimrdo.comparison.results import ComparisonReport, EncoderFacts
 from ssimrdo.html.text import finite, metric_name, number
 
 AT: Final = 1
@@ -43,7 +44,7 @@ def sizes(report: ComparisonReport, encoder: str) -> Sizes | None:
     reaches the quality.
     """
     quality, reference = report.metrics[0], report.reference
-    pairs = []
+    pairs, place = [], ""
     for series in report.compared:
         curve = series.curves.get(reference.name, ())
         if len(curve) <= AT:
@@ -55,10 +56,10 @@ def sizes(report: ComparisonReport, encoder: str) -> Sizes | None:
             continue
         needed = kbps_at(series.curves.get(encoder, ()), quality, reached)
         if needed is not None:
-            pairs.append((theirs / 1000, theirs / 1000 * needed / kbps, point.point))
+            pairs.append((theirs / 1000, theirs / 1000 * needed / kbps))
+            place = named_point(reference, point.point)
     if not pairs:
         return None
-    place = f"{report.mode.upper() if report.mode != 'bitrate' else 'rate'} {plain(pairs[0][2])}"
     # As in the mean of BD-rates every series counts alike, however large it is.
     first, second = (statistics.geometric_mean(one[at] for one in pairs) for at in (0, 1))
     return Sizes(first, second, place)

@@ -14,6 +14,7 @@ from ssimrdo.comparison.report.charts import Costs, Style
 from ssimrdo.comparison.report.forest import forest
 from ssimrdo.comparison.report.headline import AT, lead
 from ssimrdo.comparison.report.images import shown_viewers
+from ssimrdo.comparison.report.points import named_point
 from ssimrdo.comparison.report.rates import qualities
 from ssimrdo.comparison.report.viewer import Viewer
 from ssimrdo.comparison.results import ComparisonReport, Curve, EncoderFacts, SeriesResult, plain
@@ -228,7 +229,9 @@ def _points(report: ComparisonReport, series: Iterable[SeriesResult]) -> tuple[S
         return ()
     curves = [one.curves.get(report.reference.name, ()) for one in series]
     longest: Curve = max(curves, key=len, default=())
-    found = [ShownPoint(i, f"{plain(one.point)}") for i, one in enumerate(longest)]
+    found = [
+        ShownPoint(i, named_point(report.reference, one.point)) for i, one in enumerate(longest)
+    ]
     return tuple(sorted(found, key=lambda point: point.index != AT))
 
 
