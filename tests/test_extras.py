@@ -100,7 +100,7 @@ def test_shim_that_does_not_load_asks_for_another_installation(error: ImportErro
         ("_cffi_backend", "cffi>=", ["--version"]),
         ("numpy", "numpy>=", ["encode", "IN", "-o", "OUT"]),
         ("numba", "numba>=", ["encode", "IN", "-o", "OUT"]),
-        ("pydicom", "pydicom>=", ["encode", "IN", "-o", "OUT"]),
+        ("pydicom", "pydicom>=", ["phantom", "OUT"]),
         ("pebble", "pebble>=", ["batch", "IN", "-o", "OUT"]),
     ],
 )

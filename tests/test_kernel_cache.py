@@ -1,42 +1,65 @@
-"""Numba's cache: damaged files are compiled again, in one process as in the next."""
+"""Kernels: machine code on disk does what the source says, and damaged files are made again."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numba
+import numpy as np
 import pytest
 from dicom_files import write_series
 from video_files import ct_volume
 
-from ssimrdo.metrics import caching
+from ssimrdo.metrics import caching, compiling
 
 
 def twice(number):
     return 2 * number
 
 
+def spread_of(plane, factor, steps, out):
+    """Fill memory of its own and return two numbers."""
+    scratch = np.empty((steps, plane.shape[0], plane.shape[1]), np.float64)
+    low = plane[0, 0] * 1.0
+    high = low
+    for step in range(steps):
+        for r in range(plane.shape[0]):
+            for i in range(plane.shape[1]):
+                scratch[step, r, i] = plane[r, i] * factor + step
+    for r in range(plane.shape[0]):
+        for i in range(plane.shape[1]):
+            out[r, i] = scratch[steps - 1, r, i]
+            low = min(low, out[r, i])
+            high = max(high, out[r, i])
+    return low, high
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return a function that compiles and calls a kernel anew; tell hits and misses."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    """Return a function that calls a kernel anew; tell what was loaded and what compiled."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
 
     def run():
         kernel = caching.compiled(twice, nogil=True)
         assert kernel(21) == 42
         assert kernel(0.25) == 0.5
-        return sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values())
+        return kernel.loaded, kernel.compiled
 
     return run
 
 
-def files(tmp_path, suffix):
-    return sorted((tmp_path / "cache").rglob(f"*{suffix}"))
+def files(tmp_path):
+    return sorted((tmp_path / "cache").rglob("*.code"))
 
 
 def cut(path):
@@ -84,8 +107,11 @@ def test_kernels_are_compiled_again_with_what_they_share(run, tmp_path, monkeypa
 
 
 def of_another_numba(path):
-    """Make whole files of a version that had modules and types which this one has not."""
-    content = b"cnumba.core.types.no_such_module\nNoSuchType\n."
+    """Make a whole file of a version whose code this one does not call."""
+    head, code = path.read_bytes()[:-32].split(b"\n", 1)
+    found = json.loads(head)
+    found["stamp"][-1] = [0.0, 1]
+    content = json.dumps(found).encode() + b"\n" + b"\0" * len(code)
     path.write_bytes(content + hashlib.sha256(content).digest())
 
 
@@ -93,11 +119,10 @@ DAMAGE = [cut, empty, zeros, zeros_at_the_end, one_bit, text, gone, of_another_n
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-def test_damaged_files_are_made_again(run, tmp_path, suffix, damage):
+def test_damaged_files_are_made_again(run, tmp_path, damage):
     assert run() == (0, 2)
     assert run() == (2, 0)
-    for path in files(tmp_path, suffix):
+    for path in files(tmp_path):
         damage(path)
     assert run() == (0, 2)
     assert run() == (2, 0)
@@ -105,24 +130,20 @@ def test_damaged_files_are_made_again(run, tmp_path, suffix, damage):
 
 def test_folders_in_the_way_are_no_matter(run, tmp_path):
     run()
-    for path in files(tmp_path, ".nbc") + files(tmp_path, ".nbi"):
+    for path in files(tmp_path):
         folder(path)
     assert run() == (0, 2)
-
-
-def test_files_of_numba_itself_are_not_looked_at(run, tmp_path):
-    run()
-    for path in files(tmp_path, ".nbi"):
-        assert "-checked.nbi" in path.name
+    # Nor does what could not be written stay behind.
+    assert all(path.suffix == ".code" for path in (tmp_path / "cache").rglob("*.*"))
 
 
 def test_no_room_for_a_cache_is_no_matter(run, monkeypatch):
     """Nor is a full disk, or one that fails."""
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(caching._CheckedFile, "_write", full)
+    monkeypatch.setattr(caching, "NamedTemporaryFile", full)
     assert run() == (0, 2)
 
 
@@ -146,8 +167,8 @@ def test_encode_with_a_damaged_cache(tmp_path):
     (tmp_path / "a.mp4").unlink()
     (tmp_path / "a.json").unlink()
     # The first of all kernels, and some others.
-    paths = sorted(path for path in cache.rglob("*.nb?") if "clipped" in path.name)
-    paths += sorted(cache.rglob("*.nb?"))[::9]
+    paths = sorted(path for path in cache.rglob("*.code") if "clipped" in path.name)
+    paths += sorted(cache.rglob("*.code"))[::3]
     for number, path in enumerate(dict.fromkeys(paths)):
         DAMAGE[number % len(DAMAGE)](path)
     done = encode(tmp_path, environment)
@@ -155,7 +176,52 @@ def test_encode_with_a_damaged_cache(tmp_path):
     assert (tmp_path / "a.mp4").read_bytes() == whole
 
 
-def test_encode_without_life(tmp_path):
+@pytest.mark.parametrize("samples", [np.uint8, np.uint16, np.float32, np.float64, np.int64])
+@pytest.mark.usefixtures("run")
+def test_machine_code_does_what_the_source_says(samples):
+    """Also with arrays that are not contiguous or may not be changed, and memory of its own."""
+    kernel = caching.compiled(spread_of, nogil=True)
+    x = np.arange(60, dtype=samples).reshape(6, 10)
+    frozen = x[:, :4].copy()
+    frozen.setflags(write=False)
+    for plane in (x, x[::2, 1:9], x.T, frozen):
+        out, expected = np.zeros(plane.shape), np.zeros(plane.shape)
+        assert kernel(plane, np.float32(0.5), 3, out) == spread_of(plane, 0.5, 3, expected)
+        assert out == pytest.approx(expected, abs=0)
+    assert (kernel.loaded, kernel.compiled) == (0, 3)
+
+
+@pytest.mark.usefixtures("run")
+def test_what_a_kernel_takes_is_given_back():
+    """A gigabyte in all."""
+    kernel = caching.compiled(spread_of, nogil=True)
+    plane, out = np.ones((250, 500)), np.zeros((250, 500))
+    kernel(plane, np.float32(1), 1, out)
+    before = resident_bytes()
+    for _ in range(1000):
+        kernel(plane, np.float32(1), 1, out)
+    assert resident_bytes() - before < 50e6
+
+
+@pytest.mark.usefixtures("run")
+def test_what_no_code_can_be_for_is_refused():
+    kernel = caching.compiled(twice, nogil=True)
+    for argument in ("1", None, 1j, np.zeros(3, ">f4"), np.zeros(3, bool), np.zeros(3, object)):
+        with pytest.raises(TypeError):
+            kernel(argument)
+
+
+def test_the_installed_numba_is_one_whose_code_can_be_called():
+    assert compiling.is_known()
+
+
+def test_code_of_an_unknown_numba_is_called_through_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "KNOWN", ((0, 1), (0, 2)))
+    assert [run(), run()] == [(0, 2), (0, 2)]
+    assert files(tmp_path) == []
+
+
+def test_encode_without_compiling(tmp_path):
     write_series(tmp_path / "ct", ct_volume(2, 16, 16))
     done = encode(tmp_path, {**os.environ, "NUMBA_DISABLE_JIT": "1"})
     assert done.returncode == 0, done.stderr

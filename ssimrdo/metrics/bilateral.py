@@ -10,21 +10,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
-from ssimrdo.metrics.kernels import Plane, _compiled_late
+from ssimrdo.metrics.kernels import Plane, _compiled, _inlined
 
 REACH: Final = 140.0
 """d₀ in grey levels of 255: the difference at which a sample counts a quarter."""
 
 
-@njit(inline="always")
+@_inlined
 def _weight(d: np.float32, tap: np.float32, steepness: np.float32) -> Any:
     likeness = np.float32(1) / (np.float32(1) + d * d * steepness)
     return tap * likeness * likeness
 
 
-@_compiled_late
+@_compiled
 def block_moments(
     phases: Plane,
     taps: Plane,
@@ -83,7 +82,7 @@ def block_moments(
     variance *= share
 
 
-@_compiled_late
+@_compiled
 def ssim_map(
     x: Plane,
     y: Plane,

@@ -1,118 +1,173 @@
-"""Numba's cache on disk, with checksums: what is damaged is compiled again.
+"""Kernels: functions that Numba compiles once, and that are called without it from then on.
 
-Numba reads its files without a check, so one that a crash has cut off is an error in every run,
-and one with a bit changed is machine code that does something else.
+Machine code is kept on disk with a checksum. What is damaged is compiled again: code with a bit
+changed is code that does something else.
 """
 
-# Numba is typed in part.
-# mypy: allow-untyped-calls
 from __future__ import annotations
 
 import hashlib
-import pickle
+import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import update_wrapper
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from threading import Lock
 from typing import Any, Final
 
-from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from platformdirs import user_cache_path
+
+from ssimrdo.metrics.machine_code import Kind, MachineCode, callable_of, kind_of, processor
 
 SHARED: Final = Path(__file__).with_name("kernels.py")
 """File whose functions become part of kernels in other files, which are compiled again with it."""
 
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
+# Settings of Numba that no code depends on.
+_NO_MATTER: Final = frozenset(("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER"))
+
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile a function with Numba, with a cache wherever that can be written.
+    """Have a function compiled when it is first called for arguments of some types.
 
     Parameters
     ----------
     function : callable
-        Python function of a module.
+        Python function of a module, of arrays and numbers. Others that it calls are functions of
+        this kind too.
     **options
         Of :func:`numba.njit`.
+
+    Returns
+    -------
+    Kernel
+        With ``NUMBA_DISABLE_JIT`` the function itself.
     """
-    dispatcher: Any = njit(**options)(function)
-    # With NUMBA_DISABLE_JIT it is the function itself.
-    if dispatcher is not function:
-        # Neither the package's folder nor the user's cache folder may be writable.
-        with suppress(RuntimeError):
-            dispatcher._cache = _Cache(function)
-    return dispatcher
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return function
+    return Kernel(function, options)
 
 
-class _Cache(FunctionCache):
-    """A cache that never fails: what it cannot give or keep is compiled."""
+class Kernel:
+    """A function that runs as machine code: from disk, or else as Numba compiles it now.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file = _CheckedFile(
-            cache_path=self._cache_path,
-            # Numba's own files have no checksums.
-            filename_base=f"{self._impl.filename_base}-checked",
-            source_stamp=(self._impl.locator.get_source_stamp(), _stamp(SHARED)),
-        )
+    Parameters
+    ----------
+    function : callable
+        What Numba compiles.
+    options : mapping
+        Of :func:`numba.njit`.
+    """
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the machine code for a signature, None if there is none that is whole."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:
-            return None
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.options = options
+        self.loaded = 0
+        """For how many types of arguments code was on disk."""
+        self.compiled = 0
+        """For how many it was not."""
+        self._calls: dict[tuple[Kind, ...], Callable[..., Any]] = {}
+        self._lock = Lock()
 
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the machine code for a signature, if there is room."""
-        with suppress(OSError):
-            super().save_overload(sig, data)
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the machine code for arguments of these types."""
+        kinds = tuple(map(kind_of, arguments))
+        call = self._calls.get(kinds)
+        if call is None:
+            with self._lock:
+                call = self._calls.get(kinds) or self._made(kinds)
+                self._calls[kinds] = call
+        return call(*arguments)
+
+    def _made(self, kinds: tuple[Kind, ...]) -> Callable[..., Any]:
+        path, stamp = _place_of(self.function, kinds), _stamp_of(self.function)
+        code = _read(path, stamp)
+        if code is not None:
+            self.loaded += 1
+            return callable_of(code, kinds)
+
+        from ssimrdo.metrics.compiling import dispatcher_of, machine_code_of
+
+        self.compiled += 1
+        code = machine_code_of(self, kinds)
+        if code is None:
+            call: Callable[..., Any] = dispatcher_of(self, called=True)
+            return call
+        _write(path, stamp, code)
+        return callable_of(code, kinds)
 
 
-class _CheckedFile(IndexDataCacheFile):
-    """Files of a cache, each ending with its checksum."""
-
-    def _load_index(self) -> dict[Any, str]:
-        try:
-            version, stamp, overloads = pickle.loads(_checked(Path(self._index_path)))
-        except Exception:
-            # Besides damage: an index of another Numba may need modules that this one has not.
-            return {}
-        # Keys of another version of Numba, or of other source code, say nothing.
-        return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
-
-    def _save_index(self, overloads: dict[Any, str]) -> None:
-        self._write(self._index_path, self._dump((self._version, self._source_stamp, overloads)))
-
-    def _load_data(self, name: str) -> Any:
-        return pickle.loads(_checked(Path(self._data_path(name))))
-
-    def _save_data(self, name: str, data: Any) -> None:
-        self._write(self._data_path(name), self._dump(data))
-
-    def _write(self, path: str, content: bytes) -> None:
-        with self._open_for_write(path) as stream:
-            stream.write(content + hashlib.sha256(content).digest())
+def _place_of(function: Callable[..., Any], kinds: tuple[Kind, ...]) -> Path:
+    """Return where code is kept: one file for each function, types, processor and settings."""
+    source = Path(function.__code__.co_filename)
+    settings = sorted(
+        item for item in os.environ.items() if item[0][:6] == "NUMBA_" and item[0] not in _NO_MATTER
+    )
+    key = repr((kinds, processor(), settings)).encode()
+    name = f"{source.stem}.{function.__name__}-{hashlib.sha256(key).hexdigest()[:16]}.code"
+    return _folder_of(source) / name
 
 
-def _stamp(path: Path) -> tuple[float, int]:
+def _folder_of(source: Path) -> Path:
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if not given and os.access(source.parent, os.W_OK):
+        return source.parent / "__pycache__"
+    # Of several installations each has its own.
+    place = hashlib.sha256(str(source.parent).encode()).hexdigest()[:16]
+    return (Path(given) if given else user_cache_path("ssimrdo")) / f"{source.parent.name}-{place}"
+
+
+def _stamp_of(function: Callable[..., Any]) -> list[Any]:
+    """Return what changes with the source code of a function, and with Numba."""
+    numba = find_spec("numba")
+    files = [Path(function.__code__.co_filename), SHARED]
+    if numba is not None and numba.origin is not None:
+        files.append(Path(numba.origin).with_name("_version.py"))
+    return [function.__code__.co_firstlineno, *map(_times, files)]
+
+
+def _times(path: Path) -> list[float]:
     """Return what changes with a file, zeros if there is none, as in an archive."""
     try:
         status = path.stat()
     except OSError:
-        return 0.0, 0
-    return status.st_mtime, status.st_size
+        return [0.0, 0]
+    return [status.st_mtime, status.st_size]
 
 
-def _checked(path: Path) -> bytes:
-    """Return the content of a file without its checksum.
+def _read(path: Path, stamp: list[Any]) -> MachineCode | None:
+    """Return the code in a file, None if there is none that is whole and of this stamp."""
+    try:
+        content = path.read_bytes()
+        whole, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+        if hashlib.sha256(whole).digest() != digest:
+            return None
+        head, data = whole.split(b"\n", 1)
+        found = json.loads(head)
+        if found["stamp"] == stamp:
+            return MachineCode(found["symbol"], found["result"], data)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
-    Raises
-    ------
-    ValueError
-        If it does not match.
-    """
-    data = path.read_bytes()
-    content, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
-        raise ValueError(f"{path.name} is damaged")
-    return content
+
+def _write(path: Path, stamp: list[Any], code: MachineCode) -> None:
+    """Keep code, where there is room; nobody sees half a file."""
+    head = json.dumps({"stamp": stamp, "symbol": code.symbol, "result": code.result})
+    whole = head.encode() + b"\n" + code.data
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as stream:
+            temporary = Path(stream.name)
+            try:
+                stream.write(whole + hashlib.sha256(whole).digest())
+                stream.close()
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics.inputs import float_frame, float_pair
-from ssimrdo.metrics.kernels import Plane, _compiled_late
+from ssimrdo.metrics.kernels import Plane, _compiled
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register
 from ssimrdo.metrics.resampling import block_means, spread
 
@@ -68,7 +68,7 @@ class _Filters:
     noise: tuple[float, ...]
 
 
-@_compiled_late
+@_compiled
 def _add_energy(responses: Plane, threshold: np.float32, energy: Plane, amplitude: Plane) -> None:
     """Add energy and amplitude of the responses of one orientation.
 
@@ -100,7 +100,7 @@ def _add_energy(responses: Plane, threshold: np.float32, energy: Plane, amplitud
             amplitude[r, i] += size
 
 
-@_compiled_late
+@_compiled
 def _similarity(
     x: Plane, y: Plane, of_x: Plane, of_y: Plane, t1: np.float32, t2: np.float32, out: Plane
 ) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics.inputs import float_pair
-from ssimrdo.metrics.kernels import Plane, _compiled_late
+from ssimrdo.metrics.kernels import Plane, _compiled
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register, truncated_log
 from ssimrdo.metrics.resampling import halved, spread
 
@@ -22,7 +22,7 @@ STABILIZER: Final = 170.0
 """c of the paper, in squared grey levels of 255."""
 
 
-@_compiled_late
+@_compiled
 def _gradient_similarity(x: Plane, y: Plane, c: np.float32, out: Plane) -> None:
     """Fill the similarity of the Prewitt gradients of two frames with a border of one sample."""
     third = np.float32(1 / 3)

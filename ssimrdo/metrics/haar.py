@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics.inputs import float_pair
-from ssimrdo.metrics.kernels import Plane, _compiled_late
+from ssimrdo.metrics.kernels import Plane, _compiled
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register
 from ssimrdo.metrics.resampling import halved, spread
 
@@ -34,7 +34,7 @@ _BEFORE, _BEHIND = 3, 4
 """What the largest filter, of 8x8 samples, reaches beyond a sample."""
 
 
-@_compiled_late
+@_compiled
 def _sum_squares(x: Plane, step: int, out: Plane) -> None:
     """Fill in the sums of four samples that are a step apart."""
     for r in range(out.shape[0]):
@@ -42,7 +42,7 @@ def _sum_squares(x: Plane, step: int, out: Plane) -> None:
             out[r, i] = (x[r, i] + x[r, i + step]) + (x[r + step, i] + x[r + step, i + step])
 
 
-@_compiled_late
+@_compiled
 def _coefficients(one: Plane, two: Plane, four: Plane, out: Plane) -> None:
     """Fill the magnitudes of both directions at three scales.
 
@@ -71,7 +71,7 @@ def _coefficients(one: Plane, two: Plane, four: Plane, out: Plane) -> None:
                 out[2 * scale + 1, r, i] = weight * abs((a + c) - (b + d))
 
 
-@_compiled_late
+@_compiled
 def _similarities(
     x: Plane, y: Plane, c: np.float32, alpha: np.float32, local: Plane
 ) -> tuple[float, float]:

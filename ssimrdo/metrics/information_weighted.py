@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ssimrdo.metrics import kernels
 from ssimrdo.metrics.components import WINDOW, stabilizers
 from ssimrdo.metrics.inputs import LUMA_RANGE, float_pair
-from ssimrdo.metrics.kernels import RADIUS, Plane, _compiled_late, log2
+from ssimrdo.metrics.kernels import RADIUS, Plane, _compiled, log2
 from ssimrdo.metrics.multiscale import SCALE_WEIGHTS, scale_count
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register
 
@@ -32,7 +32,7 @@ _FLAT: Final = 1e-12
 _GAIN = 2**0.5 / 16
 
 
-@_compiled_late
+@_compiled
 def _reduce(padded: Plane, out: Plane) -> None:
     """Blur a frame that has two more samples on every side, and keep every second sample."""
     rows, columns = out.shape
@@ -53,7 +53,7 @@ def _reduce(padded: Plane, out: Plane) -> None:
             )
 
 
-@_compiled_late
+@_compiled
 def _band(x: Plane, padded: Plane, out: Plane) -> None:
     """Fill in what a frame has beyond its reduced copy, which has one more sample on every side."""
     rows, columns = x.shape
@@ -75,7 +75,7 @@ def _band(x: Plane, padded: Plane, out: Plane) -> None:
             out[r, i] = np.float32(x[r, i] - blurred)
 
 
-@_compiled_late
+@_compiled
 def _enlarge(x: Plane, lower: Plane, share: Plane, out: Plane) -> None:
     """Interpolate in a band between the samples that are given for rows and for columns."""
     for r in range(out.shape[0]):
@@ -87,7 +87,7 @@ def _enlarge(x: Plane, lower: Plane, share: Plane, out: Plane) -> None:
             out[r, i] = upper + of_row * (under - upper)
 
 
-@_compiled_late
+@_compiled
 def _scatter(x: Plane, parent: Plane, out: Plane) -> None:
     """Fill the mean products of neighbours, 3x3 and the parent if ``out`` has room for it."""
     rows, columns = x.shape[0] - 2, x.shape[1] - 2
@@ -108,7 +108,7 @@ def _scatter(x: Plane, parent: Plane, out: Plane) -> None:
             out[b, a] = out[a, b]
 
 
-@_compiled_late
+@_compiled
 def _information(
     x: Plane,
     y: Plane,
@@ -195,7 +195,7 @@ def _information(
             out[r, i] = info[i]
 
 
-@_compiled_late
+@_compiled
 def _weighted_mean(values: Plane, weights: Plane) -> float:
     total, weight = np.float64(0), np.float64(0)
     for r in range(values.shape[0]):

@@ -8,11 +8,10 @@ layers either abort when two Python threads enter them (workqueue) or end forked
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ssimrdo.frames import MACROBLOCK as BLOCK
@@ -39,21 +38,8 @@ def _compiled(function: Callable[..., Any]) -> Any:
     )
 
 
-def _compiled_late(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function when it is first called; only Python, no other kernel, can call it.
-
-    Telling Numba of a function takes most of a millisecond, and few programs need all.
-    """
-
-    @cache
-    def dispatcher() -> Any:
-        return _compiled(function)
-
-    @wraps(function)
-    def call(*arguments: Any) -> Any:
-        return dispatcher()(*arguments)
-
-    return call
+def _inlined(function: Callable[..., Any]) -> Any:
+    return compiled(function, inline="always")
 
 
 @cache
@@ -184,7 +170,7 @@ def ssim_components(
                 )
 
 
-@_compiled_late
+@_compiled
 def contrast_and_structure(
     x: Plane,
     y: Plane,
@@ -387,7 +373,7 @@ _LOG2 = _fit(lambda x: np.log2(1 + x) / x, -(1 - 0.5**0.5), 2**0.5 - 1, 8)
 _EXP2 = _fit(np.exp2, -0.5, 0.5, 6)
 
 
-@njit(inline="always")
+@_inlined
 def log2(x: np.float32) -> Any:
     """Return the binary logarithm of a positive number to 1e-6, in a form that vectorises."""
     bits = np.float32(x).view(np.int32)
@@ -399,7 +385,7 @@ def log2(x: np.float32) -> Any:
     return np.float32(scale) + m * p
 
 
-@njit(inline="always")
+@_inlined
 def _power(x: np.float32, exponent: np.float32) -> Any:
     """Return ``x ** exponent`` for positive ``x`` to 1e-6, in a form that vectorises."""
     t = exponent * log2(x)
@@ -456,7 +442,7 @@ def mean_squared_error(x: Plane, y: Plane) -> float:
     return total / x.size
 
 
-@_compiled_late
+@_compiled
 def largest_error(x: Plane, y: Plane) -> float:
     """Return the largest magnitude of the difference of two frames of one shape."""
     largest = np.float64(0)

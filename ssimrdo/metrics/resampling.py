@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.metrics.kernels import Plane, _compiled_late
+from ssimrdo.metrics.kernels import Plane, _compiled
 
 
-@_compiled_late
+@_compiled
 def _halve(x: Plane, out: Plane) -> None:
     quarter = np.float32(0.25)
     rows, columns = x.shape[0] // 2, x.shape[1] // 2

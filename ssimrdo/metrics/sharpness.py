@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics.inputs import LUMA_RANGE, check_frame, check_pair, check_range
-from ssimrdo.metrics.kernels import Plane, _compiled_late
+from ssimrdo.metrics.kernels import Plane, _compiled
 from ssimrdo.metrics.registry import (
     LOG_MSE_PER_QP,
     FramePair,
@@ -311,7 +311,7 @@ def _candidates(x: NDArray[np.float32]) -> Iterator[tuple[int, int, bool]]:
         yield r * _GRID + middle, c * _GRID + middle, bool(first[r, c] >= second[r, c])
 
 
-@_compiled_late
+@_compiled
 def _gradient_products(x: Plane, out: Plane) -> None:
     """Fill the sums over cells of the grid of squares and product of both central differences."""
     for r in range(out.shape[1]):

@@ -173,7 +173,10 @@ def largest_filled(mask: Plane, share: float, out: Plane) -> None:
     sizes = np.zeros(count, np.int64)
     for k in range(count):
         sizes[_root(parents, k)] += ends[k] - starts[k]
-    least = share * sizes.max()
+    largest = np.int64(0)
+    for k in range(count):
+        largest = max(largest, sizes[k])
+    least = share * largest
     first = np.full(all_rows, all_columns, np.int32)
     last = np.full(all_rows, -1, np.int32)
     top = np.full(all_columns, all_rows, np.int32)

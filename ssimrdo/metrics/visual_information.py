@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.metrics.inputs import float_pair
-from ssimrdo.metrics.kernels import Plane, _compiled_late, log2
+from ssimrdo.metrics.kernels import Plane, _compiled, log2
 from ssimrdo.metrics.registry import FramePair, QualityIndex, register
 
 NOISE: Final = 2.0
@@ -27,7 +27,7 @@ _FLAT: Final = 1e-8
 """Variance below which a window is flat, in squared grey levels."""
 
 
-@_compiled_late
+@_compiled
 def _blur_and_halve(x: Plane, taps: Plane, out: Plane) -> None:
     """Fill every second sample of both axes of a blurred frame."""
     down = np.empty(x.shape[1], np.float64)
@@ -44,7 +44,7 @@ def _blur_and_halve(x: Plane, taps: Plane, out: Plane) -> None:
             out[r, i] = total
 
 
-@_compiled_late
+@_compiled
 def _information(x: Plane, y: Plane, taps: Plane, noise: float) -> tuple[float, float]:
     """Return the information that is left of a reference, and that of the reference, in bits.
 

@@ -30,7 +30,7 @@ from ssimrdo.dicom.read.elements import (
 )
 from ssimrdo.dicom.read.kernel import kernel_class
 from ssimrdo.dicom.read.values import numbers_of, text_of
-from ssimrdo.dicom.registry import CT_IMAGE, NATIVE_SYNTAXES, TAG_OF
+from ssimrdo.dicom.registry import CT_IMAGE, DEFLATED_LITTLE_ENDIAN, NATIVE_SYNTAXES, TAG_OF
 from ssimrdo.errors import InputError
 from ssimrdo.text import printable
 
@@ -208,6 +208,8 @@ class SliceHeader:
         Where the slice is in a file of several frames.
     unpacked : Unpacked, optional
         The archive that the slice was extracted from.
+    pixels : Place, optional
+        Where the pixel data begins, unless a data set has to be inflated up to it.
     """
 
     path: Path
@@ -238,6 +240,7 @@ class SliceHeader:
     kernel: str = ""
     extent: Extent | None = None
     unpacked: Unpacked | None = field(default=None, compare=False, repr=False)
+    pixels: Place | None = field(default=None, compare=False, repr=False)
 
     @property
     def shown(self) -> str:
@@ -375,7 +378,9 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
     elements = dataset.elements
     if dataset.stop is None or dataset.stop.tag != PIXEL_DATA:
         raise DamagedError("there is no pixel data")
-    header = parse_slice(path, name, elements, dataset.syntax)
+    is_deflated = dataset.syntax == DEFLATED_LITTLE_ENDIAN
+    pixels = None if is_deflated else dataset.stop
+    header = parse_slice(path, name, elements, dataset.syntax, pixels=pixels)
     if _is_given(elements, "NumberOfFrames"):
         _required_integer(elements, "NumberOfFrames", (0, 1))
     _check_pixels(dataset, dataset.stop, header.rows * header.columns * header.bits_allocated // 8)
@@ -383,7 +388,13 @@ def _parse(path: Path, name: str, dataset: DataSet) -> SliceHeader:
 
 
 def parse_slice(
-    path: Path, name: str, elements: Elements, syntax: str, extent: Extent | None = None
+    path: Path,
+    name: str,
+    elements: Elements,
+    syntax: str,
+    extent: Extent | None = None,
+    *,
+    pixels: Place | None = None,
 ) -> SliceHeader:
     """Return the header of a slice, its elements checked; its pixel data is not looked at.
 
@@ -448,6 +459,7 @@ def parse_slice(
             _text(elements, "ConvolutionKernel"), _text(elements, "ConvolutionKernelGroup")
         ),
         extent=extent,
+        pixels=pixels,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
-from struct import unpack
+from struct import pack, unpack
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 OUT_OF_MEMORY: Final = "memory does not suffice"
 """Said of a codestream that a decoder has no room for."""
 
+_PIXEL_DATA: Final = (0x7FE0, 0x0010)
 _ITEM: Final = (0xFFFE, 0xE000)
 _SEQUENCE_END: Final = (0xFFFE, 0xE0DD)
 # Compression that fails makes pixels larger, though by far less than this.
@@ -109,7 +110,7 @@ def _native_cells(header: SliceHeader, order: str) -> NDArray[Any]:
 
 def _native_bytes(header: SliceHeader, size: int, order: str) -> bytes:
     with header.path.open("rb", buffering=0) as stream:
-        source, place = _at_pixels(stream)
+        source, place = _at_pixels(header, stream)
         source.allow(size + 1)
         data = source.take(place.start, min(size + size % 2, place.length))
     if len(data) < size:
@@ -126,7 +127,9 @@ def _codestream(header: SliceHeader) -> bytes:
     if header.extent is not None:
         return _parts_of(header.path, header.extent.parts, _MAX_GROWTH * size + _MAX_EXTRA_BYTES)
     with header.path.open("rb", buffering=0) as stream:
-        return b"".join(_fragments(*_at_pixels(stream), _MAX_GROWTH * size + _MAX_EXTRA_BYTES))
+        return b"".join(
+            _fragments(*_at_pixels(header, stream), _MAX_GROWTH * size + _MAX_EXTRA_BYTES)
+        )
 
 
 def _parts_of(path: Path, parts: tuple[tuple[int, int], ...], limit: int) -> bytes:
@@ -144,12 +147,24 @@ def _parts_of(path: Path, parts: tuple[tuple[int, int], ...], limit: int) -> byt
     return b"".join(found)
 
 
-def _at_pixels(stream: FileIO) -> tuple[Source, Place]:
+def _at_pixels(header: SliceHeader, stream: FileIO) -> tuple[Source, Place]:
+    if header.pixels is not None and _begins_at(header.pixels, header, stream):
+        return Source(stream), header.pixels
+    stream.seek(0)
     head = stream.read(WINDOW_BYTES)
     dataset = read_elements(stream, head, (), PIXEL_DATA) if may_be_dicom(head) else None
     if dataset is None or dataset.stop is None or dataset.stop.tag != PIXEL_DATA:
         raise DamagedError("it is cut off")
     return dataset.source, dataset.stop
+
+
+def _begins_at(place: Place, header: SliceHeader, stream: FileIO) -> bool:
+    """Tell whether pixel data still begins where it did when the header was read."""
+    order = ">" if header.transfer_syntax_uid == EXPLICIT_BIG_ENDIAN else "<"
+    stream.seek(place.at)
+    head = stream.read(place.start - place.at)
+    tag, length = pack(f"{order}HH", *_PIXEL_DATA), pack(f"{order}I", place.length)
+    return head[:4] == tag and head[-4:] == length
 
 
 def _fragments(source: Source, place: Place, limit: int) -> Iterator[bytes]:
