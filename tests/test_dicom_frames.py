@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from video_files import ct_volume, windowed
 
 from ssimrdo.dicom import Window, geometry_of, load_hu, open_series
-from ssimrdo.dicom.luma import FALLBACK_WINDOW, choose_window, load_luma, luma_frames
+from ssimrdo.dicom.luma import FALLBACK_WINDOW, choose_window, load_luma, load_shown, luma_frames
 from ssimrdo.errors import BadSliceError
 
 
@@ -44,6 +44,35 @@ def test_slices_become_luma_each_with_its_place(tmp_path):
     for (_, luma), hu in zip(frames, volume, strict=True):
         assert luma.dtype == np.uint16
         assert_array_equal(luma, windowed(hu, bit_depth=10))
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", "WIDE"])
+@pytest.mark.parametrize(("bit_depth", "padding"), [(8, "air"), (10, "darkest")])
+def test_a_series_and_its_slices_alone_have_the_same_luma(tmp_path, function, bit_depth, padding):
+    """Whatever the slices' scales, of which any may differ from the one before."""
+    rng = np.random.default_rng(1)
+    write_series(tmp_path, rng.integers(-3000, 4000, (2, 40, 40)).astype(float))
+    first, second = open_series(tmp_path)[0].slices
+    window = Window(40, 400, function)
+    slices = [
+        first,
+        second,
+        replace(first, rescale_slope=2.5, rescale_intercept=-1000.3),
+        replace(first, bits_stored=12, high_bit=13),
+        replace(second, signed=not second.signed),
+        replace(second, padding=(-20, 60)),
+        replace(second, padding=(60000, 60000), signed=False, bits_stored=12, high_bit=11),
+        replace(first, photometric_interpretation="MONOCHROME1", padding=(5, 5)),
+    ]
+    settings = {"bit_depth": bit_depth, "padding": padding}
+    found = [luma for _, luma, _ in luma_frames(slices, window, **settings)]
+    masks = [padded for *_, padded in luma_frames(slices, window, **settings)]
+    for header, luma, padded in zip(slices, found, masks, strict=True):
+        expected, mask = load_shown(header, window, bit_depth, padding)
+        assert_array_equal(luma, expected)
+        assert_array_equal(padded, mask)
+        assert luma.dtype == (np.uint8 if bit_depth == 8 else np.uint16)
+    assert len({luma.tobytes() for luma in found}) >= 6
 
 
 def test_monochrome1_is_shown_inverted(tmp_path):

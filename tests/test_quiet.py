@@ -120,7 +120,7 @@ def test_reading_quotes_nothing_and_silences_nothing(series, tmp_path, what):
         cwd=Path(__file__).parent,
     )
     entered, silenced = json.loads(done.stdout)
-    assert {"find_series", "load_slice"} <= set(entered)
+    assert {"find_series", "load_cells"} <= set(entered)
     assert silenced == []
     assert CANARY not in done.stderr
     assert CANARY not in (tmp_path / "out.log").read_text()

@@ -20,6 +20,7 @@ from ssimrdo import __version__
 from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.terminal import MessageHandler, aligned, show, tell, write_to_stderr
 from ssimrdo.errors import InputError, SsimrdoError, UidsToldError, cause_of
+from ssimrdo.machine import keep_memory
 
 COMMANDS = (
     *(
@@ -124,6 +125,7 @@ def cli() -> None:
     Results go to stdout, progress and messages to stderr. Exit status: 0 good, 1 failed while
     running, 2 bad input or usage, 3 finished with failures.
     """
+    keep_memory()
 
 
 def main() -> NoReturn:

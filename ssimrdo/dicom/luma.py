@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 
 from ssimrdo.dicom.grey import Window, apply_window
+from ssimrdo.dicom.kernels import look_up
 from ssimrdo.dicom.padding import PADDING, show_padding
-from ssimrdo.dicom.read.load import load_slice
+from ssimrdo.dicom.read.load import hu_of_cells, load_cells, load_slice, padding_of_cells
 from ssimrdo.errors import BadSliceError
 
 if TYPE_CHECKING:
@@ -183,24 +184,47 @@ def luma_frames(
         If a slice cannot be decoded and there is no `on_bad`.
     """
     recent: list[tuple[SliceHeader, Statistics]] = []
+    scale: tuple[Any, ...] = ()
     for index, header in enumerate(slices):
         try:
-            hu, padded = load_slice(header)
+            cells = load_cells(header)
         except BadSliceError as error:
             if on_bad is None:
                 raise
             on_bad(header, error)
             continue
         if on_odd is not None:
+            hu, _ = hu_of_cells(cells[_ROWS_LOOKED_AT], header)
             recent = [*recent[-2:], (header, _statistics(hu))]
             if len(recent) == 3 and _is_odd(*(statistics for _, statistics in recent)):
                 on_odd(recent[1][0])
-        yield index, _shown(hu, padded, header, window, bit_depth, padding), padded
+        # Slices of a series have one scale as a rule.
+        if _scale_of(header) != scale:
+            scale, table = _scale_of(header), _table(header, window, bit_depth, padding)
+        luma = np.empty(cells.shape, table.dtype)
+        look_up(table, cells.view(f"u{cells.itemsize}"), luma)
+        yield index, luma, padding_of_cells(cells, header)
 
 
-def _statistics(hu: NDArray[np.float32]) -> Statistics:
-    rows = hu[_ROWS_LOOKED_AT].astype(np.float64)
-    return float(rows.mean()), float(np.abs(np.diff(rows, axis=1, prepend=rows[:, :1])).mean())
+def _scale_of(header: SliceHeader) -> tuple[Any, ...]:
+    """Return what it depends on which luma a cell of a slice becomes."""
+    return (
+        *(header.bits_allocated, header.bits_stored, header.high_bit, header.signed),
+        *(header.rescale_slope, header.rescale_intercept, header.padding, header.inverted),
+    )
+
+
+def _table(header: SliceHeader, window: Window, bit_depth: int, padding: str) -> NDArray[Any]:
+    """Return the luma of every cell that there can be, by the bits of the cell."""
+    size = header.bits_allocated // 8
+    cells = np.arange(1 << header.bits_allocated, dtype=f"u{size}")
+    hu, padded = hu_of_cells(cells.view(f"{'i' if header.signed else 'u'}{size}"), header)
+    return _shown(hu, padded, header, window, bit_depth, padding)
+
+
+def _statistics(rows: NDArray[np.float32]) -> Statistics:
+    hu = rows.astype(np.float64)
+    return float(hu.mean()), float(np.abs(np.diff(hu, axis=1)).sum() / hu.size)
 
 
 def _is_odd(before: Statistics, this: Statistics, behind: Statistics) -> bool:

@@ -18,8 +18,6 @@ from tempfile import NamedTemporaryFile
 from threading import Lock
 from typing import Any, Final
 
-from platformdirs import user_cache_path
-
 from ssimrdo.metrics.machine_code import Kind, MachineCode, callable_of, kind_of, processor
 
 SHARED: Final = Path(__file__).with_name("kernels.py")
@@ -117,6 +115,9 @@ def _folder_of(source: Path) -> Path:
     given = os.environ.get("NUMBA_CACHE_DIR")
     if not given and os.access(source.parent, os.W_OK):
         return source.parent / "__pycache__"
+
+    from platformdirs import user_cache_path
+
     # Of several installations each has its own.
     place = hashlib.sha256(str(source.parent).encode()).hexdigest()[:16]
     return (Path(given) if given else user_cache_path("ssimrdo")) / f"{source.parent.name}-{place}"

@@ -6,6 +6,7 @@ import filecmp
 import os
 import stat
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ssimrdo.dicom.grey import common_window
-from ssimrdo.dicom.read.archive import is_archive, unpack
 from ssimrdo.dicom.read.dicomdir import is_dicomdir, named_files
 from ssimrdo.dicom.read.enhanced import read_slices
 from ssimrdo.dicom.read.geometry import sort_slices
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from ssimrdo.dicom.grey import Window
+    from ssimrdo.dicom.read.archive import Unpacked
 
 T = TypeVar("T")
 
@@ -136,8 +137,7 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
     elif is_dicomdir(root):
         named, missing = named_files(root)
         bad += missing
-    elif is_archive(root):
-        unpacked = unpack(root)
+    elif (unpacked := _unpacked(root)) is not None:
         named = unpacked.members
         for file in unpacked.left_out:
             bad.append(file) if isinstance(file, BadFile) else skipped.append(file)
@@ -163,6 +163,18 @@ def find_series(folder: Path | str, files: Collection[str] | None = None) -> Sea
             by_series.setdefault(found[0].series_uid, []).extend(found)
     series = tuple(Series(uid, sort_slices(by_series[uid])) for uid in sorted(by_series))
     return SearchResult(series, tuple(skipped), tuple(bad))
+
+
+def _unpacked(root: Path) -> Unpacked | None:
+    """Extract what may be DICOM from an archive; None if the path is no archive."""
+    with suppress(OSError):
+        if root.is_dir():
+            return None
+
+    # With all that reads archives it takes as long to import as the headers of a series to read.
+    from ssimrdo.dicom.read.archive import is_archive, unpack
+
+    return unpack(root) if is_archive(root) else None
 
 
 def _clash(first: tuple[SliceHeader, ...], other: tuple[SliceHeader, ...]) -> str | None:

@@ -54,28 +54,50 @@ def load_slice(header: SliceHeader) -> tuple[NDArray[np.float32], NDArray[np.boo
     ndarray of float32, ndarray of bool or None; both of shape (rows, columns)
         HU, `AIR_HU` in the padding; and what is padding, None where the header tells of none.
     """
+    return hu_of_cells(load_cells(header), header)
+
+
+def load_cells(header: SliceHeader) -> NDArray[Any]:
+    """Load the pixel cells of one slice, as :func:`read_cells`; errors as :func:`load_hu`."""
     try:
-        cells = read_cells(header)
+        return read_cells(header)
     except DamagedError as error:
         raise BadSliceError(header.shown, f"the pixel data cannot be decoded ({error})") from None
     except OSError as error:
         reason = f"cannot be read: {cause_of(error)}"
         raise BadSliceError(header.shown, reason) from None
-    values = _stored_values(cells, header)
-    hu = values.astype(np.float32)
+
+
+def hu_of_cells(
+    cells: NDArray[Any], header: SliceHeader
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Return cells of a slice, of any shape, as HU, and where they are padding.
+
+    Returns
+    -------
+    ndarray of float32, ndarray of bool or None; both of the cells' shape
+        As :func:`load_slice`.
+    """
+    hu = _stored_values(cells, header).astype(np.float32)
     hu *= np.float32(header.rescale_slope)
     hu += np.float32(header.rescale_intercept)
-    padded = None
-    if header.padding is not None:
-        low, high = header.padding
-        # A padding value that does not fit the stored bits, such as -2000 beside unsigned 12-bit
-        # pixels, can only be seen in the whole cells.
-        least = -(2 ** (header.bits_stored - 1)) if header.signed else 0
-        fits = least <= low and high < least + 2**header.bits_stored
-        seen = values if fits else cells
-        padded = seen == low if low == high else (seen >= low) & (seen <= high)
+    padded = padding_of_cells(cells, header)
+    if padded is not None:
         hu[padded] = AIR_HU
     return hu, padded
+
+
+def padding_of_cells(cells: NDArray[Any], header: SliceHeader) -> NDArray[np.bool_] | None:
+    """Return where cells of a slice, of any shape, are padding, None where there is none."""
+    if header.padding is None:
+        return None
+    low, high = header.padding
+    # A padding value that does not fit the stored bits, such as -2000 beside unsigned 12-bit
+    # pixels, can only be seen in the whole cells.
+    least = -(2 ** (header.bits_stored - 1)) if header.signed else 0
+    fits = least <= low and high < least + 2**header.bits_stored
+    seen = _stored_values(cells, header) if fits else cells
+    return seen == low if low == high else (seen >= low) & (seen <= high)
 
 
 def decoding_problem(transfer_syntax_uid: str) -> str | None:
