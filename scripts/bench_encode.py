@@ -3,7 +3,8 @@
 Parts: speed (ssimrdo encode, --rdo ssim over --rdo off), analysis (quantizer offsets per slice),
 ssim (against scikit-image), quality (evaluation of a slice over its encode with x264), memory
 (2,000 slices over 200), help (ssimrdo --help), saving (BD-rate against x264, both at QP 22, 27, 32
-and 37) and floor (what --min-ssim saves against one CRF for all slices).
+and 37), floor (what --min-ssim saves against one CRF for all slices) and cpu (ssimrdo encode over
+the x264 program on raw frames, and what any encode takes on top).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ X264_ALONE = ("--rdo", "off", "--preset", "medium")
 FLOOR = 0.95
 QPS = (22, 27, 32, 37)
 INDICES = {"ssim": "mean SSIM", "weighted_ssim": "mean weighted SSIM"}
+X264 = shutil.which("x264")
+SHORT_SLICES, SHORT_SIDE = 8, 64
 MEMORY_SIDE = 256
 MEMORY_SLICES = (200, 2000)
 THREAD_LIMITS = dict.fromkeys(
@@ -81,7 +84,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished ``ssimrdo encode``: wall and CPU seconds, peak memory in MB and its JSON."""
+    """One finished encode: wall and CPU seconds, peak memory in MB, and the JSON of ours."""
 
     seconds: float
     cpu_seconds: float
@@ -145,8 +148,12 @@ class Bench:
     def encode(self, series: Path, *options: str) -> Run:
         """Run ``ssimrdo encode`` on a series; its output is ``self.video``."""
         arguments = ["encode", str(series), "-o", str(self.video), "--overwrite", "--json"]
+        return self.run(str(SSIMRDO), *arguments, *options)
+
+    def run(self, *command: str) -> Run:
+        """Run a command that prints JSON or nothing; end where it fails."""
         started = time.perf_counter()
-        process = subprocess.Popen([SSIMRDO, *arguments, *options], stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         with process.stdout:
             text = process.stdout.read()
@@ -158,7 +165,7 @@ class Bench:
         if process.returncode:
             sys.exit(process.returncode)
         cpu = usage.ru_utime + usage.ru_stime
-        return Run(elapsed, cpu, usage.ru_maxrss / 1024, json.loads(text))
+        return Run(elapsed, cpu, usage.ru_maxrss / 1024, json.loads(text or "{}"))
 
     @property
     def video(self) -> Path:
@@ -333,6 +340,60 @@ def floor(bench: Bench) -> Iterator[Line]:
         yield Line(encodes, run.seconds / plain.seconds)
 
 
+def cpu(bench: Bench) -> Iterator[Line]:
+    """CPU time of ``encode --preset medium`` and of the x264 program on raw frames."""
+    if X264 is None:
+        note("cpu: the x264 program is not installed")
+        return
+    repeats = 3 if bench.quick else 7
+    for series in bench.series:
+        note(f"cpu: {series.name}")
+        ours, stock = beside_x264(bench, series, repeats)
+        what = f"CPU time of encode, {series.name}: {ours:.2f} s over x264 {stock:.2f} s"
+        yield Line(what, ours / stock, target=1.6)
+    note("cpu: a short series")
+    short = bench.folder / "cpu"
+    size = ("--slices", str(SHORT_SLICES), "--size", str(SHORT_SIDE))
+    command = [str(SSIMRDO), "phantom", str(short), *size]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    ours, stock = beside_x264(bench, short, 2 * repeats)
+    what = (
+        f"CPU time of encode less that of x264, {SHORT_SLICES} slices of {SHORT_SIDE}x{SHORT_SIDE}"
+    )
+    yield Line(what, ours - stock, "s", target=0.4)
+
+
+def beside_x264(bench: Bench, series: Path, repeats: int) -> tuple[float, float]:
+    """Return medians of the CPU time of our encode and of x264's, both by its medium preset."""
+    raw = bench.folder / "raw.yuv"
+    # This also loads files and kernels once.
+    first = bench.encode(series, "--preset", "medium").result
+    write_raw(series, raw)
+    frame = ("--input-res", f"{first['width']}x{first['height']}", "--fps", str(first["fps"]))
+    stock = (str(X264), "--quiet", "--preset", "medium", *frame, str(raw), "-o", str(bench.video))
+    pairs = in_turns(
+        repeats, partial(bench.encode, series, "--preset", "medium"), partial(bench.run, *stock)
+    )
+    return medians(pairs, "cpu_seconds")
+
+
+def write_raw(series: Path, path: Path) -> None:
+    """Write the frames that an encode of a series hands to x264, in its own window at 8 bit."""
+    import numpy as np
+
+    from ssimrdo.encoding.settings import EncodeSettings
+    from ssimrdo.encoding.source import open_source
+
+    settings = EncodeSettings()
+    source = open_source(series, window=None, bit_depth=8, fps=settings.fps).frames
+    shown = source.format.padded()
+    with path.open("wb") as stream:
+        for luma in source.frames():
+            padded = shown.pad(luma)
+            stream.write(padded.tobytes())
+            stream.write(np.full(padded.size // 2, 128, np.uint8).tobytes())
+
+
 def compare(anchor: Curve, test: Curve, index: str) -> tuple[float, float]:
     """Return the BD-rate in percent, and what share of the qualities reached both curves reach."""
     from ssimrdo.bd import RateQuality, bjontegaard
@@ -382,6 +443,7 @@ MEASURE: dict[str, Callable[[Bench], Iterator[Line]]] = {
     "help": help_time,
     "saving": saving,
     "floor": floor,
+    "cpu": cpu,
 }
 
 

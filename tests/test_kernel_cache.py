@@ -221,6 +221,40 @@ def test_code_of_an_unknown_numba_is_called_through_it(run, tmp_path, monkeypatc
     assert files(tmp_path) == []
 
 
+ENCODE = """
+import sys
+from collections import Counter
+
+opened = Counter()
+sys.addaudithook(lambda event, arguments: opened.update(arguments[:1]) if event == "open" else None)
+
+from ssimrdo.dicom.read import elements
+
+scan, scans = elements._scan, []
+elements._scan = lambda *arguments, **options: scans.append(1) or scan(*arguments, **options)
+
+from ssimrdo.cli import main
+
+try:
+    main()
+finally:
+    print(*sorted({"numba", "pydicom", "scipy"} & {*sys.modules}))
+    print({count for path, count in opened.items() if str(path).endswith(".dcm")}, len(scans))
+"""
+
+
+def test_encode_imports_no_compiler_and_reads_headers_once(tmp_path):
+    """Kernels are on disk after the first one; pixels are found without the header."""
+    write_series(tmp_path / "ct", ct_volume(5, 32, 32))
+    for name in ("first.mp4", "second.mp4"):
+        command = [sys.executable, "-c", ENCODE, "encode", tmp_path / "ct", "-o", tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, imported, read = done.stdout.splitlines()
+    assert imported == ""
+    # Once for the header and once for the pixels; File Meta Information and data set.
+    assert read == "{2} 10"
+
+
 def test_encode_without_compiling(tmp_path):
     write_series(tmp_path / "ct", ct_volume(2, 16, 16))
     done = encode(tmp_path, {**os.environ, "NUMBA_DISABLE_JIT": "1"})
