@@ -40,8 +40,8 @@ def test_slices_become_luma_each_with_its_place(tmp_path):
     write_series(tmp_path, volume)
     series, _ = open_series(tmp_path)
     frames = list(luma_frames(series.slices, Window(40, 400), bit_depth=10))
-    assert [index for index, _ in frames] == [0, 1, 2]
-    for (_, luma), hu in zip(frames, volume, strict=True):
+    assert [index for index, *_ in frames] == [0, 1, 2]
+    for (_, luma, _), hu in zip(frames, volume, strict=True):
         assert luma.dtype == np.uint16
         assert_array_equal(luma, windowed(hu, bit_depth=10))
 
@@ -95,7 +95,7 @@ def test_a_bad_slice_is_left_out_only_where_somebody_notes_it(tmp_path):
     ((header, error),) = noted
     assert header.path == paths[1]
     assert "cut off" in error.cause or "decoded" in error.cause
-    assert [index for index, _ in frames] == [0, 2]
+    assert [index for index, *_ in frames] == [0, 2]
 
 
 def test_geometry_is_that_of_the_header_in_the_order_of_the_slices(tmp_path):
