@@ -797,8 +797,8 @@ def test_the_viewer_knows_the_hu_of_its_grey_levels(series, volume):
     with compare([series], settings(window=FULL, bit_depth=10, slices=4)) as comparison:
         (viewer,) = viewers_of(comparison).values()
     shown = np.array(viewer.hu)[[one.source for one in viewer.slices]]
-    # A level of 256 is some HU wide along the curve of all HU, and wider in air and metal.
-    assert np.abs(shown - volume[:4]).max() < 12
+    # A level of 256 is up to a dozen HU wide along the curve of all HU.
+    assert np.abs(shown - volume[:4]).max() < 16
 
 
 def test_point_of_a_rate():
