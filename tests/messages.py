@@ -18,7 +18,7 @@ LIFE = re.compile(
 
 ERROR = re.compile(
     r"ssimrdo: error: (?P<what>[^\n]+)\n(?P<choices>(  [^\n]+\n)*)"
-    r"(ssimrdo: hint: (?P<hint>[^\n]+)\n)?"
+    r"(ssimrdo: hint: (?P<hint>[^\n]+)\n?)?"
 )
 
 

@@ -306,7 +306,7 @@ def test_one_series_of_several(
 ) -> None:
     folder = shutil.copytree(series, tmp_path / "two")
     write_series(folder / "other", volume + 9, SeriesInstanceUID="1.2.3.4")
-    assert "choose one with --series" in ssimrdo(series, folder).err
+    assert "choose one by its number with --series" in error_of(ssimrdo(series, folder).err)
     done = ssimrdo(series, folder, "--series", "1.2.3.4", "--json", "--metric", "mse")
     assert json.loads(done.out)["summary"]["mse"]["mean"] > 1
 

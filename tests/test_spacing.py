@@ -13,6 +13,7 @@ import pytest
 from dicom_files import write_series, write_slice
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import error_of
 from video_files import ct_volume
 
 import ssimrdo
@@ -122,9 +123,9 @@ def test_strict_refuses_in_one_line_and_writes_nothing(tmp_path, kind):
     output = out / ("a" if kind else "a.mp4")
     done = command("encode", series, "-o", output, "--strict", *kind)
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"ssimrdo: error: {series}: 2 slices are missing")
-    assert "without --strict" in line
+    said = error_of(done.stderr)
+    assert said.startswith(f"{series}: 2 slices are missing")
+    assert "without --strict" in said
     assert not list(out.iterdir())
 
 
@@ -163,8 +164,8 @@ def test_a_batch_records_that_slices_lie_in_one_place(tmp_path):
             write_slice(
                 tmp_path / "in" / f"{phase}{index}.dcm",
                 (hu + 1024).astype(np.uint16),
+                # Nothing tells them apart, so they are no phases.
                 ImagePositionPatient=[0, 0, 2 * index],
-                AcquisitionNumber=phase,
             )
     done = command("batch", tmp_path / "in", "-o", tmp_path / "out", "--jobs", "1", "--strict")
     assert done.returncode == 0
