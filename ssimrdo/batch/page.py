@@ -23,7 +23,6 @@ from ssimrdo.html.page import render_template
 from ssimrdo.html.text import decimals, metric_axis, number
 from ssimrdo.metrics import QualityIndex
 from ssimrdo.record.tissue import WARNING_TITLES
-from ssimrdo.text import counted
 
 SLOWEST: Final = 10
 WORST: Final = 12
@@ -123,7 +122,6 @@ def render(journal: Journal, out: Store) -> str:
         "size": size_text,
         "duration": duration_text,
         "warning": warning_text,
-        "counted": counted,
     }
     return render_template(
         "ssimrdo.batch",
