@@ -11,7 +11,8 @@ EVERY_ENCODE = re.compile(
 slices as small as those of most tests."""
 
 LIFE = re.compile(
-    r"ssimrdo: .*: (\d+ s so far|\d+( of \d+)? (slices|encodes|steps)\b.*)\n"
+    r"ssimrdo: (?!\[).*: (\d+ s so far|\d+( of \d+)? (slices|encodes|steps)\b.*)\n"
+    r"|ssimrdo: (searching for series, |\[\d+/\d+\] encoding ).*\n"
     r"|ssimrdo: compiling the SSIM kernels.*\n"
 )
 """What tells in long work that it goes on, which slow machines show in any."""

@@ -6,17 +6,20 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+from dataclasses import replace
 
 import fsspec
 import numpy as np
 import pytest
 from batch_series import write_tree
-from dicom_files import write_series, write_slice
+from dicom_files import CANARY, write_series, write_slice
+from test_list import write_phases
 from video_files import ct_volume
 
-from ssimrdo.batch import BatchSettings, LocalExecutor, read_results, run, runner
+from ssimrdo.batch import BatchSettings, CTSettings, LocalExecutor, read_results, run, runner
 from ssimrdo.batch.job import BatchJob, without_places
 from ssimrdo.batch.journal import Journal
 from ssimrdo.batch.names import tells_path
@@ -128,6 +131,71 @@ def test_names_that_hide_their_series_hide_it_everywhere(tmp_path, kind):
     assert any("a file of the series: " in record.reason for record in read_results(out))
 
 
+def write_archives(root):
+    """Write what a batch takes beside folders, named for somebody, good and damaged."""
+    for number, kind in enumerate(("good", "cut", "sizes", "twice")):
+        source = root.parent / f"source-{kind}"
+        uid = f"1.2.777.{number}"
+        paths = write_series(
+            source / NAME, ct_volume(3, 32, 32), SeriesInstanceUID=uid, OperatorsName=f"{CANARY}^OP"
+        )
+        paths = [path.rename(path.with_name(f"{NAME}-{path.name}")) for path in paths]
+        if kind == "cut":
+            paths[0].write_bytes(paths[0].read_bytes()[:-700])
+        elif kind == "sizes":
+            write_slice(source / f"{NAME}.dcm", np.zeros((48, 48), "u2"), SeriesInstanceUID=uid)
+        elif kind == "twice":
+            data = bytearray(paths[0].read_bytes())
+            data[-9] ^= 0x55
+            (source / f"{NAME}-again.dcm").write_bytes(data)
+        root.mkdir(exist_ok=True)
+        shutil.make_archive(str(root / f"{NAME}-{kind}"), "zip", source)
+    write_phases(root / f"{NAME}-phases", SeriesInstanceUID="1.2.777.9", PatientID=CANARY)
+
+
+@pytest.mark.parametrize("kind", ["path", "memory"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BatchSettings(),
+        BatchSettings(suffix=".dcm"),
+        BatchSettings(CTSettings.of(max_hu_error=30)),
+        BatchSettings(EncodeSettings.of(window="full"), suffix=".mkv"),
+    ],
+    ids=["mp4", "dcm", "ct", "wide"],
+)
+def test_all_kinds_of_input_and_output_hide_whose_they_are(tmp_path, settings, kind):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_archives(root)
+    settings = replace(settings, name_template="{study_hash}/{uid_hash}{phase}")
+    if kind == "path":
+        totals = run(root, out, settings, executor=InProcess()).totals
+    else:
+        store = fsspec.filesystem("memory")
+        store.put(f"{root}/", "/kinds/in/", recursive=True)
+        totals = run(
+            "memory://kinds/in", "memory://kinds/out", settings, executor=InProcess()
+        ).totals
+        store.get("/kinds/out", str(out), recursive=True)
+        store.rm("/kinds", recursive=True)
+    assert (totals.encoded, totals.failed) == (3, 3)
+    data = everything(out)
+    assert NAME.encode() not in data
+    assert CANARY.encode() not in data
+    assert b"1.2.777." not in data
+    assert_no_place(data, tmp_path)
+    assert any("a file of the series" in record.reason for record in read_results(out))
+
+
+def test_archives_are_named_by_their_place_below_the_root(tmp_path):
+    root, out = tmp_path / "in", tmp_path / "out"
+    write_archives(root)
+    run(root, out, executor=InProcess())
+    reasons = {record.series: record.reason for record in read_results(out)}
+    assert_no_place(everything(out), tmp_path)
+    assert reasons[f"{NAME}-cut.zip"].startswith(f"{NAME}-cut.zip/{NAME}/{NAME}-000")
+
+
 def test_results_name_no_uids_to_choose_from(tmp_path):
     for number in range(2):
         write_series(
@@ -142,8 +210,8 @@ def test_results_name_no_uids_to_choose_from(tmp_path):
     assert b"1.2." not in everything(out)
     reasons = sorted(record.reason for record in read_results(out))
     assert reasons == [
-        "two/1: no CT series has the UID that was given",
-        "two: holds 2 CT series: choose one with series_uid",
+        "two/1: no CT series has the UID that was given: choose one by its number with series_uid",
+        "two: holds 2 CT series: choose one by its number with series_uid",
     ]
 
 

@@ -71,6 +71,8 @@ def options_digest(settings: EncodeSettings | CTSettings, *, skip_bad: bool) -> 
     options = {**settings.as_dict(), "threads": None, "skip_bad": skip_bad}
     if options.get("even"):
         del options["even"]
+    if options.get("padding") == "air":
+        del options["padding"]
     return _digest(json.dumps(options, sort_keys=True))
 
 
