@@ -117,13 +117,14 @@ def test_a_comparison_as_a_table_and_as_a_data_frame(phantom_folder):
         report = comparison.report
     shown = Cells(report._repr_html_())
     heads, *rows = shown.rows
-    assert heads == ["", *report.deltas, "encode time"]
+    assert heads == ["", "SSIM", "SSIM in dB", "encode time"]
     assert [row[0] for row in rows] == [encoder.label for encoder in report.others]
     ours = report.summary["balanced"]
-    assert shown.row(report.others[-1].label) == [
-        *(f"{ours.deltas[one].rate_percent.mean:+.1f} %" for one in report.deltas),
-        f"{1 / ours.speed:.2f} ×",
+    *rates, seconds = shown.row(report.others[-1].label)
+    assert [rate.replace("\u202f", " ").replace("\u2212", "-") for rate in rates] == [
+        f"{ours.deltas[one].rate_percent.mean:+.1f} %" for one in ("ssim", "ssim_db")
     ]
+    assert seconds == f"{1 / ours.speed:.2f} ×"
     table = report.to_dataframe()
     assert len(table) == 3 * 4
     (series,) = report.series

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from ssimrdo.bd.statistics import Spread
 from ssimrdo.codecs.base import Mode
 from ssimrdo.errors import InputError
+from ssimrdo.html.text import metric_name, percent
 from ssimrdo.notebook import data_frame, html_list, html_table
 from ssimrdo.record.result import WindowUsed
 from ssimrdo.record.summary import SliceSummary
@@ -540,12 +541,11 @@ class ComparisonReport:
         return tuple(next(known, dict.fromkeys(self.metrics)))
 
     def _repr_html_(self) -> str:
-        heads = ("", *self.deltas, "encode time")
+        heads = ("", *map(metric_name, self.deltas), "encode time")
         rows = []
         for encoder in self.others:
             summary = self.summary[encoder.name]
-            spreads = (summary.deltas[delta].rate_percent.mean for delta in self.deltas)
-            rates = ("–" if rate is None else f"{rate:+.1f} %" for rate in spreads)
+            rates = (percent(summary.deltas[delta].rate_percent.mean) for delta in self.deltas)
             rows.append((encoder.label, *rates, f"{1 / summary.speed:.2f} ×"))
         compared = f"{len(self.compared)} of {len(self.series)} series"
         caption = f"BD-rate against {self.reference.label}, {compared}; negative is a saving"
