@@ -62,7 +62,7 @@ def inspect(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Draw σ² and ΔQP of one slice of the CT series in the folder SERIES.
+    """Draw σ² and ΔQP of one slice of SERIES: a folder, DICOMDIR, archive, or NIfTI or NumPy file.
 
     σ² is the variance of a macroblock in squared luma units, and ΔQP the offset in QP steps; a page
     has θ, the slope of the objective's distortion, such as 1/SSIM, over the mean squared error, and

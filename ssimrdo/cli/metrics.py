@@ -120,8 +120,9 @@ def metrics(
 ) -> int:
     """Measure DISTORTED against REFERENCE, slice by slice.
 
-    Each is a DICOM series, a video that FFmpeg reads, or a folder of grey pictures. HU are shown
-    through the window: that of --window, else that of a video's record, else the header's. Errors
+    Each is a DICOM series (in a folder, DICOMDIR, zip or tar), a NIfTI or NumPy volume, a video
+    that FFmpeg reads, or a folder of grey pictures. HU are shown through the window: that of
+    --window, else that of a video's record, else the header's. Errors
     are given tissue by tissue, in HU where both sides allow it. Warnings point out where SSIM looks
     safe and something else does not. Exit status 3: some slices could not be measured.
     """

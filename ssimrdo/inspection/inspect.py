@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssimrdo import objective
 from ssimrdo.codecs.x264.choices import STRENGTH
-from ssimrdo.dicom import Series, Window, open_series
+from ssimrdo.dicom import Series, Volume, Window, open_series
 from ssimrdo.encoding.options import BIT_DEPTH, RDO
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.encoding.source import OpenedSource, SeriesLike, open_source
@@ -26,6 +26,7 @@ from ssimrdo.metrics import FramePair
 from ssimrdo.metrics.tissue import SSIM_AREAS, GreyScale, TissueMap, tissue_errors, tissue_map
 from ssimrdo.record.tissue import TissueSummary, grey_scale
 from ssimrdo.video.macroblocks import Macroblocks, macroblocks
+from ssimrdo.volumes import is_volume_file
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def inspect_slice(
     Parameters
     ----------
     series : Path, str, Series or Volume
-        Folder that is searched recursively, a single DICOM file, a series that was found, or
-        slices in HU.
+        Folder that is searched recursively, a single DICOM file, a DICOMDIR, an archive, a file of
+        NIfTI or NumPy, a series that was found, or slices in HU.
     number : int, optional
         Which slice, from 1; the middle one by default.
     window : Window or str, optional
@@ -160,8 +161,10 @@ def inspect_slice(
             remedy=f"use one of {', '.join(objective.names())}",
         )
     if isinstance(series, Path | str):
-        series, _ = open_series(series, series_uid=series_uid, skip_bad=skip_bad)
-    opened = _opened(series, settings.window, settings)
+        series = _found(series, series_uid, skip_bad)
+    # Of a series it has been chosen by now.
+    uid = None if isinstance(series, Series | Volume) else series_uid
+    opened = _opened(series, settings.window, settings, uid)
     chosen = _chosen(number, opened.frames.count)
     luma, padding = _luma(series, opened, chosen, settings)
     assert opened.window is not None, "series and volumes have one"
@@ -203,14 +206,25 @@ def _with_errors(inspection: Inspection, video: Path) -> Inspection:
     )
 
 
-def _opened(series: SeriesLike, window: Window | None, settings: EncodeSettings) -> OpenedSource:
+def _opened(
+    series: SeriesLike, window: Window | None, settings: EncodeSettings, uid: str | None = None
+) -> OpenedSource:
     return open_source(
         series,
+        series_uid=uid,
         window=window,
         bit_depth=settings.bit_depth,
         fps=settings.fps,
         padding=settings.padding,
     )
+
+
+def _found(path: Path | str, series_uid: str | None, skip_bad: bool) -> Series | Path:
+    """Return the series at a path, or the path if it is that of a file with a volume."""
+    if is_volume_file(path):
+        return Path(path)
+    series, _ = open_series(path, series_uid=series_uid, skip_bad=skip_bad)
+    return series
 
 
 def _chosen(number: int | None, count: int) -> int:

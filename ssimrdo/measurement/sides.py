@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from ssimrdo.dicom import Series, Volume, Window, geometry_of, open_series
 from ssimrdo.dicom.padding import PADDING, hu_of, with_padding
+from ssimrdo.dicom.read.archive import is_archive
 from ssimrdo.dicom.read.load import load_slice
 from ssimrdo.dicom.read.video import holds_video
 from ssimrdo.errors import BadSliceError, InputError, SeveralSeriesError
 from ssimrdo.measurement.pictures import open_picture, picture_files
 from ssimrdo.measurement.videos import VideoRange, open_video
 from ssimrdo.text import printable
+from ssimrdo.volumes import count_volumes, is_volume_file, open_volume
 
 FLOAT_PEAK: Final = 65535
 """Largest level of frames of real numbers: they are rounded to 16 bits."""
@@ -124,8 +126,9 @@ def open_side(
     Parameters
     ----------
     source : Path, str, Series, Volume, ndarray or iterable of ndarray
-        See :data:`SideLike`. A file or folder may hold a DICOM series, pictures or a video. Arrays
-        of uint8 or uint16 are luma; others need a data range.
+        See :data:`SideLike`. A file or folder may hold a DICOM series, also as a DICOMDIR or an
+        archive, a volume in NIfTI or NumPy, pictures or a video. Arrays of uint8 or uint16 are
+        luma; others need a data range.
     field : str
         What errors call it, ``reference`` or ``distorted``.
     data_range : float, optional
@@ -166,7 +169,13 @@ def open_side(
             inputs=tuple(pictures),
         )
         return _ranged(side, data_range)
-    if path.is_dir() or not path.exists() or (_is_dicom(path) and not holds_video(path)):
+    if is_volume_file(path):
+        # A number chooses on the side that has several.
+        number = series_uid if count_volumes(path) > 1 else None
+        side = _of_volume(open_volume(path, number), field)
+        return replace(side, name=printable(path), inputs=(path,))
+    is_dicom = _is_dicom(path) and not holds_video(path)
+    if path.is_dir() or not path.exists() or is_dicom or is_archive(path):
         return _of_path(path, series_uid, skip_bad)
     video = open_video(path, video_range)
     side = Side(
@@ -228,7 +237,7 @@ def _of_series(series: Series, name: str) -> Side:
         window=series.header_window,
         inverted=series.slices[0].inverted,
         positions_mm=geometry_of(series).along_mm,
-        inputs=tuple(header.path for header in series.slices),
+        inputs=tuple(dict.fromkeys(header.file for header in series.slices)),
         header_windows=series.header_windows,
     )
 
