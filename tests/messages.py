@@ -11,7 +11,8 @@ EVERY_ENCODE = re.compile(
 slices as small as those of most tests."""
 
 LIFE = re.compile(
-    r"ssimrdo: (?!\[).*: (\d+ s so far|\d+( of \d+)? (slices|encodes|steps)\b.*)\n"
+    r"ssimrdo: .*: (\d+ s so far|\d+( of \d+)? (slices, [0-9.]+ slices/s|encodes|steps)"
+    r"(, about .* left)?)\n"
     r"|ssimrdo: (searching for series, |\[\d+/\d+\] encoding ).*\n"
     r"|ssimrdo: compiling the SSIM kernels.*\n"
 )
@@ -19,7 +20,7 @@ LIFE = re.compile(
 
 ERROR = re.compile(
     r"ssimrdo: error: (?P<what>[^\n]+)\n(?P<choices>(  [^\n]+\n)*)"
-    r"(ssimrdo: hint: (?P<hint>[^\n]+)\n?)?"
+    r"(ssimrdo: hint: (?P<hint>[^\n]+)\n)?"
 )
 
 
