@@ -346,7 +346,7 @@ def test_worker_with_another_library_refuses(study):
 
 def test_series_that_a_worker_cannot_see(study, tmp_path):
     with compare([study[0], tmp_path / "no"], SETTINGS, executor=InProcess()) as found:
-        assert found.report.series[1].error == "no: no such file or folder; check the path"
+        assert found.report.series[1].error == "no: no such file or folder: check the path"
     with (
         pytest.raises(InputError, match="no series can be compared: no: no: no such file"),
         compare([tmp_path / "no"], SETTINGS, executor=InProcess()),

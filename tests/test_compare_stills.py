@@ -7,7 +7,9 @@ import io
 import json
 import math
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
+from multiprocessing import get_context
 
 import imagecodecs
 import numpy as np
@@ -18,7 +20,7 @@ from messages import others
 from skimage.metrics import structural_similarity
 from video_files import SOFT_TISSUE, ct_volume, run_command, windowed
 
-from ssimrdo import InputError, Window, encode
+from ssimrdo import InputError, Window, encode, objective
 from ssimrdo.comparison import CompareSettings, compare
 from ssimrdo.comparison.encoders import make_contenders
 from ssimrdo.comparison.lossy_ct import HUCount
@@ -26,6 +28,7 @@ from ssimrdo.comparison.output import rd_points_csv
 from ssimrdo.dicom import NAMED_WINDOWS
 from ssimrdo.encoding.ct_series import CTGoal, encode_ct
 from ssimrdo.encoding.settings import Floor
+from ssimrdo.encoding.views import protected, views_of
 from ssimrdo.metrics.tissue import Area, GreyScale, tissue_map
 
 SLICES, ROWS, COLUMNS = 3, 72, 96
@@ -165,6 +168,36 @@ def test_a_report_says_what_the_points_are(found):
     assert encoders["jpegxl:3"].label == "JPEG XL 3"
     rows = csv.DictReader(io.StringIO(rd_points_csv(found.report)))
     assert {row["error_unit"] for row in rows if row["encoder"] in LOSSY} == {"HU"}
+
+
+@pytest.mark.parametrize("reference", ["jpegxl:3", "ct-htj2k"])
+def test_pages_show_them_beside_ours(reference, series, tmp_path, capfd):
+    """As the reference, whose slices the page shows."""
+    arguments = ("compare", series, "-o", tmp_path / "report", "--window", "40/400", "--no-cache")
+    done = run_command(capfd, *arguments, "--anchor", reference, "--metric", "ssim")
+    assert (done.status, others(done.err)) == (0, "")
+    label = "JPEG XL 3" if reference == "jpegxl:3" else "lossy CT, HTJ2K"
+    page = (tmp_path / "report/report.html").read_text()
+    assert f'"reference": "{label}, ' in page
+    assert "No slices are shown" not in page
+
+
+def test_another_process_measures_the_same(found, series):
+    """Encoders are sent as they are before the clip is known."""
+    options = settings(anchors=("x264", "jpegxl:3", *LOSSY), threads=2)
+    with (
+        ProcessPoolExecutor(1, get_context("spawn")) as executor,
+        compare([series], options, executor=executor) as other,
+    ):
+        (theirs,) = other.report.series
+    (ours,) = found.report.series
+    for encoder in ("jpegxl:3", *LOSSY):
+        assert [one.bytes for one in theirs.curves[encoder]] == [
+            one.bytes for one in ours.curves[encoder]
+        ]
+        assert [one.tissue for one in theirs.curves[encoder]] == [
+            one.tissue for one in ours.curves[encoder]
+        ]
 
 
 def test_odd_sides_other_slopes_and_inverted_frames(tmp_path):
@@ -309,6 +342,21 @@ def test_the_command_takes_10_bit_for_the_whole_range(series, tmp_path, capfd):
     for encoder in ("x264", "balanced", "ct-htj2k"):
         for point in one["curves"][encoder]:
             assert (point["tissue"]["unit"], point["tissue"]["span"]) == ("HU", 4095)
+
+
+def test_what_is_shown_of_the_model_is_what_is_protected(series):
+    lung = NAMED_WINDOWS["lung"]
+    options = settings(tests=("balanced", "off"), protect=(lung,))
+    with compare([series], options) as comparison:
+        frames = comparison.frame_format("chest")
+        source = np.asarray(comparison.frames("chest")[0])
+        used = comparison.objective("chest", "balanced")
+        assert comparison.objective("chest", "off") is None
+        ratios = [one.lagrange_ratio(source, frames) for one in (used, objective.BALANCED)]
+        assert not np.allclose(*ratios)
+        (own,) = views_of([lung], SOFT, frames)
+        expected = protected(objective.BALANCED, [own])
+        assert (ratios[0] == expected.lagrange_ratio(source, frames)).all()
 
 
 def test_bad_windows_are_refused(series, tmp_path, capfd):

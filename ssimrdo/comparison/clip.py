@@ -20,7 +20,7 @@ from ssimrdo.encoding.ct_series import StoredScale
 from ssimrdo.encoding.source import open_source
 from ssimrdo.encoding.views import TissueCount
 from ssimrdo.frames import FrameFormat, FrameSource, no_padding
-from ssimrdo.metrics.tissue import GreyScale, TissueMap
+from ssimrdo.metrics.tissue import TissueMap
 from ssimrdo.volumes import is_volume_file, open_volume
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,6 @@ class ClipFacts:
         Files of the folder that are not in it: other modalities, duplicates, damaged ones.
     window_source : str, optional
         Where the window comes from.
-    scale : GreyScale, optional
-        What luma means in HU, where it is linear in HU.
     """
 
     slices: int
@@ -57,7 +55,6 @@ class ClipFacts:
     window: Window
     left_out: int
     window_source: str | None = None
-    scale: GreyScale | None = None
 
 
 @dataclass(frozen=True)
@@ -217,7 +214,7 @@ def load_clip(
         # Numba compiles anew for read-only arrays, in the middle of a timed encode; "c" is
         # writable in memory alone.
         np.memmap(raw, frames.dtype, mode="c", shape=shape),
-        ClipFacts(count, frames, opened.window, left_out, opened.window_source, count_errors.scale),
+        ClipFacts(count, frames, opened.window, left_out, opened.window_source),
         digest.hexdigest(),
         tissues,
         count_errors,

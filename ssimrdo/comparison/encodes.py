@@ -186,6 +186,11 @@ class Runner:
             _, measured = self._measure(clip, encoded)
         return measured.kbps(clip.format.fps, len(clip.samples))
 
+    def objective(self, clip: Clip, encoder: str) -> Objective | None:
+        """Return what an encoder's bits are spent for in a clip."""
+        (contender,) = (one for one in self._contenders if one.name == encoder)
+        return contender.for_clip(clip).objective
+
     def give_up(self, turn: int) -> None:
         """Count a failed series as done."""
         self._done = (turn + 1) * self._per_series
@@ -253,7 +258,7 @@ class Runner:
             for index in self._indices
             if measurement.measured_by.get(index.name) != self._digests[index.name]
         ]
-        tissue_by = tissue_digest(clip.facts.scale)
+        tissue_by = tissue_digest(clip.count.scale)
         by_tissue = measurement.tissue_by != tissue_by
         if encoded.is_new or missing or by_tissue:
             self._observer.check()

@@ -41,6 +41,7 @@ from ssimrdo.dicom.grey import hu_of_luma
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import scratch_folder
 from ssimrdo.frames import FrameFormat
+from ssimrdo.objective import Objective
 from ssimrdo.observer import Observer
 from ssimrdo.text import printable
 
@@ -63,10 +64,21 @@ class Comparison:
     encodes: Mapping[EncodeKey, Path]
     _clip: Callable[[str], Clip] = field(repr=False)
     _encode: Callable[[str, str, float], float] = field(repr=False)
+    _objective: Callable[[str, str], Objective | None] = field(repr=False)
 
     def encode(self, series: str, encoder: str, point: float) -> float:
         """Encode at one more point, or find that encode; return its bit rate in kbit/s."""
         return self._encode(series, encoder, point)
+
+    def objective(self, series: str, encoder: str) -> Objective | None:
+        """Return what an encoder's bits are spent for, with the windows that are protected.
+
+        Raises
+        ------
+        SsimrdoError
+            If a worker has read the series and this machine cannot.
+        """
+        return self._objective(series, encoder)
 
     def frame_format(self, series: str) -> FrameFormat:
         """Return the format of the slices of a series; errors as :meth:`frames`."""
@@ -214,7 +226,10 @@ def compare(
         def encode(name: str, encoder: str, point: float) -> float:
             return runner.encode_one(clip_here(name), encoder, point)
 
-        yield Comparison(report, runner.encodes, clip_here, encode)
+        def objective(name: str, encoder: str) -> Objective | None:
+            return runner.objective(clip_here(name), encoder)
+
+        yield Comparison(report, runner.encodes, clip_here, encode, objective)
 
 
 def unique_names(series: Sequence[Path | str]) -> list[str]:

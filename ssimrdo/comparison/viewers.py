@@ -97,13 +97,17 @@ def viewers_of(comparison: Comparison) -> dict[str, Viewer]:
         return {}
     viewers = {}
     for series in islice(report.compared, MAX_SERIES):
-        hu = comparison.hu_of_levels(series.name)
+        hu, objective = (
+            comparison.hu_of_levels(series.name),
+            comparison.objective(series.name, ours.name),
+        )
+        assert objective is not None, "it has offsets"
         viewers[series.name] = make_viewer(
             series.name,
             comparison.frames(series.name),
             _shown(comparison, series, ours),
             frame_format=comparison.frame_format(series.name),
-            objective=objectives.get(ours.objective),
+            objective=objective,
             strength=ours.strength,
             hu=() if hu is None else tuple(hu.tolist()),
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.frames import MACROBLOCK
 from ssimrdo.video.errors import ffmpeg_errors_of
+from ssimrdo.video.stills import are_stills
 
 _HEAD: Final = np.dtype(
     {
@@ -63,7 +64,7 @@ def macroblocks(path: Path, wanted: Collection[int]) -> dict[int, Macroblocks]:
     Parameters
     ----------
     path : Path
-        Video file.
+        Video file, or an archive of pictures.
     wanted : collection of int
         Pictures in presentation order, from 0.
 
@@ -78,6 +79,8 @@ def macroblocks(path: Path, wanted: Collection[int]) -> dict[int, Macroblocks]:
         If the file cannot be decoded.
     """
     found: dict[int, Macroblocks] = {}
+    if are_stills(path):
+        return found
     level = ffmpeg_log.get_level()
     # FFmpeg tells which macroblocks are skipped in its log alone.
     ffmpeg_log.set_level(ffmpeg_log.DEBUG)
