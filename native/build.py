@@ -110,9 +110,11 @@ class WholeSource(sdist):
     """setuptools' ``sdist`` with the folders beside the package, the build among them."""
 
     def make_distribution(self) -> None:
-        """Add the folders and make the archive."""
+        """Add the folders, and what their tests look at, and make the archive."""
         for folder in ("data", "docs", "native", "scripts", "tests"):
             self.filelist.graft(folder)
+        for name in (".pre-commit-config.yaml", "CITATION.cff"):
+            self.filelist.include(name)
         for name in ("*.py[cod]", "*.so", "_shim*.c"):
             self.filelist.global_exclude(name)
         super().make_distribution()

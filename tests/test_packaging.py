@@ -136,6 +136,7 @@ def test_source_distribution_holds_what_the_build_and_the_tests_need(tmp_path: P
     for folder in ("data", "docs", "native", "scripts", "ssimrdo", "tests"):
         wanted = {str(one.relative_to(tree)) for one in (tree / folder).rglob("*") if one.is_file()}
         assert {one for one in wanted - set(held) if not one.endswith(MADE)} == set()
+    assert "CITATION.cff" in held
     assert held["scripts/setup"] & 0o100
     assert not [name for name in held if name.endswith(MADE)]
 
