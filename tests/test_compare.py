@@ -788,6 +788,13 @@ def test_the_viewer_shows_encodes_of_one_rate(series, mode, tolerance):
             assert shown.macroblocks.qp.shape == one.qp_offset.shape
 
 
+def test_the_viewer_does_without_quantizers_where_a_stream_has_none(series):
+    with compare([series], settings(anchors=("jpeg2000",), slices=4)) as comparison:
+        (viewer,) = viewers_of(comparison).values()
+    for one in viewer.slices:
+        assert [shown.macroblocks is None for shown in one.encodes] == [True, False, False]
+
+
 def test_the_viewer_knows_the_hu_of_its_grey_levels(series, volume):
     with compare([series], settings(window=Window(-600, 1500), slices=4)) as comparison:
         (viewer,) = viewers_of(comparison).values()

@@ -217,8 +217,7 @@ def test_values_under_the_pointer_are_those_of_the_slice(browser: Chrome, report
     assert parts.split(" · ") == [
         "Row 50, column 40",
         f"source {hu(source) - 160} HU",
-        f"reference {hu(shown[0] - source):+d} HU",
-        f"ours {hu(shown[1] - source):+d} HU",
+        f"errors: reference {hu(shown[0] - source):+d} HU, ours {hu(shown[1] - source):+d} HU",
         f"ΔQP {one.qp_offset[3, 2]:+.1f}",
         "QP of reference 30",
         "QP of ours 28",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from ssimrdo.comparison.run import Comparison
 from ssimrdo.errors import SsimrdoError
 from ssimrdo.extras import require
 from ssimrdo.metrics import SSIM
-from ssimrdo.video.macroblocks import macroblocks
+from ssimrdo.video.macroblocks import Macroblocks, macroblocks
 
 logger = logging.getLogger(__name__)
 
@@ -137,13 +137,21 @@ def _shown(
         frames()
         path = comparison.encodes[series.name, encoder.name, point]
         label = f"{encoder.label}, {named_point(encoder, point)}"
-        return ShownEncode(label, frames, kbps, partial(macroblocks, path))
+        return ShownEncode(label, frames, kbps, partial(_told, path))
 
     theirs = shown(reference, first.point, first.kbps)
     return (
         theirs,
         *(shown(ours, point, comparison.encode(series.name, ours.name, point)) for point in points),
     )
+
+
+def _told(path: Path, wanted: Sequence[int]) -> Mapping[int, Macroblocks]:
+    """Return what a stream tells of its macroblocks: nothing where FFmpeg cannot read it."""
+    try:
+        return macroblocks(path, wanted)
+    except OSError:
+        return {}
 
 
 def _has_offsets(encoder: EncoderFacts) -> bool:

@@ -213,7 +213,10 @@ function startViewer(root) {
     const parts = [
       `Row ${row}, column ${column}`,
       `source ${data.hu.length ? edge : ""}${number(hu(source))}\u00a0${data.unit}`,
-      ...["reference", "ours"].map((key, at) => `${key} ${signed(hu(decoded[at]) - hu(source))}\u00a0${data.unit}`),
+      "errors: " +
+        ["reference", "ours"]
+          .map((key, at) => `${key} ${signed(hu(decoded[at]) - hu(source))}\u00a0${data.unit}`)
+          .join(", "),
       `ΔQP ${signed(slice.offset[block], 1)}`,
     ];
     for (const key of ["reference", "ours"]) {
