@@ -674,6 +674,13 @@ def test_slices_that_are_shown_are_all_or_the_worst_first() -> None:
     assert set(np.argsort(quality)[:2]) <= {found[index] for index in again}
 
 
+def test_short_series_leave_their_share_to_long_ones() -> None:
+    assert images.shares([3, 40, 40], 23) == [3, 10, 10]
+    assert images.shares([40, 3], 100) == [40, 3]
+    assert images.shares([5, 5, 5], 2) == [1, 1, 1]
+    assert images.shares([], 5) == []
+
+
 def test_macroblocks_that_a_window_clips_are_found() -> None:
     luma = np.full((40, 33), 100, np.uint8)
     luma[:16, :16] = 0

@@ -327,7 +327,9 @@ def test_options_that_contradict_each_other(options, named):
 
 
 def test_an_unknown_option_is_named():
-    with pytest.raises(InputError, match=r"'cfr' is not an option: use some of codec, crf, .*measure"):
+    with pytest.raises(
+        InputError, match=r"'cfr' is not an option: use some of codec, crf, .*measure"
+    ):
         EncodeSettings.of(cfr=20)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -69,8 +69,22 @@ def shown_viewers(viewers: Iterable[Viewer]) -> tuple[ShownViewer, ...]:
         len(str(_slice(viewer.slices[len(viewer.slices) // 2], _scales(viewer))))
         for viewer in shown
     )
-    fitting = max(int(IMAGE_BUDGET_BYTES / typical / len(shown)), 1)
-    return tuple(_shown(index, viewer, fitting) for index, viewer in enumerate(shown))
+    fitting = shares([len(one.slices) for one in shown], int(IMAGE_BUDGET_BYTES / typical))
+    return tuple(_shown(index, viewer, fitting[index]) for index, viewer in enumerate(shown))
+
+
+def shares(wanted: Sequence[int], total: int) -> list[int]:
+    """Return how many of a total each gets: as many as wanted, or as many as any other, not none.
+
+    >>> shares([3, 40, 40], 23)
+    [3, 10, 10]
+    """
+    given = [0] * len(wanted)
+    left = total
+    for turn, index in enumerate(sorted(range(len(wanted)), key=lambda at: wanted[at])):
+        given[index] = max(min(wanted[index], left // (len(wanted) - turn)), 1)
+        left -= given[index]
+    return given
 
 
 def _shown(index: int, viewer: Viewer, fitting: int) -> ShownViewer:
