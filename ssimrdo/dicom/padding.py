@@ -39,8 +39,9 @@ def padding_of(*slices: NDArray[Any]) -> NDArray[np.bool_] | None:
     """
     found: NDArray[np.bool_] | None = None
     for one in slices:
-        mask = np.ma.getmask(one)
-        if mask is not np.ma.nomask and mask.any():
+        # NumPy imports masked arrays when they are first asked for, which takes a while.
+        mask = getattr(one, "mask", None)
+        if mask is not None and mask.any():
             found = np.asarray(mask) if found is None else found | mask
     return found
 

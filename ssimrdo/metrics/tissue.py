@@ -180,7 +180,8 @@ def tissue_map(
     body, near_clipped, codes = (np.empty(x.shape, np.uint8) for _ in range(3))
     # What is not finished yet serves as scratch space: fresh memory takes longer than the work.
     scratch = codes.view(np.bool_)
-    np.greater(x, max(air, 0.0), out=scratch)
+    # Beside a float the samples would become floats.
+    np.greater(x, math.floor(max(air, 0.0)), out=scratch)
     tissue_kernels.largest_filled(codes, 1.0, body)
     np.equal(x, 0, out=scratch)
     scratch |= x == data_range
