@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -367,9 +368,9 @@ def beside_x264(bench: Bench, series: Path, repeats: int) -> tuple[float, float]
     """Return medians of the CPU time of our encode and of x264's, both by its medium preset."""
     raw = bench.folder / "raw.yuv"
     # This also loads files and kernels once.
-    first = bench.encode(series, "--preset", "medium").result
-    write_raw(series, raw)
-    frame = ("--input-res", f"{first['width']}x{first['height']}", "--fps", str(first["fps"]))
+    bench.encode(series, "--preset", "medium")
+    columns, rows, fps = write_raw(series, raw)
+    frame = ("--input-res", f"{columns}x{rows}", "--fps", str(fps))
     stock = (str(X264), "--quiet", "--preset", "medium", *frame, str(raw), "-o", str(bench.video))
     pairs = in_turns(
         repeats, partial(bench.encode, series, "--preset", "medium"), partial(bench.run, *stock)
@@ -377,8 +378,14 @@ def beside_x264(bench: Bench, series: Path, repeats: int) -> tuple[float, float]
     return medians(pairs, "cpu_seconds")
 
 
-def write_raw(series: Path, path: Path) -> None:
-    """Write the frames that an encode of a series hands to x264, in its own window at 8 bit."""
+def write_raw(series: Path, path: Path) -> tuple[int, int, Fraction]:
+    """Write the frames that an encode of a series hands to x264, in its own window at 8 bit.
+
+    Returns
+    -------
+    int, int, Fraction
+        Columns and rows of a frame, and frames per second.
+    """
     import numpy as np
 
     from ssimrdo.encoding.settings import EncodeSettings
@@ -392,6 +399,7 @@ def write_raw(series: Path, path: Path) -> None:
             padded = shown.pad(luma)
             stream.write(padded.tobytes())
             stream.write(np.full(padded.size // 2, 128, np.uint8).tobytes())
+    return shown.columns, shown.rows, shown.fps
 
 
 def compare(anchor: Curve, test: Curve, index: str) -> tuple[float, float]:

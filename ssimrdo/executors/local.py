@@ -16,6 +16,7 @@ from multiprocessing.synchronize import RLock
 from typing import Any, ParamSpec, TypeVar
 
 from ssimrdo.executors.quiet import quieten
+from ssimrdo.machine import keep_memory
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,6 +137,7 @@ def _ctrl_c_kept_from_workers() -> Iterator[None]:
 
 def _set_up_worker() -> None:
     quieten()
+    keep_memory()
     _watch_parent()
 
 
