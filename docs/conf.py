@@ -81,7 +81,9 @@ class EncodeOptions(SphinxDirective):
             cells = (f"`{one.flag}{values}`", ", ".join(names), one.help + default)
             row = " | ".join(cell.replace("|", r"\|") for cell in cells)
             lines.append(f"| {name_options(row, flag_of)} |")
-        return self.parse_text_to_nodes("\n".join(lines))
+        (table,) = self.parse_text_to_nodes("\n".join(lines))
+        table["classes"].append("options")
+        return [table]
 
 
 def add_references(
