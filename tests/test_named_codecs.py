@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from fractions import Fraction
 from functools import partial
 
 import av
 import numpy as np
 import pytest
-from dicom_files import write_series
+from dicom_files import CANARY, write_series
 from messages import others
 from video_files import SOFT_TISSUE, ct_volume, frames_of, plane, run_command, windowed
 
@@ -234,3 +235,47 @@ def test_a_batch_goes_on_where_it_was(codec, command, series, tmp_path):
     assert (first["encoded"], again["encoded"], again["done_before"]) == (1, 0, 1)
     other = "av1" if codec == "h264" else "h264"
     assert batch("--codec", other)["encoded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [where_installed(codec, suffix) for codec in CODECS for suffix in SUFFIXES[codec]],
+)
+def test_no_identity_gets_into_any_file(codec, suffix, command, tmp_path):
+    keywords = ("PatientName", "PatientID", "StudyDescription", "InstitutionName", "StationName")
+    folder = tmp_path / f"{CANARY}^DOE"
+    write_series(folder, ct_volume(3, ROWS, COLUMNS), **dict.fromkeys(keywords, CANARY))
+    output = tmp_path / "out" / f"a{suffix}"
+    output.parent.mkdir()
+    done = command("encode", folder, "-o", output, "--codec", codec, "-v", "--json")
+    assert done.status == 0
+    files = [path.read_bytes().upper() for path in output.parent.iterdir()]
+    for data in (*files, done.out.encode().upper(), done.err.encode().upper()):
+        for encoding in ("ascii", "utf-16-le", "utf-16-be"):
+            assert CANARY.encode(encoding) not in data
+
+
+@every_codec
+def test_the_same_options_give_the_same_bytes(codec, series, tmp_path):
+    found = set()
+    for name in ("a", "b"):
+        encode(series, tmp_path / f"{name}.mkv", codec=codec, crf=25, threads=1)
+        with av.open(str(tmp_path / f"{name}.mkv")) as video:
+            found.add(tuple(map(bytes, video.demux(video=0))))
+    assert len(found) == 1
+
+
+@every_codec
+def test_slices_of_other_sides_and_shapes_are_shown_as_they_are(codec, tmp_path):
+    hu = ct_volume(3, 65, 101)
+    write_series(tmp_path / "ct", hu, PixelSpacing=[1.5, 1.0])
+    output = tmp_path / "a.mkv"
+    encode(tmp_path / "ct", output, codec=codec, crf=20, window=WINDOW, fps="12.5")
+    with av.open(str(output)) as video:
+        stream = video.streams.video[0]
+        # AV1 in Matroska states none, and FFmpeg guesses none of three slices.
+        assert stream.average_rate in (Fraction(25, 2), None if codec == "av1" else 0)
+        assert (stream.width, stream.height) == (102, 66)
+        assert stream.codec_context.color_range == 2
+        if codec != "av1":
+            assert stream.sample_aspect_ratio == Fraction(2, 3)
