@@ -4,7 +4,8 @@ Every series of $SSIMRDO_CT_DATA and the phantom, in two windows each, is encode
 (`--preset medium`, no tune) and by ssimrdo at the same CRFs. Between these, mean SSIM is
 interpolated over CRF. One shift of the CRF for all clips minimises the squared differences of mean
 SSIM at CRF 18, 23 and 28; as a factor of θ_ref it is 2^(shift / 3 s), since
-ΔQP = 3 s log2(θ_ref / θ). CRF_MATCH in the objective's file times this factor is suggested.
+ΔQP = 3 s log2(θ_ref / θ). CRF_MATCH in the objective's file times this factor is suggested; of HEVC
+(`--codec hevc`) the shift itself, on top of CRF_SHIFT in `codecs/x265/parameters.py`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ from scipy.optimize import minimize_scalar
 from ssimrdo import objective as objectives
 from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.progress import progress
+from ssimrdo.codecs.names import CODEC, HEVC
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
+from ssimrdo.codecs.x265.parameters import CRF_SHIFT
 from ssimrdo.comparison import CompareSettings, ComparisonReport, cache, compare
 from ssimrdo.dicom.grey import parse_window
 from ssimrdo.encoding.options import BIT_DEPTH
@@ -177,11 +180,17 @@ def curves_of(report: ComparisonReport, test: str) -> list[ClipCurves]:
     return clips
 
 
-def row(rdo: str, effort: str, clips: Sequence[ClipCurves], strength: float) -> Sequence[str]:
+def row(
+    rdo: str, effort: str, clips: Sequence[ClipCurves], strength: float, codec: str = CODEC
+) -> Sequence[str]:
     """Return a row of the table."""
-    in_use = match_in_use(rdo)
     shift = fitted_shift(clips)
-    suggested = f"{in_use * reference_factor(shift, strength):.3f}"
+    if codec == CODEC:
+        in_use = match_in_use(rdo)
+        suggested = f"{in_use * reference_factor(shift, strength):.3f}"
+    else:
+        in_use = CRF_SHIFT
+        suggested = f"{in_use + shift:.2f}"
     if LARGEST_SHIFT - abs(shift) < 0.01:
         suggested += " (at the end of what is looked at: use it, and fit again)"
     return (
@@ -200,7 +209,7 @@ def row(rdo: str, effort: str, clips: Sequence[ClipCurves], strength: float) -> 
 HEADS: Final = (
     "objective",
     "effort",
-    "CRF_MATCH in use",
+    "CRF_MATCH or CRF_SHIFT in use",
     "suggested",
     "shift of CRF",
     "ΔSSIM in use, mean",
@@ -251,6 +260,12 @@ def parse_arguments() -> argparse.Namespace:
         choices=EFFORTS,
         help=f"repeatable [default: {EFFORT}]",
     )
+    add(
+        "--codec",
+        choices=(CODEC, HEVC),
+        default=CODEC,
+        help=f"what ssimrdo encodes to [default: {CODEC}]",
+    )
     add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
     add(
         "--window",
@@ -281,7 +296,7 @@ def parse_arguments() -> argparse.Namespace:
 def fit(options: argparse.Namespace) -> int:
     """Encode, fit and print the table; 3 if a series had to be left out."""
     variants = {
-        f"{rdo},effort={effort}": (rdo, effort)
+        f"{rdo},codec={options.codec},effort={effort}": (rdo, effort)
         for rdo in dict.fromkeys(options.rdo or objectives.names())
         for effort in dict.fromkeys(options.effort or (EFFORT,))
     }
@@ -313,7 +328,7 @@ def fit(options: argparse.Namespace) -> int:
     report = compare_windowed(clips, settings, run)
     strengths = {encoder.name: encoder.strength for encoder in report.encoders}
     rows = [
-        row(rdo, effort, curves_of(report, test), strengths[test] or 0)
+        row(rdo, effort, curves_of(report, test), strengths[test] or 0, options.codec)
         for test, (rdo, effort) in variants.items()
     ]
     names = ", ".join(f"{one.name} ({one.slices} slices)" for one in report.compared)

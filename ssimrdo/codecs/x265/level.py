@@ -25,16 +25,12 @@ class Level:
         MaxLumaSr: luma samples per second.
     kbps : int
         MaxBR: 1000 bits per second.
-    block : int
-        Side of a coding tree unit that streams of the level are given; from level 5 on it is 32 at
-        least.
     """
 
     name: str
     frame_samples: int
     samples_per_s: int
     kbps: int
-    block: int
 
     def holds(self, frames: FrameFormat) -> bool:
         """Tell whether frames of a format, at its rate, are within the level."""
@@ -49,13 +45,11 @@ class Level:
 
 
 LEVELS: Final = (
-    Level("4.1", 2_228_224, 133_693_440, 20_000, 16),
-    Level("5.1", 8_912_896, 534_773_760, 40_000, 32),
+    Level("4.1", 2_228_224, 133_693_440, 20_000),
+    Level("5.1", 8_912_896, 534_773_760, 40_000),
 )
 """Those that streams for DICOM are marked with: its transfer syntax is for level 5.1, which takes
 what is below."""
-
-_OWN_BLOCK: Final = 16
 
 
 def level_of(frames: FrameFormat) -> Level | None:
@@ -64,7 +58,7 @@ def level_of(frames: FrameFormat) -> Level | None:
 
 
 def at_level(codec: X265, level: Level, frames: FrameFormat) -> X265:
-    """Return the codec with its streams marked as of a level, and with blocks that it allows.
+    """Return the codec with its streams marked as of a level.
 
     Raises
     ------
@@ -76,8 +70,4 @@ def at_level(codec: X265, level: Level, frames: FrameFormat) -> X265:
         raise InputError(
             "level is set by the transfer syntax", field="x265_params", remedy="leave it out"
         )
-    params = [("level-idc", level.name)]
-    if level.block > _OWN_BLOCK:
-        side = f"{level.block}"
-        params += [("ctu", side), ("qg-size", side), ("max-tu-size", side)]
-    return replace(codec, params=(*params, *codec.params))
+    return replace(codec, params=(("level-idc", level.name), *codec.params))

@@ -42,16 +42,16 @@ def rate_options(rate: RateControl, *, steered: bool) -> Options:
 def steering_options(*, steered: bool) -> Options:
     """Return the options under which x265 follows our quantizer offsets and nothing beside them.
 
-    Coding tree units are as large as the blocks that offsets are for: a larger one would take their
-    mean, and compare the costs of its parts at different λ. Offsets need adaptive quantization to
-    be on; at this strength x265's own has no effect. The psychovisual switches work against SSIM.
+    A coding tree unit has one quantizer, to which x265 takes the mean of its blocks' offsets: where
+    its parts had several, x265 would compare their costs at different λ. Offsets need adaptive
+    quantization to be on; at this strength x265's own has no effect. The psychovisual switches work
+    against SSIM.
     """
     if not steered:
         return ()
     return (
-        ("ctu", "16"),
-        ("qg-size", "16"),
-        ("max-tu-size", "16"),
+        ("ctu", "64"),
+        ("qg-size", "64"),
         ("aq-mode", "1"),
         ("aq-strength", "0.00001"),
         ("psy-rd", "0"),
