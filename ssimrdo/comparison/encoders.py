@@ -36,7 +36,6 @@ from ssimrdo.codecs.named import NamedCodec, codec_of, name_of, named_codec
 from ssimrdo.codecs.names import AV1, CODEC
 from ssimrdo.codecs.svtav1 import PRESET as SVTAV1_PRESET
 from ssimrdo.codecs.svtav1 import SvtAv1
-from ssimrdo.codecs.x264.choices import STRENGTH
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_build
 from ssimrdo.comparison.clip import Clip
@@ -413,7 +412,8 @@ def _test_label(codec: Codec, rdo: str) -> str:
     words = ["ssimrdo", *([] if name in (None, CODEC) else [f"{name}"])]
     words += [] if rdo == RDO else [rdo]
     words.append(f"effort={effort}" if effort else f"preset={preset}")
-    if options.get("rdo_strength", STRENGTH) != STRENGTH:
+    # The class has the default.
+    if options.get("rdo_strength") != getattr(type(codec), "strength", None):
         words.append(f"strength {options['rdo_strength']:g}")
     if not options.get("even", True):
         words.append("uneven")

@@ -14,6 +14,7 @@ from ssimrdo.codecs.names import CODEC, CODECS
 from ssimrdo.codecs.x264.choices import CRF, EFFORT, PRESETS, STRENGTH, Options
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.codecs.x264.options import parse_x264_params
+from ssimrdo.codecs.x265.choices import STRENGTH as HEVC_STRENGTH
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
@@ -358,7 +359,7 @@ OPTIONS: Final = (
         "rdo_strength",
         read_number,
         "S",
-        "Share of the theoretical QP offset, 0 to 4.",
+        f"Share of the theoretical QP offset, 0 to 4; in HEVC the default is {HEVC_STRENGTH:g}.",
         f"{STRENGTH:g}",
     ),
     Option(

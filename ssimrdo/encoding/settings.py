@@ -294,8 +294,8 @@ class EncodeSettings:
     def _for_another_codec(self, options: Mapping[str, Any], codec: Any) -> dict[str, Any]:
         """Return those of these settings' options that another codec takes as well."""
         taken = named_codec(codec).options if isinstance(codec, str) else frozenset()
-        # Presets are each encoder's own.
-        lost = {"codec", "preset", *(CODEC_OPTIONS - taken)}
+        # Presets and strengths are each encoder's own.
+        lost = {"codec", "preset", "rdo_strength", *(CODEC_OPTIONS - taken)}
         if _is_steerable(codec) != self.codec.steerable:
             lost.add("rdo")
         return {name: value for name, value in options.items() if name not in lost}

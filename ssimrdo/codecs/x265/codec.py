@@ -30,6 +30,7 @@ from ssimrdo.codecs.x264.choices import (
 )
 from ssimrdo.codecs.x264.options import format_x264_params
 from ssimrdo.codecs.x264.steering import quantizer_offsets
+from ssimrdo.codecs.x265.choices import STRENGTH
 from ssimrdo.codecs.x265.effort import EFFORTS, Effort
 from ssimrdo.codecs.x265.encoder import (
     DEPTHS,
@@ -42,10 +43,6 @@ from ssimrdo.codecs.x265.encoder import (
 from ssimrdo.codecs.x265.options import check_keeps_aq_on, check_x265_params
 from ssimrdo.codecs.x265.parameters import encoder_parameters
 from ssimrdo.errors import EncoderError, InputError
-
-STRENGTH: Final = 0.25
-"""Share s of the theoretical quantizer offset that pays: less than in H.264, as blocks of 64x64
-samples share the mean of their offsets."""
 
 CRF_STEP: Final = 0.01
 

@@ -29,8 +29,9 @@ EFFORTS: Final = MappingProxyType(
     {
         "fast": Effort("medium"),
         "default": Effort("slow"),
-        "high": Effort("slower"),
-        "max": Effort("slower"),
+        # Full rate-distortion decisions, and intra blocks in B-frames.
+        "high": Effort("slow", (("rd", "6"), ("b-intra", "1"))),
+        "max": Effort("slower", (("limit-tu", "0"),)),
     }
 )
 """Rungs by name, fastest first; docs/method.md has the measurements behind them."""

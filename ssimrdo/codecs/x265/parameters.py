@@ -10,8 +10,9 @@ from ssimrdo.codecs.x265.effort import Effort
 from ssimrdo.codecs.x265.encoder import EncoderParameters
 from ssimrdo.machine import cores
 
-CRF_SHIFT: Final = 0.0
-"""x265's CRF over the one that is asked for, of steered encodes."""
+CRF_SHIFT: Final = 2.2
+"""x265's CRF over the one that is asked for, of steered encodes; it makes a CRF mean what it means
+in x264's medium preset (``scripts/fit_crf --codec hevc``)."""
 
 
 _THREADING: Final[Options] = (
