@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -52,6 +53,14 @@ def counted(count: int, one: str, several: str = "") -> str:
         What several are called, where that is not ``one`` with an s behind it.
     """
     return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return the beginning of a hint that names what is nearest to a wrong name; may be empty."""
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(str(given)[:80], known, n=1)
+    return f"did you mean {nearest[0]}? Else " if nearest else ""
 
 
 def size_text(count: float) -> str:

@@ -394,3 +394,10 @@ def test_bad_input_in_a_process_of_its_own(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert error_of(done.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [(("--window", "lnug"), "lung"), (("--min", "psrn=40"), "psnr")]
+)
+def test_the_nearest_value_is_named(refused, series, option, meant):
+    assert f": did you mean {meant}? " in refused(series, *option)

@@ -134,7 +134,7 @@ def codec_of(name: str, values: dict[str, Any], *, steered: bool) -> Codec:
     for option in sorted((OPTIONS - named.options) & values.keys()):
         takers = [other for other in CODECS if option in NAMED[other].options]
         raise InputError(
-            f"is no option of {named.title}",
+            f"is not an option of {named.title}",
             field=option,
             remedy=f"leave it out, or take {{codec}} {' or '.join(takers)}",
         )

@@ -35,7 +35,7 @@ from ssimrdo.metrics.tissue import SSIM_AREAS, SliceTissue, TissueErrors
 from ssimrdo.observer import Event, Observer
 from ssimrdo.record.ct import SeriesRecord
 from ssimrdo.record.tissue import TissueSummary
-from ssimrdo.text import printable
+from ssimrdo.text import counted, printable
 
 _BYTES_PER_PIXEL: Final = 2
 # By which a slice's PSNR may differ from the record's, as windows may be rounded otherwise.
@@ -102,7 +102,8 @@ class DecodeResult:
 
     def __repr__(self) -> str:
         # Not the output, whose path may tell whose series it is.
-        return f"DecodeResult({self.slices} slices of {self.columns}x{self.rows}, {self.syntax})"
+        slices = counted(self.slices, "slice")
+        return f"DecodeResult({slices} of {self.columns}x{self.rows}, {self.syntax})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON types, as docs/json.md describes them."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ssimrdo.errors import InputError
+from ssimrdo.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,8 +175,8 @@ def parse_window(text: str) -> Window | None:
         shown = text[:40] if text.isprintable() else "this text"
         raise InputError(
             f"window '{shown}' is not known",
-            remedy="give CENTRE/WIDTH in HU such as 40/80, auto, or one of "
-            f"{', '.join(NAMED_WINDOWS)}",
+            remedy=f"{did_you_mean(name, NAMED_WINDOWS)}give CENTRE/WIDTH in HU such as 40/80, "
+            f"auto, or one of {', '.join(NAMED_WINDOWS)}",
         )
     return Window(float(match[1]), float(match[2]))
 

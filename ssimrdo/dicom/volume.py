@@ -161,7 +161,7 @@ class Volume:
         slices = len(self) if isinstance(self.hu, Sized) else "some"
         shape: tuple[int, ...] = getattr(self.hu, "shape", ())
         size = f" of {shape[2]}x{shape[1]}" if len(shape) == 3 else ""
-        return f"Volume({slices} slices{size})"
+        return f"Volume({slices} slice{'s' * (slices != 1)}{size})"
 
 
 def _numbers(values: Any, field: str) -> tuple[float, ...] | None:

@@ -36,6 +36,7 @@ from ssimrdo.metrics.tissue import SSIM_AREAS, SliceTissue, TissueErrors, errors
 from ssimrdo.observer import Event, Observer
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import TissueSummary, grey_scale
+from ssimrdo.text import counted
 
 SYNTAX: Final = next(iter(LOSSY_CODECS))
 
@@ -164,7 +165,7 @@ class CTResult:
 
     def __repr__(self) -> str:
         # Not the output, whose path may tell whose series it is.
-        return f"CTResult({self.slices} slices, {self.syntax}, {self.ratio:.1f}:1)"
+        return f"CTResult({counted(self.slices, 'slice')}, {self.syntax}, {self.ratio:.1f}:1)"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON types, as docs/json.md describes them."""

@@ -39,6 +39,7 @@ from ssimrdo.frames import CLOCK_FPS, FrameFormat, FrameSource
 from ssimrdo.metrics import FramePair, QualityIndex
 from ssimrdo.metrics.tissue import SliceTissue, TissueErrors
 from ssimrdo.objective import Objective
+from ssimrdo.text import counted
 from ssimrdo.video.decode import PacketDecoder
 from ssimrdo.video.mux import WritePacket, packet_writer
 from ssimrdo.video.nal import settings_units
@@ -307,7 +308,9 @@ def _run_pass(
         measured = measuring.finish()
     count = len(types)
     if count != measuring.expected:
-        raise EncoderError(f"{codec.name} gave no packet for {measuring.expected - count} slices")
+        raise EncoderError(
+            f"{codec.name} gave no packet for {counted(measuring.expected - count, 'slice')}"
+        )
     extra = 0 if stream.raw else len(settings_units(session.headers, codec.syntax))
     return PassOutcome(
         slices=tuple(
@@ -449,7 +452,7 @@ class _Measuring:
             while self._pending:
                 self._collect()
         if self._sources:
-            raise EncoderError(f"{len(self._sources)} slices cannot be decoded")
+            raise EncoderError(f"{counted(len(self._sources), 'slice')} cannot be decoded")
         return self._measured
 
     def _submit(self, index: int, shown: NDArray[Any]) -> None:

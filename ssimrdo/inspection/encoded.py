@@ -14,6 +14,7 @@ from ssimrdo.dicom.padding import PADDING
 from ssimrdo.errors import InputError, cause_of
 from ssimrdo.frames import FrameFormat
 from ssimrdo.record.sidecar import recorded_padding, sidecar_path
+from ssimrdo.text import counted
 from ssimrdo.video.decode import decoded_luma
 
 
@@ -78,7 +79,7 @@ def shown_slice(encode: Path, number: int, slices: int, shown: FrameFormat) -> N
         ) from error
     if found is None or (slices and count != slices):
         raise InputError(
-            f"{encode}: shows {count} slices, the series has {slices or 'more'}",
+            f"{encode}: shows {counted(count, 'slice')}, the series has {slices or 'more'}",
             field="encode",
             remedy="give the encode of this series",
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ssimrdo.errors import InputError
 from ssimrdo.frames import FrameFormat
 from ssimrdo.metrics.components import contrast_and_structure, ssim_components
+from ssimrdo.text import did_you_mean
 
 LOG_MSE_PER_QP: Final = math.log(2) / 3
 """By how much the logarithm of the squared error grows with a QP step in theory: the quantizer's
@@ -166,7 +167,8 @@ def get(name: str) -> QualityIndex:
     found = _INDICES.get(str(name).replace("-", "_"))
     if found is None:
         raise InputError(
-            f"quality index {name!r:.40} is unknown", remedy=f"use one of {', '.join(_INDICES)}"
+            f"quality index {name!r:.40} is unknown",
+            remedy=f"{did_you_mean(name, _INDICES)}use one of {', '.join(_INDICES)}",
         )
     return found
 

@@ -14,6 +14,7 @@ from ssimrdo.notebook import data_frame, html_list, html_table
 from ssimrdo.record.ct import SeriesRecord
 from ssimrdo.record.summary import SliceSummary
 from ssimrdo.record.tissue import QualityWarning, TissueSummary
+from ssimrdo.text import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -267,7 +268,7 @@ class EncodeResult:
     def __repr__(self) -> str:
         # Not the output, whose path may tell whose series it is.
         qualities = ", ".join(f"{name}={one.mean:.5g}" for name, one in self.quality.items())
-        return f"EncodeResult({self.frames} slices, {self.kbps:.1f} kbit/s, {qualities})"
+        return f"EncodeResult({counted(self.frames, 'slice')}, {self.kbps:.1f} kbit/s, {qualities})"
 
     def _repr_html_(self) -> str:
         facts = [("slices", self.frames), ("size", f"{self.width}×{self.height}")]

@@ -25,7 +25,7 @@ from ssimrdo.dicom.read.header import (
 )
 from ssimrdo.dicom.read.load import load_hu
 from ssimrdo.errors import BadSliceError, InputError, cause_of
-from ssimrdo.text import printable
+from ssimrdo.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -61,7 +61,7 @@ class Series:
 
     def __repr__(self) -> str:
         # Neither paths nor UIDs, which may tell whose series it is.
-        return f"Series({len(self)} slices of {self.columns}x{self.rows})"
+        return f"Series({counted(len(self), 'slice')} of {self.columns}x{self.rows})"
 
     @property
     def rows(self) -> int:
