@@ -1,9 +1,9 @@
 """Feed ssimrdo damaged input; exit status 1 unless each gives a result or a one-line error.
 
 Kinds: headers and pixels of DICOM files, series of any geometry, manifests, journals with sidecars,
-names of folders and files, enhanced CT, phases, archives with DICOMDIR, and volumes of NIfTI and
-NumPy. Each input follows from its kind and its number, is worked on by a child process, and has 5 s
-and 2 GB.
+names of folders and files, enhanced CT, phases, archives with DICOMDIR, volumes of NIfTI and NumPy,
+and videos with their records and templates. Each input follows from its kind and its number, is
+worked on by a child process, and has 5 s and 2 GB.
 
 --privacy plants markers wherever a DICOM file may hold text, and in names of files and folders, has
 the commands work on them, and searches every byte of what they write. --signals ends commands at
@@ -33,6 +33,7 @@ from typing import IO, Any, Final
 
 import fuzz_batch
 import fuzz_inputs
+import fuzz_videos
 import numpy as np
 from fuzz_dicom import MARKER, damaged_header, damaged_pixels
 
@@ -52,6 +53,7 @@ FILES: Final[dict[str, Callable[[int], bytes]]] = {
 WORKS: Final[dict[str, Callable[[int, Path], tuple[str, str]]]] = {
     **fuzz_batch.KINDS,
     **fuzz_inputs.KINDS,
+    **fuzz_videos.KINDS,
 }
 KINDS: Final = (*FILES, *WORKS)
 MAX_SECONDS: Final = 5.0

@@ -32,6 +32,7 @@ MARKER = "QZX012345YWQ"
         ("phases", 40, {"read", "refused"}),
         ("archives", 60, {"read", "refused"}),
         ("volumes", 60, {"read", "refused"}),
+        ("videos", 60, {"refused", "nothing", "template"}),
     ],
 )
 def test_short_run_finds_nothing(kind: str, count: int, results: set[str]) -> None:
