@@ -128,7 +128,8 @@ def a_series(name: str, slices: int = 5) -> SeriesResult:
 
 def a_spread(count: int, mean: float = -10.04) -> SeriesSpread:
     kind: Spread = "interval" if count >= 5 else "range"
-    return SeriesSpread(mean, -10.0, -2.5, mean - 1.96, mean + 2.04, count, 0, kind)
+    low, high = (None, None) if count == 1 else (mean - 1.96, mean + 2.04)
+    return SeriesSpread(mean, -10.0, -2.5, low, high, count, 0, kind)
 
 
 def an_encoder(
@@ -314,22 +315,21 @@ def test_headline_says_sizes_savings_and_time(written: Written) -> None:
     ) in text
     assert "x264 slow: 3.1 % more on 3 series (1.1 to 5.1 %), at 2.0 × the time." in text
     assert "95 % interval" not in text
-    assert "fewer than five series make no interval" in text
+    assert "Line: the range of the series; fewer than five make no interval." in text
+    assert "Arrow" not in text
 
 
 def test_from_five_series_on_there_is_an_interval(written: Written) -> None:
     text = text_of(written(a_report("a", "b", "c", "d", "e")))
     assert "on 5 series (95 % interval 8.0 to 12.0 %)" in text
-    assert "Line: 95 % interval of the mean." in text
+    assert "Line: 95 % interval of the mean; of fewer than five series, their range." in text
 
 
 def test_one_series_has_no_spread(written: Written) -> None:
-    report = a_report("a")
-    for metric in METRICS:
-        report = with_spread(report, metric, replace(a_spread(1), low=None, high=math.nan))
-    text = text_of(written(report))
+    text = text_of(written(a_report("a")))
     assert "200 kB becomes 180 kB at the same SSIM (x264 medium at CRF 23)." in text
     assert "than x264 medium at equal SSIM on one series, and takes" in text
+    assert "Small dots" not in text
 
 
 def test_a_spread_over_zero_says_both_signs(written: Written) -> None:
@@ -389,7 +389,9 @@ def test_what_lies_beyond_the_axis_is_an_arrow_and_a_number(written: Written) ->
     report = with_series(report, 0, bd=bd)
     spread = replace(a_spread(1, 250.0), low=None, high=None)
     slow = EncoderSummary(dict.fromkeys(METRICS, DeltaSummary(spread, spread, spread)), 0.5)
-    rows = lanes(written(replace(report, summary={**report.summary, "slow": slow})))
+    html = written(replace(report, summary={**report.summary, "slow": slow}))
+    rows = lanes(html)
+    assert "Arrow: a mean beyond the axis." in text_of(html)
     assert rows[1]["mean"] == "+250.0\u202f%"
     assert 'd="M5,0l-8,5v-10z"' in rows[1]["row"]
     assert 'class="dot"' not in rows[1]["row"]

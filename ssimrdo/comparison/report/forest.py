@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,14 +57,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Forest:
-    """All rows on one axis; ``more`` are folded away."""
+    """All rows on one axis; ``more`` are folded away, and ``legend`` says what marks mean."""
 
     ticks: tuple[Place, ...]
     zero: float
     rows: tuple[Row, ...]
     more: tuple[Row, ...]
-    has_intervals: bool
-    has_ranges: bool
+    legend: tuple[str, ...]
 
 
 def forest(
@@ -103,17 +102,35 @@ def forest(
     def at(value: float) -> float:
         return round(100 * (value - low) / (high - low), 2)
 
+    first_rows = tuple(map(row, shown))
+    more = tuple(row(one) for one in qualities if one not in shown)
     return Forest(
         tuple(
             Place(at(t), number(t, 0 if abs(t - round(t)) < 1e-9 else 1))
             for t in linear_ticks(low, high, 6)
         ),
         at(0.0),
-        tuple(map(row, shown)),
-        tuple(row(one) for one in qualities if one not in shown),
-        any(one.is_interval for one in every),
-        any(one.low is not None and not one.is_interval for one in every),
+        first_rows,
+        more,
+        tuple(_legend(every, [lane for one in (*first_rows, *more) for lane in one.lanes])),
     )
+
+
+def _legend(found: Sequence[Rates], lanes: Sequence[Lane]) -> Iterator[str]:
+    """Yield what the marks mean that there are."""
+    spans = [one for one in found if one.low is not None]
+    if spans:
+        yield "Small dots: series. Larger mark: their mean."
+    if any(one.is_interval for one in spans):
+        yield "Line: 95\u202f% interval of the mean; of fewer than five series, their range."
+    elif spans:
+        yield "Line: the range of the series; fewer than five make no interval."
+    if any(lane.beyond for lane in lanes):
+        yield "Arrow: a mean beyond the axis."
+    if any(lane.warning for lane in lanes):
+        yield "⚠: lost although SSIM gains."
+    if any(lane.note and lane.mean for lane in lanes):
+        yield "*: not of every series."
 
 
 def _limits(found: Sequence[Rates], tests: set[str]) -> tuple[float, float]:
