@@ -320,14 +320,14 @@ def test_stderr_is_empty_without_a_terminal(series, tmp_path):
     assert done.stdout.startswith("out.mp4: 8 slices")
 
 
-def test_progress_on_a_terminal(phantom_folder, tmp_path):
+def on_terminal(command, folder):
+    """Run a command whose stderr is a terminal; return its stdout and what the terminal got."""
     terminal, stderr = pty.openpty()
-    command = [*SSIMRDO, "encode", str(phantom_folder), "-o", "out.mp4", "--json"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
     )
     os.close(stderr)
@@ -341,9 +341,24 @@ def test_progress_on_a_terminal(phantom_folder, tmp_path):
     os.close(terminal)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    return out, shown.decode()
+
+
+def test_progress_on_a_terminal(phantom_folder, tmp_path):
+    command = [*SSIMRDO, "encode", str(phantom_folder), "-o", "out.mp4", "--json"]
+    out, shown = on_terminal(command, tmp_path)
     assert json.loads(out)["frames"] == 24
-    assert re.search(rb"\d+\.\d slices/s", shown)
-    assert b"24" in shown
+    assert re.search(r"\d+\.\d slices/s", shown)
+    assert "24" in shown
+
+
+def test_messages_have_lines_of_their_own_above_the_bar(series, tmp_path):
+    command = [*SSIMRDO, "encode", str(series), "-o", "out.mp4", "--min-ssim", "0.9"]
+    _, shown = on_terminal(command, tmp_path)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = [line for line in re.split(r"[\r\n]+", text) if "ssimrdo: " in line]
+    assert any(line.startswith("ssimrdo: trial 1: ") for line in lines)
+    assert all(line.startswith("ssimrdo: ") for line in lines)
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -38,8 +39,10 @@ def tell(message: str) -> None:
 
 def write_to_stderr(line: str) -> None:
     """Write a line to stderr, if that can be."""
-    with suppress(OSError, ValueError):
-        click.echo(printable(line), err=True)
+    # Not click's own stderr: a progress bar takes the place of Python's, to print above itself.
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            click.echo(printable(line), file=sys.stderr)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
