@@ -411,3 +411,21 @@ def test_what_dicom_does_not_hold_is_refused(options, said, tmp_path, phantom_fo
     with pytest.raises(InputError, match=said):
         encode(phantom_folder, tmp_path / "a.dcm", codec="hevc", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("libde265-dec265") is None, reason="libde265 is not installed")
+@pytest.mark.parametrize("effort", ["default", "max"])
+def test_a_decoder_that_is_not_ffmpeg_shows_the_same(effort, tmp_path):
+    """The one of libde265, which writes pictures in the order of presentation."""
+    size = (98, 130)
+    frames = noise_frames(9, size=size)
+    offsets = [np.zeros(block_grid(size), np.float32)] * 9
+    packets = packets_of(X265(effort).parameters(stream_of(shape=size)), frames, offsets)
+    path, pictures = tmp_path / "a.hevc", tmp_path / "a.yuv"
+    path.write_bytes(bytes_of(packets))
+    command = ("libde265-dec265", "-q", "-o", pictures, path)
+    subprocess.run(command, check=True, capture_output=True)
+    samples = np.fromfile(pictures, np.uint8).reshape(9, -1)[:, : size[0] * size[1]]
+    by_time = {packet.pts: packet.reconstruction for packet in packets}
+    for index in range(9):
+        np.testing.assert_array_equal(samples[index].reshape(size), by_time[index])
