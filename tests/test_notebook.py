@@ -135,6 +135,13 @@ def test_a_comparison_as_a_table_and_as_a_data_frame(phantom_folder):
     assert set(table["series"]) == {"phantom"}
 
 
+def test_a_window_by_name_is_refused_at_once():
+    with pytest.raises(InputError, match="'lung' is not a window") as caught:
+        CompareSettings(window="lung")
+    assert caught.value.field == "window"
+    assert CompareSettings(window=ssimrdo.parse_window("lung")).window.width == 1500
+
+
 def test_an_inspection_is_shown_as_its_figure(volume):
     found = ssimrdo.inspect_slice(volume, window=SOFT)
     assert found._repr_png_().startswith(b"\x89PNG")

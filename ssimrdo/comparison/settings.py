@@ -138,6 +138,12 @@ class CompareSettings:
         object.__setattr__(self, "metrics", tuple(map(_index_name, self.metrics)))
         for name in ("anchors", "tests", "metrics"):
             _check_different(name, getattr(self, name))
+        if not isinstance(self.window, Window | None):
+            raise InputError(
+                f"{self.window!r:.40} is not a window",
+                field="window",
+                remedy="give what ssimrdo.parse_window makes of it",
+            )
         # These are checked as for one encode.
         self._encode_settings()
         if self.slices is not None and self.slices < 1:
