@@ -176,7 +176,7 @@ def _fail_unexpectedly(error: BaseException) -> int:
     from ssimrdo.executors import unexpected
 
     if logging.getLogger("ssimrdo").isEnabledFor(logging.INFO):
-        for line in traceback.format_exception(error):
+        for line in "".join(traceback.format_exception(error)).splitlines():
             write_to_stderr(line)
     return _fail(unexpected(error), "", EXIT_FAILED)
 
