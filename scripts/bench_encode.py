@@ -371,7 +371,10 @@ def beside_x264(bench: Bench, series: Path, repeats: int) -> tuple[float, float]
     bench.encode(series, "--preset", "medium")
     columns, rows, fps = write_raw(series, raw)
     frame = ("--input-res", f"{columns}x{rows}", "--fps", str(fps))
-    stock = (str(X264), "--quiet", "--preset", "medium", *frame, str(raw), "-o", str(bench.video))
+    # Not every build of the program writes MP4.
+    stream = bench.folder / "x264.h264"
+    quiet = ("--quiet", "--no-progress")
+    stock = (str(X264), *quiet, "--preset", "medium", *frame, str(raw), "-o", str(stream))
     pairs = in_turns(
         repeats, partial(bench.encode, series, "--preset", "medium"), partial(bench.run, *stock)
     )
