@@ -192,7 +192,10 @@ def _load(code: MachineCode) -> tuple[Any, int]:
 
     with _lock:
         # One for each: what Numba compiles along with functions it may name alike.
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+        nothing = llvm.parse_assembly("")
+        engine = llvm.create_mcjit_compiler(nothing, _machine())
+        # Compiling nothing takes longer than loading the rest.
+        engine.remove_module(nothing)
         for data in (_runtime(), code.data):
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
         engine.finalize_object()
