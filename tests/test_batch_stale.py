@@ -54,7 +54,10 @@ def test_output_whose_series_is_gone_is_named_and_pruned(root, out):
     journal = (out / "results.jsonl").read_bytes()
     encode(root, out)
     assert (out / "results.jsonl").read_bytes() == journal
-    assert "b/x.mp4" not in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert 'href="./a.mp4"' in page
+    assert 'href="./b/x.mp4"' not in page
+    assert "b/x.mp4" in page.partition('id="orphaned"')[2].partition("</section>")[0]
     assert [one.output for one in prune(out, {"b/x.mp4"})] == ["b/x.mp4"]
     assert set(videos(out)) == {"a.mp4", "b/y.mp4"}
     prune(out)
