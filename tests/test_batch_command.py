@@ -88,7 +88,7 @@ def test_outputs_that_are_not_current_are_named_and_pruned_when_asked(ssimrdo, t
     plan = ssimrdo("batch", root, "-o", out, "--dry-run")
     assert "1 done, 0 failed before, 1 of series that are gone" in plan.out
     done = ssimrdo("batch", root, "-o", out)
-    assert "1 output not current" in done.out
+    assert "1 output is not current: " in done.out
     known = ssimrdo("batch", "status", out)
     assert known.status == 0
     assert "  b.mp4: not current: no series of this name is found any more\n" in known.out

@@ -276,9 +276,10 @@ def _text(result: BatchResult) -> str:
             f"output; {totals.slices / result.encoding_seconds:.1f} slices/s"
         )
     if result.stale:
+        verb, them = ("is", "it") if result.stale == 1 else ("are", "them")
         lines.append(
-            f"  {counted(result.stale, 'output')} not current; ssimrdo batch status "
-            f"{result.output} names what is, ssimrdo batch prune removes it"
+            f"  {counted(result.stale, 'output')} {verb} not current: ssimrdo batch status "
+            f"{result.output} names {them}, ssimrdo batch prune {result.output} removes {them}"
         )
     if result.interrupted:
         lines.append("  not all was done; the same command goes on from here")
@@ -537,7 +538,7 @@ def _pace(totals: Totals, started: float) -> str:
     speed = totals.slices / seconds
     left = (totals.slices_todo - totals.slices - totals.slices_failed) / speed
     rest = duration_text(left) if left >= 60 else f"{left:.0f} s"
-    shown = f", {rest} left" if left > 0 else ""
+    shown = f", {rest} left" if left >= 0.5 else ""
     return f"{speed:.1f} slices/s{shown}, {failed}"
 
 
