@@ -144,7 +144,7 @@ def test_folder_called_like_a_command_can_be_encoded(ssimrdo, tmp_path, monkeypa
 def test_line_from_time_to_time_without_a_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "EVERY_S", 0.01)
     monkeypatch.setattr(batch_command, "JUST_NOW_S", 0.0)
-    totals = Totals(todo=2, encoded=1, slices=20, slices_todo=40)
+    totals = Totals(todo=2, encoded=1, slices=20, slices_todo=10**9)
     job = BatchJob("in", str(tmp_path), "x.mp4", EncodeSettings(), "in")
     seen = ""
     with batch_command._lines() as show:
