@@ -210,7 +210,7 @@ def test_missing_and_binary_manifests(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read_manifest(tmp_path / "x.csv", EncodeSettings(), suffix=".mp4", skip_bad=False)
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="no text in UTF-8"):
+    with pytest.raises(InputError, match="not text in UTF-8"):
         read_manifest(tmp_path / "x.csv", EncodeSettings(), suffix=".mp4", skip_bad=False)
 
 

@@ -292,7 +292,7 @@ def _uid(value: Any) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict | list):
-        raise ValueError("is no text")
+        raise ValueError("is not text")
     return read_text(value)
 
 
