@@ -21,12 +21,12 @@ COLOURS: Final = {
     "ink": "#1b2126",
     "soft": "#5b6770",
     "grid": "#e8ecee",
-    "c0": "#57616a",
-    "c1": "#0b7f87",
-    "c2": "#b4540a",
-    "c3": "#6a4fb3",
-    "c4": "#a8326d",
-    "c5": "#5c7a10",
+    "c0": "#3c444a",
+    "c1": "#0072b2",
+    "c2": "#d55e00",
+    "c3": "#009e73",
+    "c4": "#cc79a7",
+    "c5": "#e69f00",
 }
 """Light colours of the style sheet of all pages, by the name of the variable there."""
 
