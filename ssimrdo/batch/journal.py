@@ -222,7 +222,8 @@ class BatchRecord:
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, kind) or not abs(value) < _HUGE:
-                raise ValueError(f"{name} is no {'whole ' if name in _COUNTS else ''}number")
+                wanted = "a whole number" if name in _COUNTS else "a number"
+                raise ValueError(f"{name} is not {wanted}")
             if value < 0 and name not in _SIGNED:
                 raise ValueError(f"{name} is below 0")
         if self.bit_depth is not None and not 8 <= self.bit_depth <= 16:

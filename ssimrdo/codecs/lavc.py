@@ -185,8 +185,11 @@ def library_version(library: str) -> str:
     """
     import ctypes
 
-    for path in set(re.findall(r"/\S+\.so\S*", Path("/proc/self/maps").read_text())):
-        if library not in Path(path).name:
+    found = [Path(path) for path in re.findall(r"/\S+\.so\S*", Path("/proc/self/maps").read_text())]
+    # A process may have loaded another one too.
+    beside = {path.parent for path in found if "avcodec" in path.name}
+    for path in sorted(set(found), key=lambda path: (path.parent not in beside, path)):
+        if library not in path.name:
             continue
         loaded = ctypes.CDLL(path)
         try:

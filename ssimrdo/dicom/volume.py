@@ -116,7 +116,7 @@ class Volume:
         for name, kind in (("window", Window | None), ("geometry", Geometry)):
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise InputError(f"{value!r:.40} is no {name}", field=name)
+                raise InputError(f"{value!r:.40} is not a {name}", field=name)
         if self.geometry == Geometry():
             object.__setattr__(self, "geometry", self._own_geometry())
         object.__setattr__(self, "pixel_spacing_mm", self.geometry.pixel_spacing_mm)
