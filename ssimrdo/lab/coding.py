@@ -81,7 +81,7 @@ def measure(settings: LabSettings, observer: Observer) -> Measured:
         If the observer cancels.
     """
     real = real_series(settings.ct_folder)
-    slices, size = (6, 96) if settings.quick else (SLICES, 512)
+    slices, size = (6, 160) if settings.quick else (SLICES, 512)
     wanted = CompareSettings(
         anchors=(REFERENCE,),
         tests=(*OBJECTIVES, SAME_SEARCH),
