@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -344,3 +345,19 @@ def test_opening_changes_no_environment():
     for codec in CODECS:
         run_passes(source(2), PassSettings(codec, ConstantQuality(36)), Target("matroska"))
     assert dict(os.environ) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are listed in /proc")
+def test_an_open_encoder_leaves_threads_their_scheduling():
+    # SVT-AV1 raises it where it may, as root may.
+    before = os.sched_getscheduler(0)
+    stream = StreamSettings(FrameFormat(64, 64, 8, Fraction(25)), ConstantQuality(40))
+    with SvtAv1(8).open(stream) as session:
+        assert list(session.encode(np.zeros((64, 64), np.uint8), Steering(), 0)) == []
+        policies = {
+            os.sched_getscheduler(int(task))
+            for task in (path.name for path in Path("/proc/self/task").iterdir())
+        }
+        assert len(list(session.flush())) == 1
+    assert policies == {before}
+    assert os.sched_getscheduler(0) == before

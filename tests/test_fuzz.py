@@ -79,7 +79,7 @@ def unsorted(slices: Iterable[object]) -> tuple[object, ...]:
         ("series", "ssimrdo.dicom.read.find.sort_slices", unsorted),
         ("enhanced", "ssimrdo.dicom.read.enhanced.read_items", lambda *_: ([], 0 // 0)),
         ("phases", "fuzz_inputs.rows_of", lambda _: ()),
-        ("archives", "ssimrdo.dicom.read.find.unpack", lambda _: 1 // 0),
+        ("archives", "ssimrdo.dicom.read.archive.unpack", lambda _: 1 // 0),
         ("volumes", "ssimrdo.volumes.nifti._layout", lambda *_: 1 // 0),
     ],
 )

@@ -167,8 +167,8 @@ class BrokenCodec(ToyCodec):
         ("late", "toy gave a packet that is of no slice"),
         ("negative", "toy gave a packet that is of no slice"),
         ("twice", "toy gave a packet that is of no slice"),
-        ("loses", "toy gave no packet for 1 slices|1 slices cannot be decoded"),
-        ("loses last", "toy gave no packet for 1 slices|1 slices cannot be decoded"),
+        ("loses", "toy gave no packet for 1 slice|1 slice cannot be decoded"),
+        ("loses last", "toy gave no packet for 1 slice|1 slice cannot be decoded"),
     ],
 )
 def test_a_codec_that_loses_or_mistakes_slices(how, message, indices, source, tmp_path):

@@ -7,8 +7,10 @@ the first B-frames are decided.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -115,10 +117,32 @@ def _open(encoder: str, frames: FrameFormat, options: Mapping[str, str]) -> av.V
     context.thread_count = 0
     context.options = dict(options)
     try:
-        context.open()
+        with own_scheduling():
+            context.open()
     except av.error.FFmpegError as error:
         raise _failed(encoder, "open", error) from error
     return context
+
+
+@contextmanager
+def own_scheduling() -> Iterator[None]:
+    """Give all threads of the process the caller's scheduling policy again in the end.
+
+    SVT-AV1, run as root, makes the thread that opens it and its own threads real-time ones of the
+    highest priority, which leave nothing to others, and whose children inherit that.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for task in Path("/proc/self/task").iterdir():
+            # Threads may end meanwhile.
+            with suppress(OSError):
+                if os.sched_getscheduler(int(task.name)) != policy:
+                    os.sched_setscheduler(int(task.name), policy, parameters)
 
 
 def _context(encoder: str) -> av.VideoCodecContext:
