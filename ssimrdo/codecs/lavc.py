@@ -215,7 +215,7 @@ def library_version(library: str) -> str:
     for path in sorted(set(found), key=lambda path: (path.parent not in beside, path)):
         if library not in path.name:
             continue
-        loaded = ctypes.CDLL(path)
+        loaded = ctypes.CDLL(str(path))
         try:
             if library == "x265":
                 text = ctypes.c_char_p.in_dll(loaded, "x265_version_str").value
