@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +17,8 @@ from ssimrdo.codecs.base import (
     UnsteeredCodec,
     point_of,
 )
-from ssimrdo.codecs.stills import StillSession
-from ssimrdo.errors import EncoderError, InputError
+from ssimrdo.codecs.stills import StillSession, constant_quality, imagecodecs_version
+from ssimrdo.errors import EncoderError
 from ssimrdo.extras import require
 
 GREY_LEVELS: Final = 256
@@ -79,29 +78,6 @@ class Htj2k(UnsteeredCodec):
     def describe(self, stream: StreamSettings) -> str:
         """Return the transform and the quantization step."""
         return f"OpenJPH irreversible 9-7, grey, 1 tile, step={point_of(stream.rate):g}/256"
-
-
-def constant_quality(label: str, mode: Mode, scale: QualityScale) -> QualityScale:
-    """Return the scale of a codec that has constant quality alone.
-
-    Raises
-    ------
-    InputError
-        For another mode.
-    """
-    if mode == "crf":
-        return scale
-    reason = "quantizer" if mode == "qp" else "mean bit rate"
-    field = "qp" if mode == "qp" else "bitrate_kbps"
-    raise InputError(f"{label} has no {reason}", field=field, remedy="give a {crf}")
-
-
-def imagecodecs_version() -> str:
-    """Return the version of imagecodecs for a reader, whether it is installed or not."""
-    try:
-        return f"imagecodecs {version('imagecodecs')}"
-    except PackageNotFoundError:
-        return "imagecodecs, not installed"
 
 
 def _encoded(luma: NDArray[Any], *, bit_depth: int, step: float) -> bytes:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.base import Mode, QualityScale, StreamSettings, UnsteeredCodec, point_of
-from ssimrdo.codecs.htj2k import constant_quality, imagecodecs_version
-from ssimrdo.codecs.stills import STILLS, StillSession
+from ssimrdo.codecs.stills import STILLS, StillSession, constant_quality, imagecodecs_version
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.extras import require
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Packet, Steering
+from ssimrdo.codecs.base import Mode, Packet, QualityScale, Steering
+from ssimrdo.errors import InputError
+from ssimrdo.machine import cores
 
 STILLS: Final = "zip"
 """The container of pictures that FFmpeg knows no stream of; not one of FFmpeg's."""
+
+
+def constant_quality(label: str, mode: Mode, scale: QualityScale) -> QualityScale:
+    """Return the scale of a codec that has constant quality alone.
+
+    Raises
+    ------
+    InputError
+        For another mode.
+    """
+    if mode == "crf":
+        return scale
+    reason = "quantizer" if mode == "qp" else "mean bit rate"
+    field = "qp" if mode == "qp" else "bitrate_kbps"
+    raise InputError(f"{label} has no {reason}", field=field, remedy="give a {crf}")
+
+
+def imagecodecs_version() -> str:
+    """Return the version of imagecodecs for a reader, whether it is installed or not."""
+    try:
+        return f"imagecodecs {version('imagecodecs')}"
+    except PackageNotFoundError:
+        return "imagecodecs, not installed"
 
 
 class StillSession:
@@ -33,7 +58,7 @@ class StillSession:
 
     def __init__(self, encode: Callable[[NDArray[Any]], bytes], workers: int = 1) -> None:
         self._encode = encode
-        self._workers = workers or len(os.sched_getaffinity(0))
+        self._workers = workers or cores()
         self._pool = ThreadPoolExecutor(self._workers) if self._workers > 1 else None
         self._pending: deque[tuple[int, Future[bytes]]] = deque()
 

@@ -23,9 +23,8 @@ from ssimrdo.codecs.base import (
     UnsteeredCodec,
     point_of,
 )
-from ssimrdo.codecs.htj2k import constant_quality, imagecodecs_version
 from ssimrdo.codecs.jpeg2000 import QP_PER_DB
-from ssimrdo.codecs.stills import STILLS, StillSession
+from ssimrdo.codecs.stills import STILLS, StillSession, constant_quality, imagecodecs_version
 from ssimrdo.dicom import Window
 from ssimrdo.dicom.grey import WIDE, linear_ends
 from ssimrdo.dicom.write.lossy import LOSSY_CODECS, lossy_codec
