@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.codecs.roles import Role
 from ssimrdo.errors import InputError
-from ssimrdo.frames import CLOCK_FPS, FrameFormat
+from ssimrdo.frames import CLOCK_FPS, FrameFormat, block_grid
 
 Mode: TypeAlias = Literal["crf", "qp", "bitrate"]
 """Kinds of rate control: constant quality, constant quantizer, mean bit rate."""
@@ -401,6 +401,49 @@ def is_codec(thing: object) -> bool:
         callable(getattr(thing, name, None))
         for name in ("check", "describe", "open", "options", "passes", "role", "scale")
     )
+
+
+def check_samples(luma: NDArray[Any], shape: tuple[int, int], bit_depth: int) -> None:
+    """Check luma before it is handed to native code.
+
+    Parameters
+    ----------
+    luma : ndarray
+        One frame.
+    shape : tuple of int
+        Rows and columns that the encoder takes.
+    bit_depth : int
+        8 for uint8, else uint16.
+
+    Raises
+    ------
+    ValueError
+        If it is of another shape or dtype, or above the peak.
+    """
+    dtype = np.dtype(np.uint8 if bit_depth == 8 else np.uint16)
+    if luma.shape != shape or luma.dtype != dtype:
+        raise ValueError(f"luma is {luma.shape} {luma.dtype}, the encoder takes {shape} {dtype}")
+    peak = (1 << bit_depth) - 1
+    # x264 would end the process. 8 bits cannot be above it.
+    if bit_depth > 8 and luma.max() > peak:
+        raise ValueError(f"luma is up to {luma.max()}, above {peak}")
+
+
+def check_offsets(offsets: NDArray[Any], shape: tuple[int, int]) -> None:
+    """Check quantizer offsets of a frame of a shape before they are handed to native code.
+
+    Raises
+    ------
+    ValueError
+        If they are not one finite float32 per macroblock.
+    """
+    grid = block_grid(shape)
+    if offsets.shape != grid or offsets.dtype != np.float32:
+        raise ValueError(
+            f"offsets are {offsets.shape} {offsets.dtype}, the encoder takes {grid} float32"
+        )
+    if not np.isfinite(offsets).all():
+        raise ValueError("offsets must be finite")
 
 
 FFMPEG_SAMPLES = 1 << 28

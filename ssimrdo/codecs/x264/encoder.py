@@ -14,18 +14,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Packet
+from ssimrdo.codecs.base import Packet, check_offsets, check_samples
 from ssimrdo.codecs.x264._shim import ffi, lib
 from ssimrdo.codecs.x264.choices import PRESETS, Options
 from ssimrdo.errors import EncoderError, InputError
-from ssimrdo.frames import block_grid
 
 logger = logging.getLogger(__name__)
 
 MAX_SIDE = int(lib.SSIMRDO_MAX_SIDE)
 """Of a frame, in luma samples."""
-
-PEAK_10_BIT = 1023
 
 _LOG_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
 _OPTIONS = re.compile(rb"options: ([\x20-\x7e]+)")
@@ -117,7 +114,7 @@ class Encoder:
         self._lock = threading.Lock()
         self._dtype = np.dtype(np.uint8 if parameters.bit_depth == 8 else np.uint16)
         self._shape = (parameters.height, parameters.width)
-        self._macroblocks = block_grid(self._shape)
+        self._bit_depth = parameters.bit_depth
         self._open(parameters)
 
     def _open(self, parameters: EncoderParameters) -> None:
@@ -212,25 +209,13 @@ class Encoder:
         EncoderError
             If x264 fails or the encoder is closed.
         """
-        if luma.shape != self._shape or luma.dtype != self._dtype:
-            raise ValueError(
-                f"luma is {luma.shape} {luma.dtype}, the encoder takes {self._shape} {self._dtype}"
-            )
-        if luma.dtype == np.uint16 and luma.max() > PEAK_10_BIT:
-            # x264 would end the process.
-            raise ValueError(f"luma is up to {luma.max()}, above {PEAK_10_BIT}")
+        check_samples(luma, self._shape, self._bit_depth)
         luma_buffer = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(luma))
         if offsets is None:
             return self._encode(
                 luma_buffer, len(luma_buffer), ffi.NULL, 0, pts, frame_type, variant
             )
-        if offsets.shape != self._macroblocks or offsets.dtype != np.float32:
-            raise ValueError(
-                f"offsets are {offsets.shape} {offsets.dtype}, "
-                f"the encoder takes {self._macroblocks} float32"
-            )
-        if not np.isfinite(offsets).all():
-            raise ValueError("offsets must be finite")
+        check_offsets(offsets, self._shape)
         offset_buffer = ffi.from_buffer("float[]", np.ascontiguousarray(offsets))
         return self._encode(
             luma_buffer,

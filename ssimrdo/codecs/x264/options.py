@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -80,7 +81,21 @@ def format_x264_params(params: Options) -> str:
 
 
 def check_x264_params(params: Options) -> None:
-    """Check that parameters are x264's to set.
+    """Check that parameters are x264's to set; see :func:`check_params`."""
+    check_params(params, _SET_ELSEWHERE, field=FIELD)
+
+
+def check_params(params: Options, set_elsewhere: Mapping[str, str], *, field: str) -> None:
+    """Check that parameters are the user's to set.
+
+    Parameters
+    ----------
+    params : tuple of (str, str)
+        Names and values.
+    set_elsewhere : mapping of str to str
+        What else sets a parameter, by its name.
+    field : str
+        What errors are about.
 
     Raises
     ------
@@ -88,13 +103,13 @@ def check_x264_params(params: Options) -> None:
         If they are no pairs of texts, or one is set by something else.
     """
     if not isinstance(params, tuple) or not all(map(_is_pair, params)):
-        raise InputError(f"{params!r:.40} are no pairs of name and value", field=FIELD)
+        raise InputError(f"{params!r:.40} are no pairs of name and value", field=field)
     for name, value in params:
         if "\0" in name + value:
-            raise InputError(f"{name} has a NUL character", field=FIELD)
-        owner = _SET_ELSEWHERE.get(spelled_out(name))
+            raise InputError(f"{name} has a NUL character", field=field)
+        owner = set_elsewhere.get(spelled_out(name))
         if owner is not None:
-            raise InputError(f"{name} is not set here", field=FIELD, remedy=f"it is set by {owner}")
+            raise InputError(f"{name} is not set here", field=field, remedy=f"it is set by {owner}")
 
 
 def _is_pair(param: object) -> bool:
@@ -114,7 +129,7 @@ def check_keeps_aq_on(params: Options) -> None:
         If one turns adaptive quantization off.
     """
     for name, value in params:
-        if not _keeps_aq_on(spelled_out(name), value):
+        if not keeps_aq_on(name, value, modes=("1", "2", "3")):
             raise InputError(
                 f"{name}={value} makes x264 ignore quantizer offsets",
                 field=FIELD,
@@ -140,9 +155,11 @@ def last_value(params: Options, name: str) -> str | None:
     return given[-1] if given else None
 
 
-def _keeps_aq_on(key: str, value: str) -> bool:
+def keeps_aq_on(name: str, value: str, *, modes: Sequence[str]) -> bool:
+    """Tell whether a parameter leaves adaptive quantization on, which has these modes."""
+    key = spelled_out(name)
     if key == "aq-mode":
-        return value in ("1", "2", "3")
+        return value in modes
     if key == "aq-strength":
         try:
             return float(value) > 1e-30

@@ -14,10 +14,9 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Packet
+from ssimrdo.codecs.base import Packet, check_offsets, check_samples
 from ssimrdo.codecs.x264.choices import Options
 from ssimrdo.errors import EncoderError, InputError
-from ssimrdo.frames import block_grid
 
 SHIM: Final = "ssimrdo.codecs.x265._shim"
 
@@ -148,9 +147,8 @@ class Encoder:
         self._handle = self._ffi.gc(handle, self._lib.ssimrdo_x265_free)
         self._lock = threading.Lock()
         self._dtype = np.dtype(np.uint8 if parameters.bit_depth == 8 else np.uint16)
-        self._peak = (1 << parameters.bit_depth) - 1
+        self._bit_depth = parameters.bit_depth
         self._shape = (parameters.height, parameters.width)
-        self._blocks = block_grid(self._shape)
         self._packets = 0
         self._open(parameters)
 
@@ -241,21 +239,10 @@ class Encoder:
         EncoderError
             If x265 fails or the encoder is closed.
         """
-        if luma.shape != self._shape or luma.dtype != self._dtype:
-            raise ValueError(
-                f"luma is {luma.shape} {luma.dtype}, the encoder takes {self._shape} {self._dtype}"
-            )
-        if luma.dtype == np.uint16 and luma.max() > self._peak:
-            raise ValueError(f"luma is up to {luma.max()}, above {self._peak}")
+        check_samples(luma, self._shape, self._bit_depth)
         if offsets is None:
             return self._encode(np.ascontiguousarray(luma), None, pts)
-        if offsets.shape != self._blocks or offsets.dtype != np.float32:
-            raise ValueError(
-                f"offsets are {offsets.shape} {offsets.dtype}, "
-                f"the encoder takes {self._blocks} float32"
-            )
-        if not np.isfinite(offsets).all():
-            raise ValueError("offsets must be finite")
+        check_offsets(offsets, self._shape)
         return self._encode(np.ascontiguousarray(luma), np.ascontiguousarray(offsets), pts)
 
     def flush(self) -> Iterator[Packet]:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ssimrdo.codecs.x264.choices import Options
-from ssimrdo.codecs.x264.options import spelled_out
+from ssimrdo.codecs.x264.options import check_params, keeps_aq_on
 from ssimrdo.errors import InputError
 
 FIELD: Final = "x265_params"
@@ -42,21 +42,8 @@ _SET_ELSEWHERE: Final = MappingProxyType(
 
 
 def check_x265_params(params: Options) -> None:
-    """Check that parameters are x265's to set.
-
-    Raises
-    ------
-    InputError
-        If they are no pairs of texts, or one is set by something else.
-    """
-    if not isinstance(params, tuple) or not all(map(_is_pair, params)):
-        raise InputError(f"{params!r:.40} are no pairs of name and value", field=FIELD)
-    for name, value in params:
-        if "\0" in name + value:
-            raise InputError(f"{name} has a NUL character", field=FIELD)
-        owner = _SET_ELSEWHERE.get(spelled_out(name))
-        if owner is not None:
-            raise InputError(f"{name} is not set here", field=FIELD, remedy=f"it is set by {owner}")
+    """Check that parameters are x265's to set; see :func:`check_params`."""
+    check_params(params, _SET_ELSEWHERE, field=FIELD)
 
 
 def check_keeps_aq_on(params: Options) -> None:
@@ -68,26 +55,9 @@ def check_keeps_aq_on(params: Options) -> None:
         If one turns adaptive quantization off.
     """
     for name, value in params:
-        key = spelled_out(name)
-        off = key == "aq-mode" and value not in ("1", "2", "3", "4")
-        if off or (key == "aq-strength" and not _is_positive(value)):
+        if not keeps_aq_on(name, value, modes=("1", "2", "3", "4")):
             raise InputError(
                 f"{name}={value} makes x265 ignore quantizer offsets",
                 field=FIELD,
                 remedy="take an aq-mode of 1 to 4 and an aq-strength above 0, or turn {rdo} off",
             )
-
-
-def _is_pair(param: object) -> bool:
-    return (
-        isinstance(param, tuple)
-        and len(param) == 2
-        and all(isinstance(text, str) for text in param)
-    )
-
-
-def _is_positive(value: str) -> bool:
-    try:
-        return float(value) > 1e-30
-    except ValueError:
-        return False
