@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from ssimrdo.batch.inside import FoundSeries, is_archive_name, look_inside
 from ssimrdo.batch.store import Store, common_place, store_of
@@ -53,6 +53,7 @@ class Kind(Enum):
 
 
 _Finding: TypeAlias = Membership | Kind | None
+T = TypeVar("T")
 """What a file belongs to, or is; None for something else."""
 
 
@@ -145,20 +146,8 @@ def _inside(founds: Iterable[FoundSeries], executor: Executor) -> Iterator[Found
                 yield found
                 continue
             _, future = next(calls)
-            yield from _inside_of(found, future)
-
-
-def _inside_of(found: FoundSeries, future: Future[list[FoundSeries]]) -> list[FoundSeries]:
-    try:
-        return future.result()
-    except CancelledError:
-        raise WorkerLostError("the cluster was lost; nothing was changed") from None
-    except Exception as error:
-        if not has_lost_its_worker(error):
-            raise SsimrdoError(
-                f"{printable(found.folder)}: {explain(error) or unexpected(error)}"
-            ) from error
-    return [replace(found, unclear=False)]
+            inside = _result(found.folder, future)
+            yield from [replace(found, unclear=False)] if inside is None else inside
 
 
 def read_memberships(chunk: Chunk) -> list[_Finding]:
@@ -210,10 +199,12 @@ def _looked_at(
     )
     with closing(calls):
         for chunk, future in calls:
-            yield chunk, _result(chunk, future, executor)
+            found = _result(chunk.folder, future)
+            yield chunk, _one_by_one(chunk, executor) if found is None else found
 
 
-def _result(chunk: Chunk, future: Future[list[_Finding]], executor: Executor) -> list[_Finding]:
+def _result(folder: str, future: Future[T]) -> T | None:
+    """Return what a look into a folder found, None where its worker was lost."""
     try:
         return future.result()
     except CancelledError:
@@ -221,8 +212,12 @@ def _result(chunk: Chunk, future: Future[list[_Finding]], executor: Executor) ->
     except Exception as error:
         if not has_lost_its_worker(error):
             raise SsimrdoError(
-                f"{printable(chunk.folder)}: {explain(error) or unexpected(error)}"
+                f"{printable(folder)}: {explain(error) or unexpected(error)}"
             ) from error
+    return None
+
+
+def _one_by_one(chunk: Chunk, executor: Executor) -> list[_Finding]:
     if len(chunk.names) == 1:
         return [Kind.BAD]
     # One file is to blame, or there were too many for the time that a call may take.
