@@ -24,7 +24,9 @@ from ssimrdo.cli.options import (
     encode_options,
     encode_settings,
     json_option,
+    max_hu_error_option,
     skip_bad_option,
+    syntax_option,
 )
 from ssimrdo.cli.progress import regularly
 from ssimrdo.cli.terminal import show, tell, write_to_stderr
@@ -127,16 +129,8 @@ class RootArgument(click.Argument):
     show_default=True,
     help="ct: folders NAME.ct of lossy CT images that keep HU; needs ssimrdo[archive].",
 )
-@click.option(
-    "--max-hu-error",
-    metavar="HU",
-    help="With --as ct: no pixel is further off, whatever the window. [default: none]",
-)
-@click.option(
-    "--syntax",
-    metavar="htj2k|j2k",
-    help="With --as ct: HTJ2K or JPEG 2000. [default: htj2k]",
-)
+@max_hu_error_option
+@syntax_option
 @click.option(
     "--suffix",
     default=".mp4",

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssimrdo.cli.options import (
-    ChoiceOption,
     GroupedCommand,
     encode_options,
     encode_settings,
     json_option,
+    max_hu_error_option,
     overwrite_option,
     series_uid_option,
     skip_bad_option,
+    syntax_option,
     verbose_option,
 )
 from ssimrdo.cli.progress import progress, tell_window
@@ -57,17 +58,8 @@ Examples:
     show_default=True,
     help="What to write: a video, or lossy CT images, which keep all HU and need ssimrdo[archive].",
 )
-@click.option(
-    "--max-hu-error",
-    metavar="HU",
-    help="With --as ct: no pixel is off by more, whatever the window. [default: no limit]",
-)
-@click.option(
-    "--syntax",
-    cls=ChoiceOption,
-    metavar="htj2k|j2k",
-    help="With --as ct: HTJ2K or JPEG 2000. [default: htj2k]",
-)
+@max_hu_error_option
+@syntax_option
 @encode_options
 @click.option(
     "--template",

@@ -227,6 +227,17 @@ series_uid_option = click.option(
 skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Leave out files that cannot be used."
 )
+max_hu_error_option = click.option(
+    "--max-hu-error",
+    metavar="HU",
+    help="With --as ct: no pixel is off by more, whatever the window. [default: no limit]",
+)
+syntax_option = click.option(
+    "--syntax",
+    cls=ChoiceOption,
+    metavar="htj2k|j2k",
+    help="With --as ct: HTJ2K or JPEG 2000. [default: htj2k]",
+)
 dask_option = click.option(
     "--dask",
     metavar="ADDRESS",
