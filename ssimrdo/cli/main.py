@@ -135,7 +135,11 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names may hold bytes that no encoding takes.
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(_run())
+    status = _run()
+    if status == EXIT_INTERRUPTED:
+        # One more would end the interpreter on its way out, with another status.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _run() -> int:
