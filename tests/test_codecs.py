@@ -146,6 +146,18 @@ def test_rates_follow_from_each_rate_control(codec):
         assert payload(MeanBitrate(kbps)) * 8 * 25 / 12 / 1000 == pytest.approx(kbps, rel=0.35)
 
 
+def test_svtav1_makes_the_same_stream_again_at_a_bit_rate():
+    frames = source(12)
+
+    def stream(threads):
+        target = Target("obu")
+        settings = PassSettings(SvtAv1(8), MeanBitrate(400), threads=threads)
+        return [one.bytes for one in run_passes(frames, settings, target).slices]
+
+    sizes = [stream(threads) for threads in (0, 0, 0, 1, 4)]
+    assert sizes == sizes[:1] * 5
+
+
 def test_x265_takes_two_passes_for_a_bit_rate():
     assert LavcX265().passes(MeanBitrate(100)) == 2
     assert LavcX265().passes(ConstantQuality(20)) == 1

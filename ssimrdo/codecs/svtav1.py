@@ -170,6 +170,9 @@ class SvtAv1(UnsteeredCodec):
             parameters["variance-boost-strength"] = f"{self.variance_boost}"
         if self.screen_content:
             parameters["scm"] = "1"
-        if stream.threads:
+        if mode == "bitrate":
+            # With more, quantizers depend on which frame is done first.
+            parameters["lp"] = "1"
+        elif stream.threads:
             parameters["lp"] = f"{stream.threads}"
         return parameters
