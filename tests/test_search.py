@@ -368,6 +368,33 @@ def test_a_coarse_scale_is_searched_in_its_own_steps(crossing, step, slope):
     assert found.plain is found.best
 
 
+STEP = 1 / 2.1
+UNEVEN = QualityScale(8, 36, step=STEP, default=23, matched=True)
+
+
+@given(st.floats(1, 40), st.floats(0.5, 2.0))
+def test_a_scale_whose_steps_are_no_decimals_is_searched_without_repeating(crossing, slope):
+    """As that of AV1, whose encoder takes whole numbers that are 2.1 of them to one of x264's."""
+    goal = goal_of(GOAL, "mean", UNEVEN)
+    tried = []
+
+    def run(point, shifts, _encodes_left):
+        UNEVEN.check(point, field="crf")
+        tried.append(point)
+        own = round(point / STEP - 14.5)
+        error = np.log(1 / GOAL - 1) + slope * np.log(2) / 3 * ((own + 14.5) * STEP - crossing)
+        return Trial(point, shifts, np.full(3, 1 / (1 + np.exp(error))), int(1e6 / own))
+
+    if crossing < 7.9:
+        with pytest.raises(InputError, match="at CRF 8, the lowest"):
+            find_smallest(run, goal, may_raise=False)
+        assert min(tried) == UNEVEN.low
+    else:
+        best = find_smallest(run, goal, may_raise=False).best
+        assert crossing - 1.5 * STEP < best.crf or best.crf == UNEVEN.high
+    assert len(tried) == len(set(tried))
+
+
 def test_without_steering_one_crf_is_for_all(series, volume, tmp_path):
     result = encode(series, tmp_path / "out.mp4", min_ssim=GOAL, rdo="off", **BASE)
     assert (result.search.raised_slices, result.objective) == (0, None)

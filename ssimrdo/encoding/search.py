@@ -101,10 +101,11 @@ class Goal:
     def rounded(self, crf: float) -> float:
         """Return the nearest number that the scale takes."""
         low, high, step = self.scale.low, self.scale.high, self.scale.step
+        if not low < crf < high:
+            return min(max(crf, low), high)
         digits = max(0, math.ceil(-math.log10(step))) + 1
-        # A coarse step may round to beyond an end.
-        nearest = round(min(max(crf, low), high) / step) * step
-        return round(min(max(nearest, low), high), digits)
+        # Steps count from the low end, which the scale takes, as the codec may round between them.
+        return round(min(low + round((crf - low) / step) * step, high), digits)
 
 
 @dataclass(frozen=True)
@@ -240,14 +241,15 @@ def next_crf(points: Sequence[tuple[float, float]], goal: Goal) -> float | None:
         return None
     if low is not None and high is not None:
         width = high[0] - low[0]
-        if width <= least:
+        # Steps are rounded, so neighbours are not exactly one apart.
+        if width <= max(2 * SLACK, 1.5 * goal.scale.step):
             return None
         below, above = float(goal.log_loss(low[1])), float(goal.log_loss(high[1]))
         share = (wanted - below) / (above - below)
         # Near an end of the range, a step that does not count on the line being straight.
-        between = goal.rounded(low[0] + min(max(share, 0.1), 0.9) * width)
-        # A coarse scale may round to an end.
-        return min(max(between, low[0] + goal.scale.step), high[0] - goal.scale.step)
+        between = low[0] + min(max(share, 0.1), 0.9) * width
+        # A coarse scale would round to an end.
+        return goal.rounded(min(max(between, low[0] + goal.scale.step), high[0] - goal.scale.step))
     near = low or high
     assert near is not None, "there is a point"
     if near[0] == (goal.scale.low if low is None else goal.scale.high):
