@@ -182,7 +182,7 @@ def test_status_of_a_running_batch(ssimrdo, tmp_path):
         ),
         (["in", "-o", "out", "--jobs", "0"], "--jobs: 0 is out of range"),
         (["in", "-o", "out", "--timeout", "-1"], "--timeout: -1 is out of range"),
-        (["in", "-o", "out", "--suffix", ".avi"], "--suffix: '.avi' is unknown"),
+        (["in", "-o", "out", "--suffix", ".avi"], "--suffix: x264 does not go into '.avi'"),
         (["in", "-o", "out", "--crf", "99"], "--crf: 99 is out of range"),
         (["in", "-o", "in/out"], "--inside-root"),
         (["--manifest", "jobs.txt", "-o", "out"], "the suffix tells the kind"),

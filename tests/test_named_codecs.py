@@ -130,6 +130,14 @@ def test_hevc_in_mp4_is_tagged_as_all_players_want_it(series, tmp_path):
     assert probed(output, "codec_tag_string") == "hvc1"
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES["av1"])
+def test_av1_says_what_its_samples_are_as_chromium_asks_for(suffix, series, tmp_path):
+    output = tmp_path / f"out{suffix}"
+    encode(series, output, codec="av1", crf=30)
+    entries = "color_range,color_space,color_transfer,color_primaries"
+    assert probed(output, entries) == "pc,bt709,iec61966-2-1,bt709"
+
+
 @every_codec
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_slices_come_back_with_their_places(codec, bit_depth, series, tmp_path):
@@ -184,15 +192,23 @@ def test_what_a_codec_lacks_is_refused_with_the_choices(options, field, remedy):
 
 
 @pytest.mark.parametrize(
-    ("codec", "name"),
-    [where_installed("hevc", "a.h264"), ("av1", "a.hevc"), ("h264", "a.obu"), ("av1", "a.dcm")],
+    ("codec", "name", "takers"),
+    [
+        where_installed("hevc", "a.h264", "h264"),
+        ("av1", "a.hevc", "hevc"),
+        ("h264", "a.obu", "av1"),
+        ("av1", "a.dcm", "h264 or hevc"),
+        ("av1", "a.webm", ""),
+    ],
 )
-def test_containers_are_the_codecs(codec, name, series, tmp_path):
+def test_containers_are_the_codecs(codec, name, takers, series, tmp_path):
     with pytest.raises(InputError, match=rf"use one of {SUFFIXES[codec][0]}, ") as caught:
         encode(series, tmp_path / name, codec=codec)
     assert all(suffix in caught.value.remedy for suffix in SUFFIXES[codec])
-    with pytest.raises(InputError, match="use one of"):
+    assert caught.value.remedy.partition(", or take {codec} ")[2] == takers
+    with pytest.raises(InputError, match=r"does not go into .*use one of") as caught:
         BatchSettings(EncodeSettings.of(codec=codec), suffix=name[1:])
+    assert caught.value.remedy.partition(", or take {codec} ")[2] == takers
 
 
 def test_a_codec_that_is_not_installed_is_said_with_what_to_install(monkeypatch):
@@ -215,7 +231,7 @@ def test_a_manifest_changes_the_codec_of_a_line(tmp_path):
     assert found[2].codec.options()["preset"] == 8
     again = EncodeSettings.of(codec="av1").changed({"codec": "h264"})
     assert again == EncodeSettings.of()
-    with pytest.raises(InputError, match=r"line 3, column codec: .* does not go into \.h264"):
+    with pytest.raises(InputError, match=r"line 3, column codec: .* does not go into '\.h264'"):
         read_manifest(path, defaults, suffix=".h264", skip_bad=False)
 
 

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from browser_frames import CHROMIUM, DRIVER, STARTS_IN_S, chromium
 from PIL import Image
 from test_report import HOSTILE, METRICS, a_report, a_viewer, with_classes
 
@@ -21,53 +20,15 @@ from ssimrdo.inspection import inspect_slice, write_inspection
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="chromium or chromedriver is not installed"
 )
 
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-STARTS_IN_S = 30
-"""Seconds within which Chromium shows an empty page."""
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
-    from selenium import webdriver
-    from selenium.common.exceptions import TimeoutException
-    from selenium.webdriver.chrome.service import Service
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = webdriver.ChromeOptions()
-        assert CHROMIUM is not None
-        options.binary_location = CHROMIUM
-        for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        driver.set_page_load_timeout(STARTS_IN_S)
-        try:
-            driver.get("about:blank")
-        except TimeoutException:
-            # Now and then it hangs before it shows anything.
-            driver.quit()
-            driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        driver.set_page_load_timeout(300)
+    with chromium() as driver:
         yield driver
-        driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -132,10 +132,11 @@ def check_suffix(suffix: str, settings: EncodeSettings, *, field: str = "suffix"
     try:
         container = container_of(Path(f"video{suffix}"), settings.codec)
     except InputError as error:
-        wrong = f"{suffix!r} is unknown"
-        if field != "suffix":
-            wrong = f"{settings.codec.name} does not go into {suffix}"
-        raise InputError(wrong, field=field, remedy=error.remedy) from None
+        raise InputError(
+            f"{settings.codec.name} does not go into {suffix!r:.40}",
+            field=field,
+            remedy=error.remedy,
+        ) from None
     if container == DICOM:
         check_settings(settings)
 

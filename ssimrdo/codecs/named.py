@@ -50,6 +50,11 @@ class NamedCodec:
         """Whether it follows an objective."""
         return bool(getattr(self.kind, "steerable", False))
 
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """FFmpeg's names of the containers that may hold it."""
+        return tuple(getattr(self.kind, "containers", ()))
+
 
 def _lacks_encoder(encoder: str) -> Callable[[], tuple[str, str] | None]:
     def lacking() -> tuple[str, str] | None:

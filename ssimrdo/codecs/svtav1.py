@@ -43,6 +43,12 @@ VARIANCE_BOOSTS: Final = range(5)
 QP_PER_STEP: Final = 0.5
 """A step of its scale of 1 to 63 is about half a QP of x264."""
 
+COLOURS: Final = MappingProxyType(
+    {"color_primaries": "bt709", "color_trc": "iec61966-2-1", "colorspace": "bt709"}
+)
+"""What luma and its neutral chroma are: grey as a screen shows it. Where a stream does not say so,
+Chromium takes its range for the limited one, whatever the stream says of that."""
+
 _STEP = QualityScale(
     1,
     63,
@@ -137,6 +143,7 @@ class SvtAv1(UnsteeredCodec):
             "preset": f"{self.preset}",
             "g": f"{KEYFRAME_INTERVAL}",
             "svtav1-params": packed(self._parameters(stream)),
+            **COLOURS,
         }
         if mode == "bitrate":
             options["b"] = f"{round(1000 * point)}"
@@ -154,8 +161,9 @@ class SvtAv1(UnsteeredCodec):
             "qp": f"rc=0 qp={point}",
             "bitrate": f"rc=1 bitrate={point}",
         }
+        colours = f"range=full colorspace={COLOURS['colorspace']}"
         return (
-            f"SVT-AV1 preset={self.preset} g={KEYFRAME_INTERVAL} {' '.join(words)} range=full "
+            f"SVT-AV1 preset={self.preset} g={KEYFRAME_INTERVAL} {' '.join(words)} {colours} "
             f"{control[stream.rate.mode]}"
         )
 

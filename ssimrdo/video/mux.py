@@ -57,11 +57,22 @@ def container_of(output: Path, codec: Codec) -> str:
     known = suffixes_of(codec)
     if suffix not in known:
         known += (_DICOM_SUFFIX,) * in_dicom
+        takers = " or ".join(_takers(suffix))
+        other = f", or take {{codec}} {takers}" if takers else ""
         raise InputError(
             f"{output}: the suffix tells the container, and {codec.name} goes into others",
-            remedy=f"use one of {', '.join(known)}",
+            remedy=f"use one of {', '.join(known)}{other}",
         )
     return SUFFIXES[suffix]
+
+
+def _takers(suffix: str) -> list[str]:
+    """Return the names of the codecs that go into what a suffix asks for."""
+    from ssimrdo.codecs.named import NAMED
+
+    if suffix == _DICOM_SUFFIX:
+        return [name for name in NAMED if name in _DICOM_SYNTAXES]
+    return [name for name, one in NAMED.items() if SUFFIXES.get(suffix) in one.containers]
 
 
 def suffixes_of(codec: Codec) -> tuple[str, ...]:
