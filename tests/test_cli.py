@@ -16,6 +16,7 @@ from video_files import ct_volume, frames_of, run_command
 
 from ssimrdo import EncodeSettings, encode
 from ssimrdo.cli.main import COMMANDS
+from ssimrdo.codecs.named import NAMED
 
 SSIMRDO = [sys.executable, "-m", "ssimrdo"]
 KEYS = {
@@ -310,6 +311,9 @@ def test_help_imports_nothing_heavy():
 def test_version(ssimrdo, option):
     done = ssimrdo(option)
     numbers = r"ssimrdo, version \d+\.\d+\.\d+\nx264 (\d+) \(0\.\1\.\d+ \w+\)\n"
+    if NAMED["hevc"].lacking() is None:
+        numbers += r"x265 \d+ \(\d+\.\d+[^\n]*\)\n"
+    numbers += r"SVT-AV1 v\d+\.\d+\.\d+[^\n]*\n"
     assert re.fullmatch(numbers + r"FFmpeg [^\n]+, PyAV \d+\.\d+\.\d+\n", done.out)
 
 

@@ -212,7 +212,7 @@ class BatchRecord:
         for name in _TEXTS:
             value = getattr(self, name)
             if not (isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable()):
-                raise ValueError(f"{name} is no printable text")
+                raise ValueError(f"{name} is not printable text")
         check_output(self.output)
         if self.status not in get_args(Status):
             raise ValueError("status is unknown")

@@ -97,10 +97,17 @@ def _show_versions(ctx: click.Context, option: click.Option, wanted: bool) -> No
     # Said first: the libraries may be missing.
     show(f"ssimrdo, version {__version__}")
 
-    from ssimrdo.codecs.lavc import ffmpeg
+    from ssimrdo.codecs.lavc import ffmpeg, has_encoder, library_version
+    from ssimrdo.codecs.svtav1 import ENCODER as SVTAV1
     from ssimrdo.codecs.x264.encoder import x264_build
+    from ssimrdo.codecs.x265.encoder import lacking as lacking_x265
+    from ssimrdo.codecs.x265.encoder import x265_version
 
     show(f"x264 {x264_build()}")
+    if lacking_x265() is None:
+        show(f"x265 {x265_version()}")
+    if has_encoder(SVTAV1):
+        show(f"SVT-AV1 {library_version('SvtAv1Enc')}")
     show(ffmpeg())
     ctx.exit()
 
@@ -117,7 +124,7 @@ def _show_versions(ctx: click.Context, option: click.Option, wanted: bool) -> No
     expose_value=False,
     is_eager=True,
     callback=_show_versions,
-    help="Show the versions of ssimrdo, x264 and FFmpeg, and exit.",
+    help="Show the versions of ssimrdo, its encoders and FFmpeg, and exit.",
 )
 def cli() -> None:
     """Encode CT series to video with SSIM-based rate-distortion optimisation.

@@ -239,7 +239,7 @@ class X264:
             raise
         except InputError as error:
             if any(repr(name) in error.reason for name, _ in self.params):
-                raise InputError(error.reason, field="x264_params") from error
+                raise InputError(error.reason, field="x264_params", remedy=error.remedy) from error
             raise
 
     def describe(self, stream: StreamSettings) -> str:

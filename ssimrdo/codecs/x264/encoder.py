@@ -161,7 +161,7 @@ class Encoder:
         if status in (lib.SSIMRDO_OPEN_FAILED, lib.SSIMRDO_BAD_PROFILE):
             reason = _errors(messages) or f"it does not say why (status {status})"
             raise EncoderError(f"x264 cannot open an encoder: {reason}")
-        raise InputError(_refusal(status, parameters, bad_option[0]))
+        raise _refusal(status, parameters, bad_option[0])
 
     def headers(self) -> bytes:
         """Return the SPS, PPS and SEI NAL units in Annex B form.
@@ -351,20 +351,22 @@ def _errors(messages: list[tuple[int, str]]) -> str:
     return "; ".join(message for level, message in messages if level == logging.ERROR)
 
 
-def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> str:
+def _refusal(status: int, parameters: EncoderParameters, bad_option: int) -> InputError:
     if status == lib.SSIMRDO_BAD_SIZE:
-        return (
+        return InputError(
             f"x264 cannot encode {parameters.width}x{parameters.height} at {parameters.bit_depth} "
             f"bit: sides must be even and at most {MAX_SIDE}, the depth 8 or 10"
         )
     if status == lib.SSIMRDO_BAD_PRESET:
-        return f"unknown x264 preset {parameters.preset!r}: use one of {', '.join(PRESETS)}"
+        return InputError(
+            f"unknown x264 preset {parameters.preset!r}", remedy=f"use one of {', '.join(PRESETS)}"
+        )
     if status == lib.SSIMRDO_BAD_TUNE:
-        return f"unknown x264 tuning {parameters.tune!r}"
+        return InputError(f"unknown x264 tuning {parameters.tune!r}")
     every = sum(parameters.variants, parameters.options)
     name, value = every[bad_option]
     if status == lib.SSIMRDO_SHARED_OPTION:
-        return f"{name!r} cannot differ from frame to frame: x264 keeps one text of it"
+        return InputError(f"{name!r} cannot differ from frame to frame: x264 keeps one text of it")
     if status == lib.SSIMRDO_BAD_OPTION_NAME:
-        return f"x264 has no parameter {name!r}: x264's own help lists them"
-    return f"x264 cannot read {value!r} as the value of {name!r}"
+        return InputError(f"x264 has no parameter {name!r}", remedy="x264's own help lists them")
+    return InputError(f"x264 cannot read {value!r} as the value of {name!r}")

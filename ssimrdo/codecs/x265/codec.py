@@ -101,7 +101,7 @@ class X265:
                     f"{value!r} is unknown", field=field, remedy=f"use one of {', '.join(choices)}"
                 )
         if self.tune is not None and not isinstance(self.tune, str):
-            raise InputError(f"{self.tune!r:.40} is no text", field="tune")
+            raise InputError(f"{self.tune!r:.40} is not text", field="tune")
         check_number(self.strength, field="rdo_strength")
         if not 0 <= self.strength <= MAX_STRENGTH:
             raise InputError(
@@ -201,7 +201,7 @@ class X265:
             raise
         except InputError as error:
             if any(repr(name) in error.reason for name, _ in self.params):
-                raise InputError(error.reason, field="x265_params") from error
+                raise InputError(error.reason, field="x265_params", remedy=error.remedy) from error
             raise
 
     def describe(self, stream: StreamSettings) -> str:

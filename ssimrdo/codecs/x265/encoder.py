@@ -201,7 +201,9 @@ class Encoder:
         if status in (lib.SSIMRDO_X265_BAD_OPTION_NAME, lib.SSIMRDO_X265_BAD_OPTION_VALUE):
             name, value = parameters.options[bad_option]
             if status == lib.SSIMRDO_X265_BAD_OPTION_NAME:
-                raise InputError(f"x265 has no parameter {name!r}: x265's own help lists them")
+                raise InputError(
+                    f"x265 has no parameter {name!r}", remedy="x265's own help lists them"
+                )
             raise InputError(f"x265 cannot read {value!r} as the value of {name!r}")
         raise EncoderError("x265 cannot open an encoder with these parameters")
 
