@@ -367,6 +367,25 @@ class Codec(Protocol):
         ...
 
 
+class Closing:
+    """What is closed at the end of a ``with`` block."""
+
+    def close(self) -> None:
+        """Let go of what is open; more calls do nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 class UnsteeredCodec:
     """What codecs that follow no objective have in common."""
 

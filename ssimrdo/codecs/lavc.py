@@ -13,15 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.codec.context import CodecContext
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Packet, Steering, StreamSettings
+from ssimrdo.codecs.base import Closing, Packet, Steering, StreamSettings
 from ssimrdo.errors import EncoderError, InputError
 from ssimrdo.frames import FrameFormat
 
@@ -34,7 +33,7 @@ KEYFRAME_INTERVAL: Final = 250
 """x264's and x265's default; SVT-AV1's own follows from the frame rate."""
 
 
-class LavcSession:
+class LavcSession(Closing):
     """One of FFmpeg's encoders, open; see :class:`ssimrdo.codecs.base.Session`.
 
     Parameters
@@ -79,17 +78,9 @@ class LavcSession:
         """Yield the packets that the encoder still holds."""
         yield from self._run(None)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # PyAV closes what nobody refers to any more.
-        del self._context
+    def close(self) -> None:
+        """Let go of the encoder: PyAV closes what nobody refers to any more."""
+        vars(self).pop("_context", None)
 
     def _run(self, frame: av.VideoFrame | None) -> Iterator[Packet]:
         try:

@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Mode, Packet, QualityScale, Steering
+from ssimrdo.codecs.base import Closing, Mode, Packet, QualityScale, Steering
 from ssimrdo.errors import InputError
 from ssimrdo.machine import cores
 
@@ -42,7 +41,7 @@ def imagecodecs_version() -> str:
         return "imagecodecs, not installed"
 
 
-class StillSession:
+class StillSession(Closing):
     """Encodes slices one by one; see :class:`ssimrdo.codecs.base.Session`.
 
     Parameters
@@ -77,15 +76,7 @@ class StillSession:
         while self._pending:
             yield self._next()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End the threads; what has not begun is dropped."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.base import (
+    Closing,
     Mode,
     Packet,
     QualityScale,
@@ -256,7 +257,7 @@ class X264:
         return f"x264 {' '.join(words)}"
 
 
-class X264Session:
+class X264Session(Closing):
     """An open x264; see :class:`ssimrdo.codecs.base.Session`."""
 
     def __init__(self, codec: X264, stream: StreamSettings) -> None:
@@ -296,14 +297,3 @@ class X264Session:
     def close(self) -> None:
         """Close x264."""
         self._encoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -8,13 +8,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Packet, check_offsets, check_samples
+from ssimrdo.codecs.base import Closing, Packet, check_offsets, check_samples
 from ssimrdo.codecs.x264._shim import ffi, lib
 from ssimrdo.codecs.x264.choices import PRESETS, Options
 from ssimrdo.errors import EncoderError, InputError
@@ -87,7 +86,7 @@ def x264_settings(headers: bytes) -> str:
     return match.group(1).decode("ascii") if match else ""
 
 
-class Encoder:
+class Encoder(Closing):
     """An x264 encoder, open from construction until :meth:`close`.
 
     The interpreter lock is free while x264 works; several encoders may run in several threads.
@@ -248,17 +247,6 @@ class Encoder:
                 _log(self._take_messages())
                 ffi.release(self._handle)
                 self._handle = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _delayed(self) -> int:
         with self._lock:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.base import (
+    Closing,
     Mode,
     Packet,
     QualityScale,
@@ -214,7 +214,7 @@ class X265:
         return f"x265 {' '.join(words)}"
 
 
-class X265Session:
+class X265Session(Closing):
     """An open x265; see :class:`ssimrdo.codecs.base.Session`."""
 
     def __init__(self, codec: X265, stream: StreamSettings) -> None:
@@ -243,14 +243,3 @@ class X265Session:
     def close(self) -> None:
         """Close x265."""
         self._encoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

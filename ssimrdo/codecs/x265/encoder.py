@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssimrdo.codecs.base import Packet, check_offsets, check_samples
+from ssimrdo.codecs.base import Closing, Packet, check_offsets, check_samples
 from ssimrdo.codecs.x264.choices import Options
 from ssimrdo.errors import EncoderError, InputError
 
@@ -117,7 +117,7 @@ class EncoderParameters:
     slow_first_pass: bool = False
 
 
-class Encoder:
+class Encoder(Closing):
     """An x265 encoder, open from construction until :meth:`close`.
 
     The interpreter lock is free while x265 works; several encoders may run in several threads. x265
@@ -264,17 +264,6 @@ class Encoder:
             if self._handle is not None:
                 self._ffi.release(self._handle)
                 self._handle = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _encode(
         self, luma: NDArray[Any] | None, offsets: NDArray[np.float32] | None, pts: int
