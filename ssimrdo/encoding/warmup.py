@@ -41,7 +41,7 @@ def load_kernels(
     small = replace(frame_format, rows=_SIDE, columns=_SIDE)
     luma = np.zeros(small.shape, small.dtype)
     # A small kernel first: it tells whether the larger ones are in the cache.
-    kernel = kernels.clipped_shares
+    kernel = kernels._clipped_shares
     misses = _misses(kernel)
     quantizer_offsets(luma, Steering(np.ones(small.grid, np.float32), Role.KEY))
     if _misses(kernel) > misses:

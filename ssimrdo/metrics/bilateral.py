@@ -23,7 +23,6 @@ def _weight(d: np.float32, tap: np.float32, steepness: np.float32) -> Any:
     return tap * likeness * likeness
 
 
-@_compiled
 def block_moments(
     phases: Plane,
     taps: Plane,
@@ -44,14 +43,20 @@ def block_moments(
     mean, variance : float32 array of shape (macroblock rows, macroblock columns)
         Results.
     """
+    sums = np.empty((3, 4 * mean.shape[1]), np.float32)
+    _block_moments(phases, taps, reach, sums, mean, variance)
+
+
+@_compiled
+def _block_moments(
+    phases: Plane, taps: Plane, reach: float, sums: Plane, mean: Plane, variance: Plane
+) -> None:
     side = taps.size
     radius = side // 2
     per_block = 16 // 4
     count = mean.shape[1] * per_block
     steepness = np.float32(1 / (reach * reach))
-    weight_sums = np.empty(count, np.float32)
-    first = np.empty(count, np.float32)
-    second = np.empty(count, np.float32)
+    weight_sums, first, second = sums[0], sums[1], sums[2]
     mean[:] = 0
     variance[:] = 0
     for line in range(mean.shape[0] * per_block):

@@ -14,10 +14,11 @@ from typing import Any, Final
 import numba
 import numpy as np
 from numba import types
+from numba.core.errors import NumbaError
 from numba.np.numpy_support import from_dtype
 
 from ssimrdo.metrics.caching import Kernel
-from ssimrdo.metrics.machine_code import RUNTIME_SYMBOLS, Kind, MachineCode
+from ssimrdo.metrics.machine_code import Kind, MachineCode
 
 # Its options are typed in part.
 _njit: Final[Any] = numba.njit
@@ -38,14 +39,21 @@ def is_known() -> bool:
 
 
 @cache
-def dispatcher_of(kernel: Kernel, *, called: bool = False) -> Any:
-    """Return what Numba makes of a kernel; only one that is to be ``called`` can be from Python.
+def dispatcher_of(kernel: Kernel, *, called: bool = False, bare: bool = False) -> Any:
+    """Return what Numba makes of a kernel, which calls the dispatchers of those that it calls.
 
-    It calls the dispatchers of the kernels that the function calls.
+    Parameters
+    ----------
+    kernel : Kernel
+        Kernel.
+    called : bool
+        Whether it is to be called from Python.
+    bare : bool
+        Whether it is to do without Numba's runtime, which counts references to memory.
     """
     function = kernel.function
     seen = {
-        name: dispatcher_of(value) if isinstance(value, Kernel) else value
+        name: dispatcher_of(value, bare=bare) if isinstance(value, Kernel) else value
         for name, value in function.__globals__.items()
         if name in function.__code__.co_names
     }
@@ -56,7 +64,8 @@ def dispatcher_of(kernel: Kernel, *, called: bool = False) -> Any:
             return _njit(**kernel.options, cache=True)(copy)
         # There is no folder for a cache.
         return _njit(**kernel.options)(copy)
-    return _njit(**kernel.options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(copy)
+    options = {**kernel.options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return _njit(**options, _nrt=not bare)(copy)
 
 
 def machine_code_of(kernel: Kernel, kinds: tuple[Kind, ...]) -> MachineCode | None:
@@ -65,13 +74,16 @@ def machine_code_of(kernel: Kernel, kinds: tuple[Kind, ...]) -> MachineCode | No
     Returns
     -------
     MachineCode or None
-        None where it can be called through Numba only.
+        None where it can be called through Numba only: memory, for one, it takes from Numba.
     """
     if not is_known():
         return None
     signature = tuple(map(_type_of, kinds))
-    dispatcher = dispatcher_of(kernel)
-    dispatcher.compile(signature)
+    dispatcher = dispatcher_of(kernel, bare=True)
+    try:
+        dispatcher.compile(signature)
+    except NumbaError:
+        return None
     found = dispatcher.overloads[signature]
     library, result = found.library, found.signature.return_type
     results = getattr(result, "types", (result,))
@@ -97,4 +109,4 @@ def _needs_of(library: Any) -> list[str]:
 
 
 def _is_there(symbol: str) -> bool:
-    return symbol in RUNTIME_SYMBOLS or hasattr(ctypes.CDLL(None), symbol)
+    return hasattr(ctypes.CDLL(None), symbol)

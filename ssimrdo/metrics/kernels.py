@@ -1,5 +1,7 @@
 """Numba kernels: Gaussian-windowed moments of luma frames.
 
+Kernels are handed the memory that they work in: code that takes none runs without Numba.
+
 The kernels release the interpreter lock and use one thread each; frames are measured in parallel
 from several Python threads. Numba's own ``parallel=True`` is not used because its threading
 layers either abort when two Python threads enter them (workqueue) or end forked children (OpenMP).
@@ -12,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ssimrdo.frames import MACROBLOCK as BLOCK
 from ssimrdo.metrics.caching import compiled
@@ -104,7 +106,15 @@ def _filter_rows(plane: Plane, taps: Plane, out: Plane) -> None:
             )
 
 
-@_compiled
+def _scratch(moments: int, columns: int, dtype: DTypeLike) -> tuple[Plane, Plane, Plane]:
+    """Return room for a band of frames, filtered down the columns, and filtered both ways."""
+    return (
+        np.empty((moments, _BAND + 2 * RADIUS, columns), dtype),
+        np.empty((_BAND, columns), dtype),
+        np.empty((moments, _BAND, columns - 2 * RADIUS), dtype),
+    )
+
+
 def ssim_components(
     x: Plane,
     y: Plane,
@@ -134,13 +144,28 @@ def ssim_components(
     luminance, contrast_structure : float32 array of shape (rows - 10, columns - 10)
         Results, for windows that lie inside the frame.
     """
+    scratch = _scratch(4, x.shape[1], np.float32)
+    _ssim_components(x, y, taps, c1, c2, middle, *scratch, luminance, contrast_structure)
+
+
+@_compiled
+def _ssim_components(
+    x: Plane,
+    y: Plane,
+    taps: Plane,
+    c1: np.float32,
+    c2: np.float32,
+    middle: np.float32,
+    raw: Plane,
+    down: Plane,
+    moments: Plane,
+    luminance: Plane,
+    contrast_structure: Plane,
+) -> None:
     columns = x.shape[1]
     out_rows, out_columns = luminance.shape
     half = np.float32(0.5)
     offset = middle + middle
-    raw = np.empty((4, _BAND + 2 * RADIUS, columns), np.float32)
-    down = np.empty((_BAND, columns), np.float32)
-    moments = np.empty((4, _BAND, out_columns), np.float32)
     for top in range(0, out_rows, _BAND):
         height = min(_BAND, out_rows - top)
         for r in range(height + 2 * RADIUS):
@@ -170,13 +195,12 @@ def ssim_components(
                 )
 
 
-@_compiled
 def contrast_and_structure(
     x: Plane,
     y: Plane,
     taps: Plane,
-    c2: float,
-    middle: float,
+    c2: float | np.float32,
+    middle: float | np.float32,
     contrast: Plane,
     structure: Plane,
 ) -> None:
@@ -200,13 +224,27 @@ def contrast_and_structure(
     contrast, structure : float32 array of shape (rows - 10, columns - 10)
         Results, for windows that lie inside the frame.
     """
+    scratch = _scratch(5, x.shape[1], np.float64)
+    _contrast_and_structure(x, y, taps, c2, middle, *scratch, contrast, structure)
+
+
+@_compiled
+def _contrast_and_structure(
+    x: Plane,
+    y: Plane,
+    taps: Plane,
+    c2: float,
+    middle: float,
+    raw: Plane,
+    down: Plane,
+    moments: Plane,
+    contrast: Plane,
+    structure: Plane,
+) -> None:
     columns = x.shape[1]
     out_rows, out_columns = contrast.shape
     offset = middle + middle
     c3 = c2 / 2
-    raw = np.empty((5, _BAND + 2 * RADIUS, columns), np.float64)
-    down = np.empty((_BAND, columns), np.float64)
-    moments = np.empty((5, _BAND, out_columns), np.float64)
     for top in range(0, out_rows, _BAND):
         height = min(_BAND, out_rows - top)
         for r in range(height + 2 * RADIUS):
@@ -246,13 +284,12 @@ def _mirror(index: int, size: int) -> int:
 
 
 @_compiled
-def _spread(taps: Plane, samples: int) -> Plane:
-    """Return the summed weights that ``samples`` neighbouring windows give to what they cover."""
-    weights = np.zeros(samples + 2 * RADIUS, np.float32)
+def _spread(taps: Plane, samples: int, weights: Plane) -> None:
+    """Fill the summed weights that ``samples`` neighbouring windows give to what they cover."""
+    weights[:] = 0
     for first in range(samples):
         for k in range(2 * RADIUS + 1):
             weights[first + k] += taps[min(k, 2 * RADIUS - k)]
-    return weights
 
 
 @_compiled
@@ -270,7 +307,6 @@ def _copy_mirrored(x: Plane, top: int, middle: np.float32, band: Plane) -> None:
             )
 
 
-@_compiled
 def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, variance: Plane) -> None:
     """Fill the mean and the mean Gaussian-window variance of every macroblock.
 
@@ -288,13 +324,39 @@ def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, varian
     mean, variance : float32 array of shape (ceil(rows / 16), ceil(columns / 16))
         Results; a macroblock that reaches over the border counts only its samples inside.
     """
-    rows, columns = x.shape
+    columns = x.shape[1]
     padded = (columns + 2 * RADIUS + 15) // 16 * 16
-    band = np.zeros((BLOCK + 2 * RADIUS, padded), np.float32)
-    down = np.empty((BLOCK, padded), np.float32)
-    means = np.empty((BLOCK, columns), np.float32)
-    squares = np.empty(padded, np.float32)
-    sums = np.empty((2, columns), np.float32)
+    _block_moments(
+        x,
+        taps,
+        middle,
+        np.zeros((BLOCK + 2 * RADIUS, padded), np.float32),
+        np.empty((BLOCK, padded), np.float32),
+        np.empty((BLOCK, columns), np.float32),
+        np.empty((2, columns), np.float32),
+        np.empty(padded, np.float32),
+        np.empty(BLOCK + 2 * RADIUS, np.float32),
+        mean,
+        variance,
+    )
+
+
+@_compiled
+def _block_moments(
+    x: Plane,
+    taps: Plane,
+    middle: np.float32,
+    band: Plane,
+    down: Plane,
+    means: Plane,
+    sums: Plane,
+    squares: Plane,
+    weights: Plane,
+    mean: Plane,
+    variance: Plane,
+) -> None:
+    rows, columns = x.shape
+    padded = band.shape[1]
     for block_row in range(mean.shape[0]):
         top = block_row * BLOCK
         height = min(BLOCK, rows - top)
@@ -307,7 +369,7 @@ def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, varian
                 sums[0, i] += means[r, i]
                 sums[1, i] += means[r, i] * means[r, i]
         squares[:] = 0
-        weights = _spread(taps, height)
+        _spread(taps, height, weights)
         for r in range(height + 2 * RADIUS):
             weight = weights[r]
             for i in range(padded):
@@ -316,7 +378,7 @@ def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, varian
             left = block * BLOCK
             width = min(BLOCK, columns - left)
             if block == 0 or width < BLOCK:
-                weights = _spread(taps, width)
+                _spread(taps, width, weights)
             first = np.float32(0)
             second = np.float32(0)
             for i in range(left, left + width):
@@ -329,7 +391,6 @@ def block_moments(x: Plane, taps: Plane, middle: np.float32, mean: Plane, varian
             variance[block_row, block] = max(second / samples, np.float32(0))
 
 
-@_compiled
 def clipped_shares(x: Plane, peak: int, shares: Plane) -> None:
     """Fill the share of every macroblock's samples that are at either end of the luma range.
 
@@ -342,8 +403,12 @@ def clipped_shares(x: Plane, peak: int, shares: Plane) -> None:
     shares : float32 array of shape (ceil(rows / 16), ceil(columns / 16))
         Results; a macroblock that reaches over the border counts only its samples inside.
     """
+    _clipped_shares(x, peak, np.empty(x.shape[1], np.uint8), shares)
+
+
+@_compiled
+def _clipped_shares(x: Plane, peak: int, counts: Plane, shares: Plane) -> None:
     rows, columns = x.shape
-    counts = np.empty(columns, np.uint8)
     for block_row in range(shares.shape[0]):
         top = block_row * BLOCK
         height = min(BLOCK, rows - top)

@@ -3,8 +3,7 @@
 Importing Numba and filling its registries takes longer than encoding a short series, and code that
 has been compiled needs nothing of them. It is loaded with LLVM, by Numba's own calling convention:
 a place for the result, one for an error, then the arguments, an array as its owner, its size, its
-first sample, its shape and its strides. It takes memory from two functions of Numba's runtime that
-:data:`_RUNTIME` stands in for.
+first sample, its shape and its strides. It has no runtime: what takes memory has it handed in.
 """
 
 # llvmlite has no types.
@@ -41,38 +40,6 @@ _WRITEABLE: Final = 0x400
 
 _GOOD: Final = (0, -2)
 """What code returns that has done its work, with a result and with None."""
-
-RUNTIME_SYMBOLS: Final = ("NRT_MemInfo_alloc_aligned", "NRT_MemInfo_call_dtor")
-
-# A block of memory begins with its count of references; behind three other words the fourth says
-# where the samples begin. Pointers are written as numbers, which every version of LLVM reads.
-_RUNTIME: Final = """
-declare i64 @malloc(i64)
-declare void @free(i64)
-
-define i64 @NRT_MemInfo_alloc_aligned(i64 %size, i32 %alignment) {{
-  %room = add i64 %size, 128
-  %block = call i64 @malloc(i64 %room)
-  %failed = icmp eq i64 %block, 0
-  br i1 %failed, label %end, label %fill
-fill:
-  %behind = add i64 %block, 127
-  %samples = and i64 %behind, -64
-  %references = inttoptr i64 %block to {pointer}
-  store i64 1, {pointer} %references
-  %field = add i64 %block, 24
-  %place = inttoptr i64 %field to {pointer}
-  store i64 %samples, {pointer} %place
-  br label %end
-end:
-  ret i64 %block
-}}
-
-define void @NRT_MemInfo_call_dtor(i64 %block) {{
-  call void @free(i64 %block)
-  ret void
-}}
-"""
 
 _lock = Lock()
 
@@ -168,7 +135,7 @@ def callable_of(code: MachineCode, kinds: tuple[Kind, ...]) -> Callable[..., Any
             else:
                 values.append(argument.item() if isinstance(argument, np.generic) else argument)
         if function(*values) not in _GOOD:
-            raise MemoryError
+            raise RuntimeError("a kernel has failed")
         found = result.unpack_from(place)
         return found if len(found) > 1 else found[0] if found else None
 
@@ -196,8 +163,7 @@ def _load(code: MachineCode) -> tuple[Any, int]:
         engine = llvm.create_mcjit_compiler(nothing, _machine())
         # Compiling nothing takes longer than loading the rest.
         engine.remove_module(nothing)
-        for data in (_runtime(), code.data):
-            engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code.data))
         engine.finalize_object()
         return engine, engine.get_function_address(code.symbol)
 
@@ -209,16 +175,6 @@ def _machine() -> Any:
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(codemodel="jitdefault", jit=True)
-
-
-@cache
-def _runtime() -> bytes:
-    """Return :data:`_RUNTIME` as an object file."""
-    import llvmlite.binding as llvm
-
-    pointer = "ptr" if llvm.llvm_version_info >= (17,) else "i64*"
-    module = llvm.parse_assembly(_RUNTIME.format(pointer=pointer))
-    return bytes(_machine().emit_object(module))
 
 
 @cache

@@ -204,7 +204,8 @@ def tissue_map(
     )
     if padding is not None:
         near = near_clipped
-        tissue_kernels.largest_of_nine(np.ascontiguousarray(padding).view(np.uint8), near)
+        # A copy is of the type that the kernel has been compiled for, whatever the mask is.
+        tissue_kernels.largest_of_nine(padding.astype(np.uint8), near)
         codes[near.view(np.bool_)] &= np.uint8(~(Area.EDGE.flag | Area.DENSE.flag) & 0xFF)
         codes[padding] = 0
     return TissueMap(codes)

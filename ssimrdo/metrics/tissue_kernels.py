@@ -44,7 +44,6 @@ def _moments(
             means[i] += middle
 
 
-@_compiled
 def largest_of_nine(x: Plane, out: Plane) -> None:
     """Fill the largest sample of the 9x9 square around every sample (a dilation).
 
@@ -55,9 +54,18 @@ def largest_of_nine(x: Plane, out: Plane) -> None:
     out : array of the same shape and dtype
         Result.
     """
+    _largest_of_nine(x, _framed(x), out)
+
+
+def _framed(x: Plane) -> Plane:
+    """Return room for a row with four samples of 0 on either side."""
+    return np.zeros(x.shape[1] + 8, x.dtype)
+
+
+@_compiled
+def _largest_of_nine(x: Plane, row: Plane, out: Plane) -> None:
     rows, columns = x.shape
     last = rows - 1
-    row = np.zeros(columns + 8, x.dtype)
     down = row[4 : 4 + columns]
     # Slices let the loops vectorise.
     a, b, c = row[0:columns], row[1 : 1 + columns], row[2 : 2 + columns]
@@ -76,7 +84,6 @@ def largest_of_nine(x: Plane, out: Plane) -> None:
             across[i] = max(max(left, e[i]), max(max(f[i], g[i]), max(h[i], k[i])))
 
 
-@_compiled
 def opened(x: Plane, peak: int, out: Plane) -> None:
     """Fill the morphological opening of a frame with a square of 9x9 samples.
 
@@ -89,16 +96,20 @@ def opened(x: Plane, peak: int, out: Plane) -> None:
     out : array of the same shape and dtype
         Result.
     """
+    _opened(x, peak, np.empty_like(x), _framed(x), out)
+
+
+@_compiled
+def _opened(x: Plane, peak: int, eroded: Plane, row: Plane, out: Plane) -> None:
     rows, columns = x.shape
-    eroded = np.empty((rows, columns), x.dtype)
     for r in range(rows):
         for i in range(columns):
             out[r, i] = peak - x[r, i]
-    largest_of_nine(out, eroded)
+    _largest_of_nine(out, row, eroded)
     for r in range(rows):
         for i in range(columns):
             eroded[r, i] = peak - eroded[r, i]
-    largest_of_nine(eroded, out)
+    _largest_of_nine(eroded, row, out)
 
 
 @_compiled
@@ -144,7 +155,6 @@ def _runs(mask: Plane, rows: Plane, starts: Plane, ends: Plane, parents: Plane) 
     return count
 
 
-@_compiled
 def largest_filled(mask: Plane, share: float, out: Plane) -> None:
     """Fill the largest component of a mask and others of its size, with what they enclose.
 
@@ -160,27 +170,45 @@ def largest_filled(mask: Plane, share: float, out: Plane) -> None:
     out : array of the same shape, uint8
         Result, 0 or 1; all 0 for an empty mask.
     """
+    rows, columns = mask.shape
+    most = rows * ((columns + 1) // 2)
+    _largest_filled(
+        mask,
+        share,
+        np.empty((4, most), np.int32),
+        np.empty(most, np.int64),
+        np.empty((2, rows), np.int32),
+        np.empty((2, columns), np.int32),
+        out,
+    )
+
+
+@_compiled
+def _largest_filled(
+    mask: Plane,
+    share: float,
+    runs: Plane,
+    sizes: Plane,
+    of_rows: Plane,
+    of_columns: Plane,
+    out: Plane,
+) -> None:
     all_rows, all_columns = mask.shape
-    most = all_rows * ((all_columns + 1) // 2)
-    rows = np.empty(most, np.int32)
-    starts = np.empty(most, np.int32)
-    ends = np.empty(most, np.int32)
-    parents = np.empty(most, np.int32)
+    rows, starts, ends, parents = runs[0], runs[1], runs[2], runs[3]
     out[:] = 0
     count = _runs(mask, rows, starts, ends, parents)
     if count == 0:
         return
-    sizes = np.zeros(count, np.int64)
+    sizes[:count] = 0
     for k in range(count):
         sizes[_root(parents, k)] += ends[k] - starts[k]
     largest = np.int64(0)
     for k in range(count):
         largest = max(largest, sizes[k])
     least = share * largest
-    first = np.full(all_rows, all_columns, np.int32)
-    last = np.full(all_rows, -1, np.int32)
-    top = np.full(all_columns, all_rows, np.int32)
-    bottom = np.full(all_columns, -1, np.int32)
+    first, last, top, bottom = of_rows[0], of_rows[1], of_columns[0], of_columns[1]
+    first[:], last[:] = all_columns, -1
+    top[:], bottom[:] = all_rows, -1
     for k in range(count):
         if sizes[_root(parents, k)] >= least:
             here = rows[k]
@@ -220,7 +248,6 @@ def _gradients(x: Plane, r: int, sums: Plane, differences: Plane, squares: Plane
         squares[i] = along * along + across * across
 
 
-@_compiled
 def assign_codes(
     x: Plane,
     body: Plane,
@@ -250,20 +277,47 @@ def assign_codes(
     codes : uint8 array of the same shape
         Result.
     """
+    columns = x.shape[1]
+    _assign_codes(
+        x,
+        body,
+        opening,
+        near_clipped,
+        taps,
+        limits,
+        np.empty((_BAND + 2 * RADIUS, columns + 2 * RADIUS), np.float32),
+        np.empty((_BAND, columns + 2 * RADIUS), np.float32),
+        np.zeros((2, _BAND, columns), np.float32),
+        np.empty((3, columns + 2), np.float32),
+        np.empty((4, columns), np.uint8),
+        np.zeros(columns + 2, np.uint8),
+        codes,
+    )
+
+
+@_compiled
+def _assign_codes(
+    x: Plane,
+    body: Plane,
+    opening: Plane,
+    near_clipped: Plane,
+    taps: Plane,
+    limits: Plane,
+    band: Plane,
+    down: Plane,
+    moments: Plane,
+    gradients: Plane,
+    flags: Plane,
+    around: Plane,
+    codes: Plane,
+) -> None:
     peak, gradient, height, bright, flat, thin, thick = limits
     rows, columns = x.shape
     steep = np.float32(64) * gradient * gradient
     half = peak / np.float32(2)
-    band = np.empty((_BAND + 2 * RADIUS, columns + 2 * RADIUS), np.float32)
-    down = np.empty((_BAND, columns + 2 * RADIUS), np.float32)
-    mean = np.zeros((_BAND, columns), np.float32)
-    variance = np.zeros((_BAND, columns), np.float32)
-    sums = np.empty(columns + 2, np.float32)
-    differences = np.empty(columns + 2, np.float32)
-    squares = np.empty(columns, np.float32)
-    flags = np.empty((4, columns), np.uint8)
+    mean, variance = moments[0], moments[1]
+    sums, differences, squares = gradients[0], gradients[1], gradients[2]
     edges, dense, flats, lungs = flags[0], flags[1], flags[2], flags[3]
-    around = np.zeros(columns + 2, np.uint8)
     left, here, right = around[:columns], around[1 : columns + 1], around[2:]
     for r in range(rows):
         line = r % _BAND
@@ -392,7 +446,6 @@ def sum_where(
         windows[1] += count_of_other
 
 
-@_compiled
 def pooled_squares(x: Plane, y: Plane, codes: Plane, flag: np.uint8) -> tuple[float, float]:
     """Return sums of squares of two frames about the means of 8x8 blocks, where a flag is set.
 
@@ -405,11 +458,19 @@ def pooled_squares(x: Plane, y: Plane, codes: Plane, flag: np.uint8) -> tuple[fl
     flag : uint8
         A power of two.
     """
+    sums = np.empty((5, x.shape[1]), np.float32)
+    left, right = _pooled_squares(x, y, codes, flag, sums)
+    return left, right
+
+
+@_compiled
+def _pooled_squares(
+    x: Plane, y: Plane, codes: Plane, flag: np.uint8, sums: Plane
+) -> tuple[float, float]:
     rows, columns = x.shape
     total_x = 0.0
     total_y = 0.0
     # Exact up to 10 bit: eight squares stay below 2 ** 24.
-    sums = np.empty((5, columns), np.float32)
     counts, first_x, first_y, second_x, second_y = sums[0], sums[1], sums[2], sums[3], sums[4]
     for top in range(0, rows, 8):
         sums[:] = 0
