@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -128,6 +127,9 @@ def _module_of(error: ImportError) -> str:
 
 def _requirement(package: str) -> str | None:
     """Return what this package requires of another, None where it requires nothing."""
+    # It imports what takes longer than reading ten headers.
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         needed = requires("ssimrdo") or []
     except PackageNotFoundError:

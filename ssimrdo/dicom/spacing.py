@@ -141,9 +141,7 @@ def spacing_of(along_mm: Sequence[float] | None) -> Spacing:
     repeated = int(is_step.size - steps.size)
     if not steps.size:
         return Spacing(repeated=repeated)
-    in_order = np.sort(steps)
-    # The median; NumPy's own imports what takes longer than reading ten headers.
-    usual = float(in_order[steps.size // 2] + in_order[~(steps.size // 2)]) / 2
+    usual = median(steps)
     wide = steps > _GAP * usual
     if wide.sum() > max(1, _MOST_GAPS * steps.size):
         wide[:] = False
@@ -157,6 +155,15 @@ def spacing_of(along_mm: Sequence[float] | None) -> Spacing:
         uneven=int(uneven.sum()),
         repeated=repeated,
     )
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Return the median of one or more numbers.
+
+    NumPy's own imports what takes longer than reading ten headers.
+    """
+    in_order, half = np.sort(values), values.size // 2
+    return float(in_order[half] + in_order[~half]) / 2
 
 
 def check_regular(spacing: Spacing, name: str) -> None:

@@ -26,6 +26,7 @@ from ssimrdo.dicom.digits import (
 )
 from ssimrdo.dicom.grey import WIDE, Window, linear_ends
 from ssimrdo.dicom.padding import AIR, PADDING, PADDINGS, unpacked
+from ssimrdo.dicom.spacing import median
 from ssimrdo.errors import InputError
 
 SCHEMA: Final = 1
@@ -247,7 +248,7 @@ def gaps(planes: Sequence[PlaneDigits]) -> list[dict[str, float]]:
     steps = _steps_mm(planes)
     if steps.size < 2:
         return []
-    usual = float(np.median(steps))
+    usual = median(steps)
     if usual < _SMALLEST_STEP_MM:
         return []
     return [
