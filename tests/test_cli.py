@@ -118,6 +118,30 @@ def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
     assert all(set(entry) == {"path", "reason"} and entry["reason"] for entry in skipped)
 
 
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_no_video_loses_its_record_to_another(ssimrdo, series, tmp_path, options):
+    """``a.mp4`` and ``a.mkv`` would share ``a.json``."""
+    assert ssimrdo("encode", series, "-o", tmp_path / "a.mp4").status == 0
+    record = (tmp_path / "a.json").read_bytes()
+    done = ssimrdo("encode", series, "-o", tmp_path / "a.mkv", *options)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        f"ssimrdo: error: {tmp_path / 'a.json'}: is the record of a.mp4, which is beside it",
+        "ssimrdo: hint: use another name, or remove a.mp4 first",
+    ]
+    assert (tmp_path / "a.json").read_bytes() == record
+    assert not (tmp_path / "a.mkv").exists()
+    (tmp_path / "a.mp4").unlink()
+    assert ssimrdo("encode", series, "-o", tmp_path / "a.mkv", "--overwrite").status == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"output": "x/y.mp4"}', '{"output": "a.mkv"}', "\0"])
+def test_records_of_nothing_else_are_replaced(ssimrdo, series, tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    assert ssimrdo("encode", series, "-o", tmp_path / "a.mkv", "--overwrite").status == 0
+    assert json.loads((tmp_path / "a.json").read_text())["output"] == "a.mkv"
+
+
 def test_text_for_people(ssimrdo, series, tmp_path):
     output = tmp_path / "out.mp4"
     done = ssimrdo("encode", series, "-o", output, "--window", "lung")

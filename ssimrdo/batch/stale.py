@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from ssimrdo.batch.journal import JOURNAL_NAME, BatchRecord, Journal
 from ssimrdo.batch.results import OWN_NAMES, fetched_journal, kept_for_us, write_results
 from ssimrdo.batch.store import Store, store_of
 from ssimrdo.errors import InputError
-from ssimrdo.record.sidecar import sidecar_path
+from ssimrdo.record.sidecar import output_of, sidecar_path
 from ssimrdo.text import printable
 
 FAILS_NOW: Final = "of an earlier state: its series fails now"
@@ -55,7 +54,7 @@ def stale_of(journal: Journal, out: Store) -> Iterator[StaleOutput]:
         elif record.status == "failed":
             sidecar, _ = out.finished(record.output)
             # What has no sidecar may be anybody's.
-            if _output_of(sidecar) == PurePosixPath(record.output).name:
+            if output_of(sidecar) == PurePosixPath(record.output).name:
                 yield StaleOutput(record.output, FAILS_NOW)
 
 
@@ -111,14 +110,6 @@ def no_batch(output: Path | str) -> InputError:
 def _remove(output: str, out: Store) -> None:
     sidecar = str(sidecar_path(Path(output)))
     # Outputs of another suffix have the same sidecar.
-    if _output_of(out.finished(output)[0]) in (PurePosixPath(output).name, None):
+    if output_of(out.finished(output)[0]) in (PurePosixPath(output).name, None):
         out.remove(sidecar)
     out.remove(output)
-
-
-def _output_of(sidecar: str) -> str | None:
-    """Return the name of the output that a sidecar goes with, None if it does not tell."""
-    try:
-        return str(json.loads(sidecar)["output"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,7 +112,9 @@ def encode(
     settings = encode_settings(options)
 
     from ssimrdo.encoding.encode import encode as encode_series
+    from ssimrdo.record.sidecar import check_sidecar_free
 
+    check_sidecar_free(Path(output))
     with progress("encoding") as observer:
         result = encode_series(
             series,

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import ssimrdo
 from ssimrdo.dicom.padding import AIR, PADDINGS
+from ssimrdo.errors import InputError
 from ssimrdo.record.result import EncodeResult
 from ssimrdo.text import printable
 
@@ -29,6 +30,35 @@ steered, or their efforts."""
 def sidecar_path(output: Path) -> Path:
     """Return the path of the JSON file that goes with an output file."""
     return output.with_suffix(".json")
+
+
+def output_of(text: str) -> str | None:
+    """Return the name of the output that a sidecar goes with, None if it does not tell."""
+    try:
+        return str(json.loads(text)["output"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def check_sidecar_free(output: Path) -> None:
+    """Check that no other video beside an output has the sidecar that it is to get.
+
+    Raises
+    ------
+    InputError
+        If one has, such as ``OUT.mp4`` for ``OUT.dcm``, which would be left without a record.
+    """
+    path = sidecar_path(output)
+    try:
+        other = output.with_name(output_of(path.read_text(encoding="utf-8")) or output.name)
+        is_taken = other.name != output.name and other.is_file()
+    except (OSError, ValueError):
+        return
+    if is_taken:
+        raise InputError(
+            f"{path}: is the record of {other.name}, which is beside it",
+            remedy=f"use another name, or remove {other.name} first",
+        )
 
 
 def recorded_padding(record: Mapping[str, Any]) -> str:
