@@ -271,7 +271,7 @@ def test_a_damaged_file_of_a_numbered_series_refuses_it_alone(tmp_path):
             (one, "soft")
             for one in ("B30f", "Br40d\\3", "I31f", "H20s", "STANDARD", "Soft", "STD+")
         ),
-        *((one, "soft") for one in ("A", "B", "UB", "YA", "FC08", "FC21", "FC13-H")),
+        *((one, "soft") for one in ("A", "B", "UB", "IA", "FC08", "FC21", "FC13-H")),
         *(
             (one, "sharp")
             for one in ("B70f", "Bl57d", "H60s", "Hr60", "U90u", "BONE", "LUNG", "EDGE")

@@ -16,9 +16,10 @@ _WORDS: Final = {
     **dict.fromkeys(("SOFT", "STANDARD", "STND", "STD", "SMOOTH", "BRAIN"), SOFT),
     **dict.fromkeys(("LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "SHARP"), SHARP),
 }
-# Philips: a letter, for heads and iterative methods with others before it.
-_LETTERS: Final = {**dict.fromkeys("AB", SOFT), **dict.fromkeys("CDEL", SHARP)}
-_PHILIPS: Final = re.compile("[UYI]?([A-EL])")
+# Philips: smooth A, standard B, sharp C, detail D, E, lung L; with U before it for brains and with
+# I for iterative methods. All with Y, which are for bone and lung, are sharper than these.
+_LETTERS: Final = {**dict.fromkeys("AB", SOFT), **dict.fromkeys("CDELY", SHARP)}
+_PHILIPS: Final = re.compile("[UI]?([A-EL])|(Y)[A-E]")
 # Siemens: B30f, Hr60, Br40d, I70f: the number is the sharpness.
 _SIEMENS: Final = re.compile("[A-Z]{1,2}([0-9]{2})[A-Z]?")
 _SIEMENS_SHARP: Final = 50
@@ -51,6 +52,6 @@ def kernel_class(kernel: str, group: str = "") -> str:
     if match := _SIEMENS.fullmatch(code):
         return SHARP if int(match[1]) >= _SIEMENS_SHARP else SOFT
     if match := _PHILIPS.fullmatch(code):
-        return _LETTERS[match[1]]
+        return _LETTERS[match[1] or match[2]]
     words = (_WORDS.get(word, "") for word in re.split("[^A-Z]+", code))
     return next(filter(None, words), "")
