@@ -236,12 +236,12 @@ def a_result(ssim, **classes):
 
 def test_who_gains_in_ssim_and_loses_in_a_class_is_warned_of():
     losing = a_result(-10.4, psnr_body=-1.0, psnr_edge=2.04, psnr_dense=5.4, ssim_p5=0.06)
-    (warning,) = class_warnings(losing)
+    (warning,) = class_warnings(losing, {"ours": "Ours, quickly"})
     assert (warning.series, warning.encoder) == ("chest", "ours")
     assert warning.classes == ("psnr_edge", "psnr_dense", "ssim_p5")
     assert warning.text == (
-        "chest: ours saves 10.4 % at equal SSIM, but loses at edges (+2.0 %), in small dense "
-        "structures (+5.4 %), in the 5th percentile of slices (+0.1 %)"
+        "chest: Ours, quickly saves 10.4 % at equal SSIM, but loses at edges (+2.0 %), in small "
+        "dense structures (+5.4 %), in the 5th percentile of slices (+0.1 %)"
     )
 
 
@@ -257,7 +257,7 @@ def test_who_gains_in_ssim_and_loses_in_a_class_is_warned_of():
     ],
 )
 def test_nobody_else_is_warned_of(result):
-    assert list(class_warnings(result)) == []
+    assert list(class_warnings(result, {"ours": "ours"})) == []
 
 
 def test_warnings_are_logged_and_stand_in_the_report(folders, caplog):
@@ -266,7 +266,10 @@ def test_warnings_are_logged_and_stand_in_the_report(folders, caplog):
     with compare([folders / "soft"], settings) as found:
         report = found.report
     (series,) = report.series
-    assert tuple(class_warnings(series)) == report.warnings
+    labels = {one.name: one.label for one in report.encoders}
+    assert tuple(class_warnings(series, labels)) == report.warnings
+    assert "x264 medium" in labels["x264-ssim"]
+    assert f": {labels['x264-ssim']} saves" in report.warnings[0].text
     told = [one.getMessage() for one in caplog.records if "at equal SSIM" in one.getMessage()]
     assert told == [warning.text for warning in report.warnings]
     assert [one.encoder for one in report.warnings] == ["x264-ssim"]

@@ -815,6 +815,28 @@ def test_charts_place_points() -> None:
     assert over_slices.lines[0].path.count("M") == 2
 
 
+def test_curves_of_many_encoders_differ_in_colour_or_dashes(written: Written) -> None:
+    """And so do their markers in the legend; there are seven colours."""
+    report = a_report("chest")
+    curve = report.series[0].curves["slow"]
+    names = [f"anchor-{number}" for number in range(12)]
+    report = with_series(
+        report, 0, curves={**report.series[0].curves, **dict.fromkeys(names, curve)}
+    )
+    anchors = [an_encoder(name, "anchor", name) for name in names]
+    page = written(replace(report, encoders=(*report.encoders, *anchors)))
+    kinds = r'class="(s\d)[^>]*>\s*<path class="curve(?: thin)? (d\d)" d="[^"]*"/>'
+    legend = page[page.index('<ul class="legend"') :]
+    found = re.findall(kinds + r"\s*<(\w+ .*?)/>", legend[: legend.index("</ul>")], re.DOTALL)
+    assert len(found) == 15
+    assert len({(colour, dashes) for colour, dashes, _ in found}) == 15
+    assert len({(colour, marker) for colour, _, marker in found}) == 15
+    for chart in re.findall(r'<svg class="chart".*?</svg>\s*</svg>', page, re.DOTALL):
+        drawn = re.findall(kinds, chart)
+        assert len(set(drawn)) == len(drawn)
+        assert set(drawn) <= {(colour, dashes) for colour, dashes, _ in found}
+
+
 def test_the_range_of_the_reference_leaves_out_far_anchors() -> None:
     series = a_series("a")
     far = tuple(replace(point, kbps=50 * point.kbps) for point in series.curves["slow"])

@@ -63,7 +63,8 @@ def build_report(
     """
     deltas = deltas_of(settings.indices)
     series = [_series(outcome, contenders, deltas) for outcome in outcomes]
-    warnings = [warning for one in series for warning in class_warnings(one)]
+    labels = {contender.name: contender.label for contender in contenders}
+    warnings = [warning for one in series for warning in class_warnings(one, labels)]
     for warning in warnings:
         logger.warning("%s", warning.text)
     formats = [outcome.facts.format for outcome in outcomes if outcome.facts is not None]

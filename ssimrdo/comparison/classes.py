@@ -153,8 +153,16 @@ def rates_by_class(
     return table
 
 
-def class_warnings(series: SeriesResult) -> Iterator[ClassWarning]:
-    """Yield a warning for every encoder that gains in SSIM and loses in a class."""
+def class_warnings(series: SeriesResult, labels: Mapping[str, str]) -> Iterator[ClassWarning]:
+    """Yield a warning for every encoder that gains in SSIM and loses in a class.
+
+    Parameters
+    ----------
+    series : SeriesResult
+        With its deltas.
+    labels : mapping of str to str
+        What readers know the encoders by.
+    """
     for name, deltas in series.classes.items():
         ssim = series.bd[name].get(SSIM.name)
         gain = None if ssim is None else ssim.rate_percent
@@ -167,7 +175,8 @@ def class_warnings(series: SeriesResult) -> Iterator[ClassWarning]:
         }
         if lost:
             where = ", ".join(f"{BY_NAME[key].where} (+{rate:.1f} %)" for key, rate in lost.items())
-            text = f"{series.name}: {name} saves {-gain:.1f} % at equal SSIM, but loses {where}"
+            what = f"{series.name}: {labels[name]}"
+            text = f"{what} saves {-gain:.1f} % at equal SSIM, but loses {where}"
             yield ClassWarning(series.name, name, tuple(lost), text)
 
 

@@ -139,8 +139,10 @@ def curves(
 ) -> None:
     """Draw curves over one abscissa, each in its colour and dashes, with a legend."""
     for number, (name, y) in enumerate(named.items()):
-        turn = number % len(SERIES)
-        axes.plot(x, y, color=SERIES[turn], linestyle=DASHES[turn], label=name, **style_of)
+        colour = SERIES[number % len(SERIES)]
+        # Curves that share a colour have other dashes.
+        dashes = DASHES[(number + number // len(SERIES)) % len(DASHES)]
+        axes.plot(x, y, color=colour, linestyle=dashes, label=name, **style_of)
     axes.legend(handlelength=2.6)
 
 
