@@ -122,7 +122,7 @@ _GROUPS: Final = MappingProxyType(
             *("effort", "codec", "preset", "rdo", "rdo_strength", "even"),
         ),
         "What is shown": ("window", "protect", "padding", "bit_depth", "fps"),
-        "Input": ("series_uid", "skip_bad", "strict", "record"),
+        "Input": ("series_uid", "volumes", "skip_bad", "strict", "record"),
         "Batch": (
             *("manifest", "jobs", "dask", "suffix", "name_template", "timeout", "fail_fast"),
             *("retry_failed", "keep_older", "inside_root", "dry_run"),
