@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -35,6 +34,9 @@ def constant_quality(label: str, mode: Mode, scale: QualityScale) -> QualityScal
 
 def imagecodecs_version() -> str:
     """Return the version of imagecodecs for a reader, whether it is installed or not."""
+    # What this imports takes longer than reading ten headers, and is for a few codecs alone.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f"imagecodecs {version('imagecodecs')}"
     except PackageNotFoundError:
