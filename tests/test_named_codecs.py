@@ -238,9 +238,13 @@ def test_a_manifest_changes_the_codec_of_a_line(tmp_path):
 @needs_hevc
 def test_a_comparison_tests_any_codec():
     settings = CompareSettings(tests=("off", "off,codec=av1,preset=8", "off,codec=h264"))
-    _, *found = make_contenders(CompareSettings(tests=settings.tests[1:], codec="hevc"))
+    _, *found = make_contenders(CompareSettings(tests=settings.tested[1:], codec="hevc"))
     assert [name_of(one.codec) for one in found] == ["av1", "h264"]
     assert [one.points for one in found] == [(18, 23, 28, 33)] * 2
+    for codec, objective in (("h264", "balanced"), ("hevc", "balanced"), ("av1", None)):
+        _, usual = make_contenders(CompareSettings(codec=codec))
+        assert name_of(usual.codec) == codec
+        assert (usual.objective and usual.objective.name) == objective
     _, only = make_contenders(CompareSettings(tests=("off",), codec="hevc"))
     assert (name_of(only.codec), only.label) == ("hevc", "ssimrdo hevc off preset=medium")
     with pytest.raises(InputError, match=r"'off,codec=av1,ref=1': AV1 takes no ref"):
@@ -251,20 +255,38 @@ def test_a_comparison_tests_any_codec():
         CompareSettings(codec="vvc")
 
 
-@every_codec
-def test_a_batch_goes_on_where_it_was(codec, command, series, tmp_path):
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [where_installed(codec, suffix) for codec in CODECS for suffix in SUFFIXES[codec]],
+)
+def test_a_batch_goes_on_where_it_was(codec, suffix, command, series, tmp_path):
+    out = tmp_path / "out"
+
     def batch(*more):
         done = command(
-            *("batch", series, "-o", tmp_path / "out", "--suffix", ".mkv"),
-            *("--codec", codec, "--crf", "30", "--window", "40/400", "--json", *more),
+            *("batch", series, "-o", out, "--codec", codec, "--suffix", suffix),
+            *("--crf", "30", "--window", "40/400", "--json", *more),
         )
         assert done.status == 0
         return json.loads(done.out)["totals"]
 
     first, again = batch(), batch()
     assert (first["encoded"], again["encoded"], again["done_before"]) == (1, 0, 1)
+    (name,) = [path.name for path in out.iterdir() if path.suffix == suffix]
+    assert "1 series encoded" in command("batch", "status", out).out
     other = "av1" if codec == "h264" else "h264"
-    assert batch("--codec", other)["encoded"] == 1
+    assert batch("--codec", other, "--suffix", ".mkv")["encoded"] == 1
+    status = command("batch", "status", out).out
+    if suffix == ".mkv":
+        assert "not current" not in status
+        return
+    now = name.removesuffix(suffix) + ".mkv"
+    assert f"{name}: not current: its series goes into {now} now" in status
+    assert command("batch", "prune", out, "--yes").status == 0
+    assert sorted(path.name for path in out.iterdir() if name.split(".")[0] in path.name) == [
+        now.removesuffix(".mkv") + ".json",
+        now,
+    ]
 
 
 @pytest.mark.parametrize(

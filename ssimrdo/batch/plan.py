@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -235,16 +235,25 @@ def make_plan(
 
 
 def _lost(
-    journal: Journal, mapped: Container[str], origins: set[str], out: Store
+    journal: Journal, mapped: Collection[str], origins: set[str], out: Store
 ) -> Iterator[tuple[BatchRecord, BatchRecord]]:
     """Yield records of outputs of the same root that no series maps to, and what they become."""
+    # There may be a million, and hardly ever one that is lost.
+    by_stem: dict[str, str] = {}
     for record in journal.records():
         if record.output in mapped or not record.origin or record.origin not in origins:
             continue
         if out.holds(record.output):
-            yield record, replace(record, status="orphaned", reason=ORPHANED)
+            by_stem = by_stem or {_stem(output): output for output in mapped}
+            other = by_stem.get(_stem(record.output))
+            reason = ORPHANED if other is None else f"its series goes into {other} now"
+            yield record, replace(record, status="orphaned", reason=reason)
         else:
             yield record, BatchRecord(record.output, record.series, "gone")
+
+
+def _stem(output: str) -> str:
+    return output.rpartition(".")[0]
 
 
 def _check_free(out: Store, output: str) -> None:

@@ -129,12 +129,10 @@ def _anchor_names() -> Iterable[str]:
     cls=_NamingOption,
     names=objective_names,
     multiple=True,
-    default=(RDO,),
-    show_default=True,
     metavar="RDO[,NAME=VALUE]",
     help="Variant of ssimrdo: off or an objective ({objectives}), alone or such as "
     "balanced,effort=max or ssim,preset=slow or edge,rdo_strength=0.3 or balanced,codec=hevc; "
-    "repeatable.",
+    f"repeatable. [default: {RDO}; off where the codec follows no objective]",
 )
 @click.option(
     "--metric",
@@ -245,6 +243,7 @@ def compare(
     quieten_svtav1()
     if metrics:
         options["metrics"] = metrics
+    options["tests"] = options["tests"] or None
     chosen = value_of("window", window)
     if bit_depth is None and chosen is not None and chosen.function == WIDE:
         bit_depth = f"{WIDE_BIT_DEPTH}"

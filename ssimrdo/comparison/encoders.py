@@ -276,7 +276,7 @@ def make_contenders(settings: CompareSettings) -> tuple[Contender, ...]:
     contenders = [
         _contender(settings, reference, "reference"),
         *(_contender(settings, one, "anchor") for one in anchors),
-        *(_contender(settings, one, "test") for one in settings.tests),
+        *(_contender(settings, one, "test") for one in settings.tested),
     ]
     for index, contender in enumerate(contenders):
         _check(contender, settings)
@@ -453,8 +453,12 @@ _OPTIONS: Final = {"rdo_strength": "strength", "x264_params": "x264", "x265_para
 
 def _about(name: str, error: InputError | EncoderError, field: str) -> InputError:
     """Return an error that says which encoder it is about, with options as tests call them."""
-    text = error.text(lambda option: _OPTIONS.get(option, option))
-    return InputError(f"{name}: {text}", field=field)
+
+    def called(option: str) -> str:
+        return _OPTIONS.get(option, option)
+
+    what, hint = error.what(called), error.hint(called)
+    return InputError(f"{name}: {what}", field=field, remedy=hint or None)
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from ssimrdo.encoding.options import BIT_DEPTH, FPS, RDO
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import InputError
 from ssimrdo.metrics import QualityIndex
-from ssimrdo.objective import Objective
+from ssimrdo.objective import OFF, Objective
 
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 
@@ -70,8 +70,9 @@ class CompareSettings:
     anchors : tuple of str, Codec or Candidate
         Names as in :data:`ssimrdo.comparison.encoders.ANCHORS`, or codecs; the first is the
         reference.
-    tests : tuple of str, Codec or Candidate
-        Variants of ssimrdo, such as ``ssim,strength=0.3``, or codecs.
+    tests : tuple of str, Codec or Candidate, optional
+        Variants of ssimrdo, such as ``ssim,strength=0.3``, or codecs; None is what an encode does:
+        the default objective, or ``off`` where the codec follows none.
     codec : {"h264", "hevc", "av1"}
         What tests encode to that name no codec.
     metrics : tuple of str
@@ -103,7 +104,7 @@ class CompareSettings:
     points: tuple[float, ...] = ()
     preset: str = PRESET
     anchors: tuple[Named, ...] = ("x264",)
-    tests: tuple[Named, ...] = (RDO,)
+    tests: tuple[Named, ...] | None = None
     codec: str = CODEC
     metrics: tuple[str, ...] = field(default_factory=metrics.usual_names)
     window: Window | None = None
@@ -134,10 +135,14 @@ class CompareSettings:
         if not self.metrics:
             raise InputError("at least one is needed", field="metrics")
         _check_encoders("anchors", self.anchors)
-        _check_encoders("tests", self.tests)
+        _check_encoders("tests", self.tested)
         object.__setattr__(self, "metrics", tuple(map(_index_name, self.metrics)))
-        for name in ("anchors", "tests", "metrics"):
-            _check_different(name, getattr(self, name))
+        for name, values in (
+            ("anchors", self.anchors),
+            ("tests", self.tested),
+            ("metrics", self.metrics),
+        ):
+            _check_different(name, values)
         if not isinstance(self.window, Window | None):
             raise InputError(
                 f"{self.window!r:.40} is not a window",
@@ -166,6 +171,13 @@ class CompareSettings:
             threads=self.threads,
             protect=self.protect,
         )
+
+    @property
+    def tested(self) -> tuple[Named, ...]:
+        """Variants of ssimrdo and codecs that are compared."""
+        if self.tests is not None:
+            return self.tests
+        return (RDO if named_codec(self.codec).steerable else OFF,)
 
     @property
     def protected(self) -> tuple[Window, ...]:
