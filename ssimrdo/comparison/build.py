@@ -63,7 +63,7 @@ def build_report(
     """
     deltas = deltas_of(settings.indices)
     series = [_series(outcome, contenders, deltas) for outcome in outcomes]
-    labels = {contender.name: contender.label for contender in contenders}
+    labels = {one.name: one.label or one.name for one in contenders}
     warnings = [warning for one in series for warning in class_warnings(one, labels)]
     for warning in warnings:
         logger.warning("%s", warning.text)
