@@ -19,9 +19,9 @@ from ssimrdo.codecs.base import (
     check_number,
 )
 from ssimrdo.codecs.roles import Role
+from ssimrdo.codecs.search import chosen_effort
 from ssimrdo.codecs.x264.choices import (
     CRF,
-    EFFORT,
     MAX_QP,
     MAX_STRENGTH,
     PRESET,
@@ -88,18 +88,8 @@ class X265:
     steerable = True
 
     def __post_init__(self) -> None:
-        if self.effort is not None and self.preset is not None:
-            raise InputError(
-                "excludes an effort", field="preset", remedy="give one of {effort} and {preset}"
-            )
-        if self.effort is None and self.preset is None:
-            object.__setattr__(self, "effort", EFFORT)
-        for field, choices in (("effort", tuple(EFFORTS)), ("preset", PRESETS)):
-            value = getattr(self, field)
-            if value is not None and value not in choices:
-                raise InputError(
-                    f"{value!r} is unknown", field=field, remedy=f"use one of {', '.join(choices)}"
-                )
+        effort = chosen_effort(self.effort, self.preset, efforts=EFFORTS, presets=PRESETS)
+        object.__setattr__(self, "effort", effort)
         if self.tune is not None and not isinstance(self.tune, str):
             raise InputError(f"{self.tune!r:.40} is not text", field="tune")
         check_number(self.strength, field="rdo_strength")
