@@ -5,7 +5,9 @@ Every series of $SSIMRDO_CT_DATA and the phantom, in two windows each, is encode
 interpolated over CRF. One shift of the CRF for all clips minimises the squared differences of mean
 SSIM at CRF 18, 23 and 28; as a factor of θ_ref it is 2^(shift / 3 s), since
 ΔQP = 3 s log2(θ_ref / θ). CRF_MATCH in the objective's file times this factor is suggested; of HEVC
-(`--codec hevc`) the shift itself, on top of CRF_SHIFT in `codecs/x265/parameters.py`.
+(`--codec hevc`) the shift itself, on top of CRF_SHIFT in `codecs/x265/parameters.py`. Of AV1
+(`--codec av1`), which follows no objective and has a scale of its own, it is a line in place of a
+shift: CRF_SLOPE and CRF_OFFSET in `codecs/av1.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
+from functools import cached_property, partial
+from typing import Final, TypeAlias
 
 import numpy as np
 from benchmark_clips import (
@@ -30,12 +32,14 @@ from benchmark_clips import (
 from benchmark_tables import table
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from ssimrdo import objective as objectives
 from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.progress import progress
-from ssimrdo.codecs.names import CODEC, HEVC
+from ssimrdo.codecs.av1 import CRF_OFFSET, CRF_SLOPE
+from ssimrdo.codecs.named import named_codec
+from ssimrdo.codecs.names import AV1, CODEC, CODECS, HEVC
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.codecs.x265.parameters import CRF_SHIFT
@@ -45,7 +49,7 @@ from ssimrdo.encoding.options import BIT_DEPTH
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.frames import MACROBLOCK, FrameFormat
 from ssimrdo.html.text import MISSING, percent, signed
-from ssimrdo.objective import reference_theta
+from ssimrdo.objective import OFF, reference_theta
 
 CRFS: Final = (18.0, 23.0, 28.0, 33.0)
 FITTED_CRFS: Final = CRFS[:3]
@@ -58,7 +62,10 @@ LARGEST_SHIFT: Final = 5.0
 
 EXIT_SOME_FAILED: Final = 3
 
-Figures = NDArray[np.float64]
+Figures: TypeAlias = NDArray[np.float64]
+
+Shift: TypeAlias = float | Figures
+"""Of the CRF, in CRF steps: one for all fitted CRFs, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +97,12 @@ class ClipCurves:
     def _our_curve(self) -> PchipInterpolator:
         return PchipInterpolator(CRFS, self.our_ssim)
 
-    def differences(self, shift: float = 0.0) -> Figures:
+    def differences(self, shift: Shift = 0.0) -> Figures:
         """Return our mean SSIM minus x264's at :data:`FITTED_CRFS`.
 
         Parameters
         ----------
-        shift : float
+        shift : float, or ndarray of shape (fitted CRFs,)
             By how much our CRF is above x264's; below the lowest CRF the curve is extrapolated.
         """
         ours = self._our_curve(np.add(FITTED_CRFS, shift))
@@ -103,14 +110,26 @@ class ClipCurves:
 
 
 def fitted_shift(clips: Sequence[ClipCurves]) -> float:
-    """Return the shift of the CRF, in CRF steps, whose squared differences of SSIM are least."""
-
-    def loss(shift: float) -> float:
-        # The minimiser's tolerance is absolute, and squared differences are tiny.
-        return float(sum(np.sum((1000 * clip.differences(shift)) ** 2) for clip in clips))
-
+    """Return the shift of the CRF whose squared differences of SSIM are least."""
     bounds = (-LARGEST_SHIFT, LARGEST_SHIFT)
-    return float(minimize_scalar(loss, bounds=bounds, method="bounded").x)
+    return float(minimize_scalar(partial(_loss, clips), bounds=bounds, method="bounded").x)
+
+
+def fitted_shifts(clips: Sequence[ClipCurves]) -> Figures:
+    """Return the shifts that lie on one line over x264's CRF and fit best."""
+
+    def shifts(line: Figures) -> Figures:
+        return np.polyval(line, FITTED_CRFS).astype(np.float64)
+
+    def loss(line: Figures) -> float:
+        return _loss(clips, shifts(line))
+
+    return shifts(minimize(loss, (0.0, 0.0), method="Nelder-Mead").x)
+
+
+def _loss(clips: Sequence[ClipCurves], shift: Shift) -> float:
+    # The minimiser's tolerance is absolute, and squared differences are tiny.
+    return float(sum(np.sum((1000 * clip.differences(shift)) ** 2) for clip in clips))
 
 
 def reference_factor(shift: float, strength: float) -> float:
@@ -126,18 +145,22 @@ def reference_factor(shift: float, strength: float) -> float:
     return float(2 ** (shift / (3 * strength)))
 
 
-def all_differences(clips: Sequence[ClipCurves], shift: float = 0.0) -> Figures:
+def all_differences(clips: Sequence[ClipCurves], shift: Shift = 0.0) -> Figures:
     """Return :meth:`ClipCurves.differences` of all clips, of shape (clips, fitted CRFs)."""
     return np.array([clip.differences(shift) for clip in clips])
 
 
-def left_out_differences(clips: Sequence[ClipCurves]) -> Figures | None:
+def left_out_differences(
+    clips: Sequence[ClipCurves], fit: Callable[[Sequence[ClipCurves]], Shift] = fitted_shift
+) -> Figures | None:
     """Return differences of every clip with the shift that is fitted on the other series.
 
     Parameters
     ----------
     clips : sequence of ClipCurves
         Of one series or more.
+    fit : callable
+        Returns the shift of clips.
 
     Returns
     -------
@@ -147,7 +170,7 @@ def left_out_differences(clips: Sequence[ClipCurves]) -> Figures | None:
     if len({clip.series for clip in clips}) < 2:
         return None
     shifts = {
-        name: fitted_shift([clip for clip in clips if clip.series != name])
+        name: fit([clip for clip in clips if clip.series != name])
         for name in {clip.series for clip in clips}
     }
     return np.array([clip.differences(shifts[clip.series]) for clip in clips])
@@ -184,32 +207,39 @@ def row(
     rdo: str, effort: str, clips: Sequence[ClipCurves], strength: float, codec: str = CODEC
 ) -> Sequence[str]:
     """Return a row of the table."""
-    shift = fitted_shift(clips)
-    if codec == CODEC:
-        in_use = match_in_use(rdo)
-        suggested = f"{in_use * reference_factor(shift, strength):.3f}"
-    else:
-        in_use = CRF_SHIFT
-        suggested = f"{in_use + shift:.2f}"
-    if LARGEST_SHIFT - abs(shift) < 0.01:
+    fit = fitted_shifts if codec == AV1 else fitted_shift
+    shift = np.atleast_1d(fit(clips))
+    in_use, suggested = _scales(rdo, shift, strength, codec)
+    if LARGEST_SHIFT - abs(shift).max() < 0.01:
         suggested += " (at the end of what is looked at: use it, and fit again)"
     return (
         rdo,
         effort,
-        f"{in_use:.3f}",
+        in_use,
         suggested,
-        signed(shift, 2),
+        " / ".join(signed(one, 2) for one in shift),
         *ssim_texts(clips, all_differences(clips)),
         *ssim_texts(clips, all_differences(clips, shift)),
-        *ssim_texts(clips, left_out_differences(clips)),
+        *ssim_texts(clips, left_out_differences(clips, fit)),
         " / ".join(percent(value) for value in size_percent(clips)),
     )
+
+
+def _scales(rdo: str, shift: Figures, strength: float, codec: str) -> tuple[str, str]:
+    """Return what makes a CRF mean what it means in x264, as it is and as a shift has it."""
+    if codec == CODEC:
+        match = match_in_use(rdo)
+        return f"{match:.3f}", f"{match * reference_factor(shift[0], strength):.3f}"
+    if codec == HEVC:
+        return f"{CRF_SHIFT:.3f}", f"{CRF_SHIFT + shift[0]:.2f}"
+    slope, offset = np.polyfit(FITTED_CRFS, CRF_SLOPE * (FITTED_CRFS + shift) + CRF_OFFSET, 1)
+    return f"{CRF_SLOPE:g}, {CRF_OFFSET:g}", f"{slope:.2f}, {offset:.1f}"
 
 
 HEADS: Final = (
     "objective",
     "effort",
-    "CRF_MATCH or CRF_SHIFT in use",
+    "CRF_MATCH, CRF_SHIFT, or CRF_SLOPE and CRF_OFFSET in use",
     "suggested",
     "shift of CRF",
     "ΔSSIM in use, mean",
@@ -262,7 +292,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--codec",
-        choices=(CODEC, HEVC),
+        choices=CODECS,
         default=CODEC,
         help=f"what ssimrdo encodes to [default: {CODEC}]",
     )
@@ -295,9 +325,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def fit(options: argparse.Namespace) -> int:
     """Encode, fit and print the table; 3 if a series had to be left out."""
+    steerable = named_codec(options.codec).steerable
     variants = {
         f"{rdo},codec={options.codec},effort={effort}": (rdo, effort)
-        for rdo in dict.fromkeys(options.rdo or objectives.names())
+        for rdo in dict.fromkeys((options.rdo or objectives.names()) if steerable else (OFF,))
         for effort in dict.fromkeys(options.effort or (EFFORT,))
     }
     settings = CompareSettings(

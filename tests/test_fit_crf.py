@@ -9,6 +9,7 @@ from fit_crf import (
     ClipCurves,
     all_differences,
     fitted_shift,
+    fitted_shifts,
     left_out_differences,
     match_in_use,
     reference_factor,
@@ -41,6 +42,16 @@ def test_the_shift_is_that_of_the_curves(shift: float) -> None:
 def test_of_several_clips_of_like_slope_the_mean_shift_fits_best() -> None:
     clips = [clip("chest", 1), clip("chest", 2), clip("head", -1.5)]
     assert fitted_shift(clips) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_shifts_on_a_line_follow_curves_of_another_slope() -> None:
+    """Ours at 1.2 CRF - 3 is x264's at CRF."""
+    stock = tuple(1 - SLOPE * (crf - 10) for crf in CRFS)
+    ours = tuple(1 - SLOPE * ((crf + 3) / 1.2 - 10) for crf in CRFS)
+    one = ClipCurves("chest", stock, ours, (1,) * 4, (1,) * 4)
+    shifts = fitted_shifts([one])
+    assert shifts == pytest.approx([0.2 * crf - 3 for crf in CRFS[:3]], abs=0.01)
+    assert all_differences([one], shifts) == pytest.approx(np.zeros((1, 3)), abs=1e-4)
 
 
 def test_the_last_crf_is_not_fitted_but_interpolated_to() -> None:

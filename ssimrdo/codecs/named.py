@@ -85,8 +85,8 @@ NAMED: Final[Mapping[str, NamedCodec]] = MappingProxyType(
         AV1: NamedCodec(
             "AV1",
             Av1,
-            frozenset({"preset"}),
-            lambda values, _: Av1.of(**_taken(values, "preset")),
+            frozenset({"effort", "preset"}),
+            lambda values, _: Av1.from_options(values),
             lacking=_lacks_encoder("libsvtav1"),
         ),
     }
@@ -95,10 +95,6 @@ NAMED: Final[Mapping[str, NamedCodec]] = MappingProxyType(
 
 OPTIONS: Final = frozenset[str]().union(*(one.options for one in NAMED.values()))
 """Options that not every codec takes."""
-
-
-def _taken(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: values.pop(name) for name in names if name in values}
 
 
 def named_codec(name: str) -> NamedCodec:

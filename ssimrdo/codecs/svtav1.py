@@ -26,6 +26,7 @@ from ssimrdo.codecs.lavc import (
     library_version,
     packed,
 )
+from ssimrdo.codecs.x264.choices import Options
 from ssimrdo.errors import InputError
 
 ENCODER: Final = "libsvtav1"
@@ -39,6 +40,11 @@ VARIANCE_BOOST: Final = 1
 """Strength; 2, SVT-AV1's own default, and more cost rate on CT."""
 
 VARIANCE_BOOSTS: Final = range(5)
+
+LOWEST_CRF: Final = 1.0
+HIGHEST_CRF: Final = 70.0
+CRF_STEP: Final = 0.25
+"""What it takes as a CRF, which reaches farther than its quantizers, and between them."""
 
 QP_PER_STEP: Final = 0.5
 """A step of its scale of 1 to 63 is about half a QP of x264."""
@@ -76,6 +82,8 @@ class SvtAv1(UnsteeredCodec):
     screen_content : bool
         Whether it uses the tools for screen content on every frame. By itself it does so on frames
         that look like a screen, and hardly ever takes CT for one.
+    params : tuple of (str, str)
+        More of its parameters; they come last and so win.
 
     Raises
     ------
@@ -87,6 +95,7 @@ class SvtAv1(UnsteeredCodec):
     tune: str = "ssim"
     variance_boost: int = VARIANCE_BOOST
     screen_content: bool = False
+    params: Options = ()
 
     name = "svtav1"
     syntax = "obu"
@@ -122,6 +131,7 @@ class SvtAv1(UnsteeredCodec):
             words.append(f"--variance-boost-strength {self.variance_boost}")
         if self.screen_content:
             words.append("--scm 1")
+        words += [f"--{name} {value}" for name, value in self.params]
         return " ".join(words)
 
     @property
@@ -142,13 +152,17 @@ class SvtAv1(UnsteeredCodec):
         options = {
             "preset": f"{self.preset}",
             "g": f"{KEYFRAME_INTERVAL}",
-            "svtav1-params": packed(self._parameters(stream)),
             **COLOURS,
         }
+        parameters = self._parameters(stream)
         if mode == "bitrate":
             options["b"] = f"{round(1000 * point)}"
+        elif mode == "qp":
+            options["qp"] = f"{point:g}"
         else:
-            options[mode] = f"{point:g}"
+            # FFmpeg's own option takes whole numbers alone.
+            parameters["crf"] = f"{point:g}"
+        options["svtav1-params"] = packed(parameters)
         # A packet holds all that one frame takes to be shown.
         return LavcSession(ENCODER, stream, options, reordering=0)
 
@@ -183,4 +197,4 @@ class SvtAv1(UnsteeredCodec):
             parameters["lp"] = "1"
         elif stream.threads:
             parameters["lp"] = f"{stream.threads}"
-        return parameters
+        return parameters | dict(self.params)

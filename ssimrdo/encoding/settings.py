@@ -236,7 +236,9 @@ class EncodeSettings:
             kept.pop("bit_depth", None)
         if "effort" in given or "preset" in given:
             kept = {name: value for name, value in kept.items() if name not in ("effort", "preset")}
-        if given.get("rdo") == OFF:
+        steerable = _is_steerable(given.get("codec", kept.get("codec", CODEC)))
+        if given.get("rdo") == OFF and steerable:
+            # Its efforts need an objective.
             kept.pop("effort", None)
         if kept.get("rdo") == OFF and "rdo" in given and given["rdo"] != OFF:
             kept.pop("preset", None)
