@@ -26,6 +26,9 @@ from ssimrdo.codecs.x264.steering import quantizer_offsets
 from ssimrdo.comparison.report import ShownEncode, Viewer, images, make_viewer, write_html
 from ssimrdo.comparison.report.between import kbps_at
 from ssimrdo.comparison.report.charts import (
+    BOTTOM,
+    HEIGHT,
+    TOP,
     Costs,
     Style,
     linear_ticks,
@@ -380,6 +383,11 @@ def test_forest_has_all_encoders_on_one_axis(written: Written) -> None:
     assert all(len(set(one)) == 1 and len(one) == 2 for one in dots)
     ours, slow, at = float(dots[0][0]), float(dots[1][0]), float(zero.pop())
     assert (ours - at) / (slow - at) == pytest.approx(-10.04 / 3.06, abs=0.02)
+
+
+def test_one_series_has_no_column_for_a_range(written: Written) -> None:
+    assert "From, to" in written(a_report("a", "b"))
+    assert "From, to" not in written(a_report("a"))
 
 
 def test_what_lies_beyond_the_axis_is_an_arrow_and_a_number(written: Written) -> None:
@@ -883,22 +891,37 @@ def test_savings_over_quality_average_to_the_bd_rate() -> None:
     assert saved_chart({"x264": series.curves["x264"]}, STYLES, "ssim") is None
 
 
-def test_slices_are_compared_at_equal_bit_rate() -> None:
-    def curve(share: float, gain: float) -> Curve:
-        # Quality grows with the logarithm of the bit rate, in each slice from a height of its own.
-        return tuple(
-            RatePoint(
-                point,
-                share * kbps,
-                1,
-                1.0,
-                {},
-                {"psnr": tuple(10 * math.log10(share * kbps) + gain + i for i in range(3))},
-            )
-            for point, kbps in ((18, 4000), (23, 2000), (28, 1000), (33, 500))
+def log_curve(share: float, gain: float) -> Curve:
+    """Return PSNRs that grow with the logarithm of the rate, in each slice from its own height."""
+    return tuple(
+        RatePoint(
+            point,
+            share * kbps,
+            1,
+            1.0,
+            {},
+            {"psnr": tuple(10 * math.log10(share * kbps) + gain + i for i in range(3))},
         )
+        for point, kbps in ((18, 4000), (23, 2000), (28, 1000), (33, 500))
+    )
 
-    curves = {"x264": curve(1.0, 0.0), "ssim": curve(0.8, 1.5)}
+
+@pytest.mark.parametrize(("gain", "whole"), [(4.0, True), (-4.0, False)])
+def test_what_is_better_than_ours_is_seen_whole(gain: float, whole: bool) -> None:
+    curves = {
+        "x264": log_curve(1.0, 0.0),
+        "ssim": log_curve(1.0, 1.5),
+        "absent": log_curve(1.0, gain),
+    }
+    chart = slice_chart(curves, STYLES, "psnr", 1, difference=True)
+    assert chart is not None
+    (line,) = (one for one in chart.lines if one.style is STYLES["absent"])
+    heights = [float(at.partition(",")[2]) for at in line.path[1:].split("L")]
+    assert all(0 <= at <= HEIGHT - BOTTOM - TOP for at in heights) == whole
+
+
+def test_slices_are_compared_at_equal_bit_rate() -> None:
+    curves = {"x264": log_curve(1.0, 0.0), "ssim": log_curve(0.8, 1.5)}
     chart = slice_chart(curves, STYLES, "psnr", 1, difference=True)
     assert chart is not None
     (line,) = chart.lines

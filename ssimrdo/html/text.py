@@ -39,6 +39,12 @@ def metric_unit(metric: str) -> str:
     return "dB" if is_in_db else "" if index is None else index.unit
 
 
+def higher_is_better(metric: str) -> bool:
+    """Tell the direction of an index; of one that is not known, higher is taken for better."""
+    index, _ = _known(metric)
+    return index is None or index.higher_is_better
+
+
 def decimals(metric: str) -> int:
     """Return the decimals that an index's values are given with."""
     index, is_in_db = _known(metric)

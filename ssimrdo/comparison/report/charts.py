@@ -17,7 +17,16 @@ from ssimrdo.comparison.report.between import (
     slice_qualities,
 )
 from ssimrdo.comparison.results import Curve, RatePoint, SeriesResult, plain
-from ssimrdo.html.text import decimals, finite, metric_axis, metric_name, number, percent, signed
+from ssimrdo.html.text import (
+    decimals,
+    finite,
+    higher_is_better,
+    metric_axis,
+    metric_name,
+    number,
+    percent,
+    signed,
+)
 
 WIDTH, HEIGHT = 470, 310
 LEFT, RIGHT, TOP, BOTTOM = 74, 14, 12, 60
@@ -325,10 +334,14 @@ def slice_chart(
         and values.shape == theirs.shape
         and np.isfinite(values).any()
     }
-    ranging = [v for name in known if styles[name].is_main for v in known[name].tolist()]
-    flat = [v for v in ranging or [v for one in known.values() for v in one.tolist()] if finite(v)]
-    if not flat:
+    finite_ones = {name: [v for v in one.tolist() if finite(v)] for name, one in known.items()}
+    every = [v for one in finite_ones.values() for v in one]
+    if not every:
         return None
+    main = [v for name, one in finite_ones.items() if styles[name].is_main for v in one]
+    # What is better than these is seen whole.
+    best = max(every) if higher_is_better(metric) else min(every)
+    flat = [*main, best] if main else every
     last = max(theirs.size, 2)
     x = _scale(1, last, 6, WIDTH - LEFT - RIGHT - 2)
     bottom, top = widened([0.0, *flat] if difference else flat)
