@@ -208,7 +208,10 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     if isinstance(error, click.NoSuchOption):
         said = f"there is no option {error.option_name}"
         if error.possibilities:
-            hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+            from difflib import get_close_matches
+
+            (nearest,) = get_close_matches(error.option_name, error.possibilities, n=1, cutoff=0)
+            hint = f"did you mean {nearest}?"
     elif isinstance(error, click.MissingParameter) and error.param is not None:
         said = f"{_name_of(error.param)} is missing"
     elif isinstance(error, click.BadParameter) and error.param is not None:
