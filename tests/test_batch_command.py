@@ -64,7 +64,7 @@ def test_life_of_a_batch(ssimrdo, tmp_path):
     assert (todo["output"], todo["why"]) == ("b.mp4", "failed before")
     assert json.loads(plan.out)["estimated_seconds"] > 0
 
-    again = ssimrdo("batch", root, "-o", out, "--jobs", "1")
+    again = ssimrdo("batch", root, "-o", f"{out}/", "--jobs", "1")
     assert again.status == 3
     assert again.out.splitlines()[-1] == (
         f"  report {out}/report.html; table {out}/results.csv; "
@@ -163,7 +163,7 @@ def test_status_of_a_running_batch(ssimrdo, tmp_path):
     (tmp_path / "results.jsonl").touch()
     with lock.exclusive(tmp_path):
         assert "a batch is running" in ssimrdo("batch", "status", tmp_path).out
-    assert "a batch is not running" in ssimrdo("batch", "status", tmp_path).out
+    assert "no batch is running" in ssimrdo("batch", "status", tmp_path).out
 
 
 @pytest.mark.parametrize(

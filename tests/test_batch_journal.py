@@ -217,8 +217,8 @@ def test_indices_that_are_asked_for_get_columns_and_histograms(root, out, toy):
     assert [*first].index("mean_error_mean") < [*first].index("worst_slice")
     page = (out / "report.html").read_text()
     assert "<h3>Mean error, mean</h3>" in page
-    assert "Series by highest Mean error of a series" in page
-    assert "Series by lowest SSIM of a series" in page
+    assert "<h3>Mean error, worst slice</h3>" in page
+    assert "<h3>SSIM, worst slice</h3>" in page
     assert "grey levels" in page
 
 

@@ -91,3 +91,17 @@ def test_the_table_is_sorted_and_searched(browser: Chrome, page: Path) -> None: 
     browser.find_element("id", "troubled").click()
     assert shown() == [a, "c.mp4"]
     assert browser.get_log("browser") == []
+
+
+def test_one_series_makes_no_distribution(tmp_path: Path) -> None:
+    with Journal(tmp_path / "results.jsonl") as journal:
+        journal.append(
+            BatchRecord("a.mp4", "a", "encoded", quality={"ssim_min": 0.9}, worst_slice=0)
+        )
+        page = render(journal, store_of(tmp_path))
+        assert 'class="histogram"' not in page
+        assert "Worst slices" in page
+        journal.append(
+            BatchRecord("b.mp4", "b", "encoded", quality={"ssim_min": 0.8}, worst_slice=0)
+        )
+        assert 'class="histogram"' in render(journal, store_of(tmp_path))

@@ -111,7 +111,7 @@ def test_output_whose_series_fails_now_is_named_and_pruned(root, out):
     totals = encode(root, out)
     assert (totals.failed, totals.done_before) == (1, 2)
     assert (out / "a.mp4").is_file()
-    assert stale(out) == {"a.mp4": "of an earlier state: its series fails now"}
+    assert stale(out) == {"a.mp4": "its series fails now; this is of an earlier run"}
     prune(out)
     assert not (out / "a.mp4").exists()
     assert not (out / "a.json").exists()

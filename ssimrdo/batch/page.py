@@ -50,8 +50,8 @@ class Histogram:
 
     Parameters
     ----------
-    title, about : str
-        What is counted, in a heading and in a sentence.
+    title : str
+        What is counted.
     axis : str
         Name of the quality with its unit.
     decimals : int
@@ -61,7 +61,6 @@ class Histogram:
     """
 
     title: str
-    about: str
     axis: str
     decimals: int
     bars: tuple[HistogramBar, ...]
@@ -276,30 +275,20 @@ def _worst_slices(journal: Journal, out: Store, index: QualityIndex) -> Iterable
 
 def _histograms(journal: Journal) -> list[Histogram]:
     """Return two histograms for each index that the records have: means and worst slices."""
-    shown: dict[str, tuple[QualityIndex, str, str]] = {}
+    shown: dict[str, tuple[QualityIndex, str]] = {}
     for index in map(metrics.get, metrics.names()):
-        worst = "lowest" if index.higher_is_better else "highest"
-        shown[mean_column(index)] = (
-            index,
-            f"{index.title}, mean",
-            "mean over the slices of a series",
-        )
-        shown[worst_column(index)] = (
-            index,
-            f"{index.title}, worst slice",
-            f"{worst} {index.title} of a series",
-        )
+        shown[mean_column(index)] = index, f"{index.title}, mean"
+        shown[worst_column(index)] = index, f"{index.title}, worst slice"
     ends = _ends(journal, tuple(shown))
     counts = _counts(journal, ends)
     return [
         Histogram(
             title,
-            about,
             metric_axis(index.name),
             decimals(index.name),
             _bars(*ends[column], counts[column]),
         )
-        for column, (index, title, about) in shown.items()
+        for column, (index, title) in shown.items()
         if column in ends
     ]
 

@@ -15,7 +15,7 @@ from ssimrdo.errors import InputError
 from ssimrdo.record.sidecar import output_of, sidecar_path
 from ssimrdo.text import printable
 
-FAILS_NOW: Final = "of an earlier state: its series fails now"
+FAILS_NOW: Final = "its series fails now; this is of an earlier run"
 
 
 @dataclass(frozen=True, slots=True)

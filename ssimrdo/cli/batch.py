@@ -277,7 +277,8 @@ def _text(result: BatchResult) -> str:
         )
     if result.interrupted:
         lines.append("  not all was done; the same command goes on from here")
-    made = [f"{what} {result.output}/{name}" for name, what in result.written.items()]
+    folder = result.output.rstrip("/")
+    made = [f"{what} {folder}/{name}" for name, what in result.written.items()]
     again = ["--retry-failed tries what failed again"] if result.failed else []
     return "\n".join([*lines, f"  {'; '.join([*made, *again])}"])
 
@@ -371,7 +372,7 @@ def status(out_root: str, as_json: bool) -> int:
     show(
         f"{out_root}: {counts['encoded']} series encoded, {counts['failed']} failed; "
         f"{size_text(counts['input'])} of input, {size_text(counts['output'])} of output; "
-        f"a batch is {'running' if running else 'not running'}"
+        f"{'a' if running else 'no'} batch is running"
     )
     for name, reason in reasons:
         show(f"  {name}: failed: {reason}")
