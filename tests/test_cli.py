@@ -116,6 +116,9 @@ def test_json_lists_what_was_skipped(ssimrdo, tmp_path):
     skipped = json.loads(done.out)["skipped"]
     assert [entry["path"] for entry in skipped] == ["bad.dcm", "notes.txt"]
     assert all(set(entry) == {"path", "reason"} and entry["reason"] for entry in skipped)
+    (folder / "bad.dcm").unlink()
+    done = ssimrdo("encode", folder, "-o", tmp_path / "out.mp4", "--overwrite")
+    assert done.err.splitlines()[0] == "ssimrdo: 1 file left out: not a DICOM file"
 
 
 @pytest.mark.parametrize("options", [[], ["--overwrite"]])

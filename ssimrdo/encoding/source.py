@@ -213,11 +213,10 @@ def tell_left_out(skipped: Sequence[SkippedFile], slices: int, observer: Observe
     if not skipped:
         return
     reasons = Counter(file.reason for file in skipped).most_common(_MAX_REASONS)
-    listed = [f"{reason} ({count})" for reason, count in reasons]
     more = len(skipped) - sum(count for _, count in reasons)
-    if more:
-        listed.append(f"other reasons ({more})")
-    note = f"{counted(len(skipped), 'file')} left out: {'; '.join(listed)}"
+    listed = [*reasons, *([("other reasons", more)] if more else ())]
+    told = [f"{reason} ({count})" for reason, count in listed] if listed[1:] else [listed[0][0]]
+    note = f"{counted(len(skipped), 'file')} left out: {'; '.join(told)}"
     observer.tell(Event(0, slices, note=note))
 
 
