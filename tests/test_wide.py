@@ -263,6 +263,20 @@ def test_view_shows_a_window_of_it(volume, wide, tmp_path):
     assert result.geometry == volume.geometry
 
 
+@pytest.mark.parametrize(("window", "is_told"), [("lung", True), ("brain", False)])
+def test_hu_that_a_video_has_lost_are_told(volume, tmp_path, caplog, window, is_told):
+    encode(volume, tmp_path / "soft.mkv", window="40/400", effort="fast")
+    view(tmp_path / "soft.mkv", tmp_path / "out.mkv", window=window, effort="fast")
+    lost = "made in the window 40/400 HU: HU below -160 and above 239 are lost"
+    assert (lost in caplog.text) == is_told
+
+
+def test_nothing_is_lost_of_all_hu(wide, tmp_path, caplog):
+    path, _ = wide
+    view(path, tmp_path / "lung.mkv", window="lung", effort="fast")
+    assert "are lost" not in caplog.text
+
+
 def test_view_from_the_command_line(wide, tmp_path, capfd):
     path, _ = wide
     done = run_command(capfd, "view", path, "-o", tmp_path / "a.mp4", "--window", "lung", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from ssimrdo.decoding.video import (
     opened_video,
     record_of,
 )
-from ssimrdo.dicom import Geometry, Volume
+from ssimrdo.dicom import Geometry, Volume, Window
+from ssimrdo.dicom.grey import WIDE, hu_of_shares
 from ssimrdo.dicom.padding import with_padding
 from ssimrdo.dicom.write.values import hu_of_codes
 from ssimrdo.encoding.encode import encode
@@ -28,6 +30,8 @@ from ssimrdo.errors import InputError
 from ssimrdo.observer import Observer
 from ssimrdo.record.ct import SeriesRecord
 from ssimrdo.record.result import EncodeResult
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,30 @@ def view(
         opened = stack.enter_context(opened_video(path))
         found = record_of(opened, path, None if record is None else Path(record))
         facts_of(opened, path, found)
+        _warn_of_lost_hu(found.window, settings.window)
         volume = Volume(
             DecodedSlices(opened, path, found),
             geometry=_geometry(found),
             inverted=found.inverted,
         )
         return encode(volume, output, settings, overwrite=overwrite, observer=observer, **options)
+
+
+def _warn_of_lost_hu(made_in: Window, shown: Window) -> None:
+    """Warn where a window reaches beyond the one that a video was made in."""
+    ends, wanted = (
+        hu_of_shares(one, np.array([0.0, 1.0]), step=1 / 255) for one in (made_in, shown)
+    )
+    # Nothing lies outside of all HU, though the ends of clinical windows do.
+    if made_in.function == WIDE or ends is None or wanted is None:
+        return
+    if wanted[0] < ends[0] - 1 or wanted[1] > ends[1] + 1:
+        logger.warning(
+            "the video was made in the window %s: HU below %.0f and above %.0f are lost, and shown "
+            "as these",
+            made_in,
+            *ends,
+        )
 
 
 def _geometry(record: SeriesRecord) -> Geometry:

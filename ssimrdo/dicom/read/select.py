@@ -144,7 +144,8 @@ def _numbered(result: SearchResult, shown: str, number: int) -> Series | None:
     if not rows:
         raise _no_series(result, shown)
     raise InputError(
-        f"{shown}: there is no series {number}, only 1 to {len(rows)}", field="series_uid"
+        f"{shown}: there is no series {number}, only {f'1 to {len(rows)}' if rows[1:] else 1}",
+        field="series_uid",
     )
 
 
