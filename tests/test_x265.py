@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 from fractions import Fraction
@@ -32,10 +33,12 @@ from ssimrdo.codecs.x265.codec import X265
 from ssimrdo.codecs.x265.effort import EFFORTS
 from ssimrdo.codecs.x265.encoder import Encoder, EncoderParameters, lacking, x265_version
 from ssimrdo.codecs.x265.level import level_of
+from ssimrdo.codecs.x265.parameters import quantizer_unit
+from ssimrdo.codecs.x265.steering import unit_offsets, unit_ratio
 
 ROOT = Path(__file__).parents[1]
 SIZE = (96, 136)
-UNIT = 64
+UNIT = 32
 BASE = (("fps", "25"), ("frame-threads", "1"), ("pools", "1"))
 RATES = {"crf": 20, "qp": 20, "bitrate": 10000}
 
@@ -95,11 +98,11 @@ def unit_errors(source, shown):
 @pytest.mark.parametrize("mode", ["crf", "qp", "bitrate"])
 def test_offsets_arrive(mode, bit_depth, tmp_path):
     """The error of a uniform quantizer goes with its step squared, which doubles every 3 QP."""
-    size = (4 * UNIT, 5 * UNIT)
+    size = (8 * UNIT, 10 * UNIT)
     frames = noise_frames(6, bit_depth, size=size)
     rng = np.random.default_rng(1)
-    units = [rng.uniform(-6, 6, (4, 5)).astype(np.float32) for _ in frames]
-    offsets = [one.repeat(4, 0).repeat(4, 1) for one in units]
+    units = [rng.uniform(-6, 6, (8, 10)).astype(np.float32) for _ in frames]
+    offsets = [one.repeat(2, 0).repeat(2, 1) for one in units]
     # CU-tree would add its own offsets, and without a filter blocks keep to themselves.
     own = (("cutree", "0"), ("no-deblock", "1"), ("no-sao", "1"), ("rdoq-level", "0"))
     codec = X265(preset="medium", params=own)
@@ -112,6 +115,41 @@ def test_offsets_arrive(mode, bit_depth, tmp_path):
         slope, _ = np.polyfit(planned.ravel(), np.log2(errors.ravel()), 1)
         assert slope == pytest.approx(1 / 3, rel=0.15)
         assert np.corrcoef(planned.ravel(), np.log2(errors.ravel()))[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 6), (5, 7)])
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_units_are_as_sensitive_as_the_mean_of_what_counts_in_them(shape, side):
+    rng = np.random.default_rng(3)
+    ratio = rng.uniform(0.1, 10, shape).astype(np.float32)
+    weight = rng.uniform(0.1, 1, shape) * (rng.random(shape) < 0.6)
+    found = unit_ratio(ratio, weight, side)
+    for row, column in np.ndindex(shape):
+        top, left = row // side * side, column // side * side
+        unit = np.s_[top : top + side, left : left + side]
+        values, weights = ratio[unit].ravel().tolist(), weight[unit].ravel().tolist()
+        mean = statistics.harmonic_mean(values, weights if any(weights) else None)
+        assert found[row, column] == pytest.approx(mean)
+
+
+def test_macroblocks_count_in_their_unit_by_what_the_window_shows_of_them():
+    luma = np.full((2 * 16, 4 * 16), 100, np.uint8)
+    luma[:16, :16] = 0
+    luma[16:, 32:44] = 255
+    ratio = np.array([[9, 2, 1, 4], [4, 4, 8, 4]], np.float32)
+    offsets = unit_offsets(luma, Steering(ratio), strength=0.5, unit=32)
+    # 3 s log2 of 3 / (1/2 + 1/4 + 1/4) and of 3.25 / (1 + 1/4 + 1/4 · 1/8 + 1/4).
+    expected = 1.5 * np.log2([[3, 3, 104 / 49, 104 / 49]] * 2)
+    np.testing.assert_allclose(offsets, expected, rtol=1e-6)
+    assert unit_offsets(luma, Steering(), strength=0.5, unit=32) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "side"),
+    [((), 32), ((("ctu", "16"),), 16), ((("ctu", "64"),), 32), ((("qg-size", "16"),), 16)],
+)
+def test_units_are_the_smallest_that_have_a_quantizer(params, side):
+    assert quantizer_unit(X265(params=params).parameters(stream_of()).options) == side
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
@@ -136,11 +174,12 @@ def test_several_at_once_do_not_disturb_each_other():
 
 @pytest.mark.parametrize("size", [(64, 64), (66, 130), (72, 98), (130, 66), (200, 72)])
 @pytest.mark.parametrize("bit_depth", [8, 10])
-def test_sides_of_any_even_length_decode_to_the_reconstruction(size, bit_depth):
+@pytest.mark.parametrize("effort", ["fast", "max"])
+def test_sides_of_any_even_length_decode_to_the_reconstruction(size, bit_depth, effort):
     frames = noise_frames(5, bit_depth, size=size)
     offsets = [np.zeros(block_grid(size), np.float32)] * 5
     settings = stream_of(shape=size, bit_depth=bit_depth)
-    packets = packets_of(X265("fast").parameters(settings), frames, offsets)
+    packets = packets_of(X265(effort).parameters(settings), frames, offsets)
     shown = decoded(packets, bit_depth)
     for packet in packets:
         np.testing.assert_array_equal(packet.reconstruction, shown[packet.pts])
@@ -304,6 +343,8 @@ def test_another_library_is_refused_in_one_line(source, reason, tmp_path):
         ((("pools", "2"),), "{threads}"),
         ((("aq-mode", "0"),), "turn {rdo} off"),
         ((("aq-strength", "0"),), "turn {rdo} off"),
+        ((("qg-size", "8"),), "turn {rdo} off"),
+        ((("hevc-aq", "1"),), "turn {rdo} off"),
     ],
 )
 def test_parameters_that_are_not_the_users_are_refused(params, remedy):

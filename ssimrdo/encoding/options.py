@@ -14,7 +14,6 @@ from ssimrdo.codecs.names import CODEC, CODECS
 from ssimrdo.codecs.x264.choices import CRF, EFFORT, PRESETS, STRENGTH, Options
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.codecs.x264.options import parse_x264_params
-from ssimrdo.codecs.x265.choices import STRENGTH as HEVC_STRENGTH
 from ssimrdo.errors import InputError
 
 if TYPE_CHECKING:
@@ -359,7 +358,7 @@ OPTIONS: Final = (
         "rdo_strength",
         read_number,
         "S",
-        f"Share of the theoretical QP offset, 0 to 4; in HEVC the default is {HEVC_STRENGTH:g}.",
+        "Share of the theoretical QP offset, 0 to 4.",
         f"{STRENGTH:g}",
     ),
     Option(

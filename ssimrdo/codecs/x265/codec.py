@@ -26,11 +26,10 @@ from ssimrdo.codecs.x264.choices import (
     MAX_STRENGTH,
     PRESET,
     PRESETS,
+    STRENGTH,
     Options,
 )
 from ssimrdo.codecs.x264.options import format_x264_params
-from ssimrdo.codecs.x264.steering import quantizer_offsets
-from ssimrdo.codecs.x265.choices import STRENGTH
 from ssimrdo.codecs.x265.effort import EFFORTS, Effort
 from ssimrdo.codecs.x265.encoder import (
     DEPTHS,
@@ -40,8 +39,9 @@ from ssimrdo.codecs.x265.encoder import (
     EncoderParameters,
     x265_version,
 )
-from ssimrdo.codecs.x265.options import check_keeps_aq_on, check_x265_params
-from ssimrdo.codecs.x265.parameters import encoder_parameters
+from ssimrdo.codecs.x265.options import check_follows_offsets, check_x265_params
+from ssimrdo.codecs.x265.parameters import encoder_parameters, quantizer_unit
+from ssimrdo.codecs.x265.steering import unit_offsets
 from ssimrdo.errors import EncoderError, InputError
 
 CRF_STEP: Final = 0.01
@@ -150,7 +150,7 @@ class X265:
     def check(self, *, steered: bool) -> None:
         """Refuse an effort without steering, and parameters that would make x265 ignore it."""
         if steered:
-            check_keeps_aq_on(self.params)
+            check_follows_offsets(self.params)
         elif self.effort is not None:
             raise InputError(
                 "needs an objective", field="effort", remedy="give {preset} with {rdo} off"
@@ -210,16 +210,19 @@ class X265Session(Closing):
     def __init__(self, codec: X265, stream: StreamSettings) -> None:
         self._strength = codec.strength
         self._format = stream.format
-        self._encoder = Encoder(codec.parameters(stream))
+        parameters = codec.parameters(stream)
+        self._unit = quantizer_unit(parameters.options)
+        self._encoder = Encoder(parameters)
         self.headers = b"" if stream.raw else self._encoder.headers()
         self.settings = codec.describe(stream)
 
     def encode(self, luma: NDArray[Any], steering: Steering, index: int) -> Iterator[Packet]:
         """Take one frame; yield the packet that comes out, if one does."""
-        offsets = quantizer_offsets(
+        offsets = unit_offsets(
             self._format.shown(luma),
             steering,
             strength=self._strength,
+            unit=self._unit,
             data_range=self._format.peak,
         )
         packet = self._encoder.encode(luma, offsets, pts=index)

@@ -25,13 +25,24 @@ class Effort:
     options: Options = ()
 
 
+# Where the window clips, edges are so sharp that small blocks are cheaper without a transform.
+_UNTRANSFORMED: Final = (("tskip", "1"),)
+
+# Intra blocks in B-frames are for noise, which no other slice has.
+_RATE_DISTORTION: Final = (("rd", "6"), ("b-intra", "1"), *_UNTRANSFORMED)
+
+_RDOQ: Final = (("rdoq-level", "2"),)
+
+_SPLIT: Final = (("tu-intra-depth", "2"), ("tu-inter-depth", "2"))
+
+_UNLIMITED: Final = (("limit-refs", "0"), ("limit-modes", "0"), ("max-merge", "5"))
+
 EFFORTS: Final = MappingProxyType(
     {
-        "fast": Effort("medium"),
-        "default": Effort("slow"),
-        # Full rate-distortion decisions, and intra blocks in B-frames.
-        "high": Effort("slow", (("rd", "6"), ("b-intra", "1"))),
-        "max": Effort("slower", (("limit-tu", "0"),)),
+        "fast": Effort("medium", (*_RDOQ, *_UNTRANSFORMED)),
+        "default": Effort("medium", (*_RDOQ, *_RATE_DISTORTION)),
+        "high": Effort("slow", (*_RATE_DISTORTION, *_SPLIT)),
+        "max": Effort("slow", (*_RATE_DISTORTION, *_SPLIT, *_UNLIMITED)),
     }
 )
 """Rungs by name, fastest first; docs/method.md has the measurements behind them."""

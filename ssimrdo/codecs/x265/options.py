@@ -6,10 +6,13 @@ from types import MappingProxyType
 from typing import Final
 
 from ssimrdo.codecs.x264.choices import Options
-from ssimrdo.codecs.x264.options import check_params, keeps_aq_on
+from ssimrdo.codecs.x264.options import check_params, keeps_aq_on, spelled_out
 from ssimrdo.errors import InputError
 
 FIELD: Final = "x265_params"
+
+QUANTIZATION_GROUPS: Final = ("16", "32", "64")
+"""Sides of the blocks that may have a quantizer of their own; offsets are of the smallest."""
 
 _SET_ELSEWHERE: Final = MappingProxyType(
     {
@@ -46,13 +49,13 @@ def check_x265_params(params: Options) -> None:
     check_params(params, _SET_ELSEWHERE, field=FIELD)
 
 
-def check_keeps_aq_on(params: Options) -> None:
+def check_follows_offsets(params: Options) -> None:
     """Check that x265 would follow quantizer offsets with these parameters.
 
     Raises
     ------
     InputError
-        If one turns adaptive quantization off.
+        If one turns adaptive quantization off, or takes offsets of other blocks.
     """
     for name, value in params:
         if not keeps_aq_on(name, value, modes=("1", "2", "3", "4")):
@@ -60,4 +63,14 @@ def check_keeps_aq_on(params: Options) -> None:
                 f"{name}={value} makes x265 ignore quantizer offsets",
                 field=FIELD,
                 remedy="take an aq-mode of 1 to 4 and an aq-strength above 0, or turn {rdo} off",
+            )
+        # With one x265 follows statistics of its own, with the other it reads four times as many
+        # offsets as there are.
+        is_small = spelled_out(name) == "qg-size" and value not in QUANTIZATION_GROUPS
+        if is_small or spelled_out(name) == "hevc-aq":
+            raise InputError(
+                f"{name}={value} makes x265 ignore quantizer offsets of 16x16 samples",
+                field=FIELD,
+                remedy=f"take a qg-size of {', '.join(QUANTIZATION_GROUPS)}, leave hevc-aq out, or "
+                "turn {rdo} off",
             )

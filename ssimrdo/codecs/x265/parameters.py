@@ -6,11 +6,12 @@ from typing import Final
 
 from ssimrdo.codecs.base import ConstantQuality, MeanBitrate, RateControl, StreamSettings
 from ssimrdo.codecs.x264.choices import Options
+from ssimrdo.codecs.x264.options import last_value
 from ssimrdo.codecs.x265.effort import Effort
 from ssimrdo.codecs.x265.encoder import EncoderParameters
 from ssimrdo.machine import cores
 
-CRF_SHIFT: Final = 2.2
+CRF_SHIFT: Final = -0.2
 """x265's CRF over the one that is asked for, of steered encodes; it makes a CRF mean what it means
 in x264's medium preset (``scripts/fit_crf --codec hevc``)."""
 
@@ -40,24 +41,40 @@ def rate_options(rate: RateControl, *, steered: bool) -> Options:
     return (("crf", f"{rate.qp}"), ("qcomp", "0.9999"), ("cutree", "0"))
 
 
+UNIT: Final = 32
+"""Samples along a side of a coding tree unit, which has one quantizer, of steered encodes."""
+
+
 def steering_options(*, steered: bool) -> Options:
     """Return the options under which x265 follows our quantizer offsets and nothing beside them.
 
-    A coding tree unit has one quantizer, to which x265 takes the mean of its blocks' offsets: where
-    its parts had several, x265 would compare their costs at different λ. Offsets need adaptive
-    quantization to be on; at this strength x265's own has no effect. The psychovisual switches work
-    against SSIM.
+    A coding tree unit has one quantizer. Where its parts have several, x265 adds their costs up at
+    the λ of the last part, and compares the sum with a cost at the λ of the whole. Offsets need
+    adaptive quantization to be on; at this strength x265's own has no effect. The psychovisual
+    switches work against SSIM.
     """
     if not steered:
         return ()
     return (
-        ("ctu", "64"),
-        ("qg-size", "64"),
+        ("ctu", f"{UNIT}"),
+        ("qg-size", f"{UNIT}"),
         ("aq-mode", "1"),
         ("aq-strength", "0.00001"),
         ("psy-rd", "0"),
         ("psy-rdoq", "0"),
     )
+
+
+def quantizer_unit(options: Options) -> int:
+    """Return the samples along a side of the blocks that may have a quantizer of their own.
+
+    Parameters
+    ----------
+    options : tuple of (str, str)
+        x265's options, of which the last one counts.
+    """
+    sizes = (last_value(options, name) for name in ("ctu", "qg-size"))
+    return min((int(size) for size in sizes if size is not None), default=UNIT)
 
 
 def encoder_parameters(
