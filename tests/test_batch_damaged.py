@@ -29,16 +29,16 @@ LINES = {
     "too long": (b'{"output": "' + b"x" * 2_000_000 + b'"}', "no JSON"),
 }
 VALUES = [
-    ("output", 5, "output is no printable text"),
-    ("output", ["a"], "output is no printable text"),
+    ("output", 5, "output is not printable text"),
+    ("output", ["a"], "output is not printable text"),
     ("output", "../x.mp4", "no path below the output folder"),
     ("output", "/etc/x.mp4", "no path below the output folder"),
-    ("output", "\ud800.mp4", "output is no printable text"),
+    ("output", "\ud800.mp4", "output is not printable text"),
     ("output", "", "no path below the output folder"),
-    ("series", "\x1b[2J", "series is no printable text"),
-    ("reason", None, "reason is no printable text"),
-    ("reason", "a\nb", "reason is no printable text"),
-    ("reason", "x" * 100_000, "reason is no printable text"),
+    ("series", "\x1b[2J", "series is not printable text"),
+    ("reason", None, "reason is not printable text"),
+    ("reason", "a\nb", "reason is not printable text"),
+    ("reason", "x" * 100_000, "reason is not printable text"),
     ("status", "done", "status is unknown"),
     ("status", ["failed"], "status is unknown"),
     ("slices", 1.5, "slices is not a whole number"),
@@ -55,10 +55,10 @@ VALUES = [
     ("ssim_mean", float("nan"), "a quality is not a number"),
     ("SSIM\x1b_mean", 0.9, "a quality is not a number"),
     ("finished", "yesterday", "Invalid isoformat string"),
-    ("finished", 5, "finished is no printable text"),
-    ("worker", {}, "worker is no printable text"),
-    ("options", 5, "options is no printable text"),
-    ("inputs", [], "inputs is no printable text"),
+    ("finished", 5, "finished is not printable text"),
+    ("worker", {}, "worker is not printable text"),
+    ("options", 5, "options is not printable text"),
+    ("inputs", [], "inputs is not printable text"),
 ]
 
 

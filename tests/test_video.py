@@ -288,9 +288,12 @@ def test_the_suffix_tells_the_container(name, container, tmp_path):
     assert container_of(tmp_path / name, X264()) == container
 
 
-@pytest.mark.parametrize("name", ["a.hevc", "a.m4v", "a.avi", "a", ".mp4"])
-def test_containers_that_the_codec_does_not_go_into(name, tmp_path):
-    with pytest.raises(InputError, match=r"use one of \.mp4, \.mkv, \.h264, \.dcm$"):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("a.hevc", ", or take codec hevc"), ("a.m4v", ""), ("a.avi", ""), ("a", ""), (".mp4", "")],
+)
+def test_containers_that_the_codec_does_not_go_into(name, more, tmp_path):
+    with pytest.raises(InputError, match=rf"use one of \.mp4, \.mkv, \.h264, \.dcm{more}$"):
         container_of(tmp_path / name, X264())
 
 
