@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from dicom_files import SERIES_UID, write_series
@@ -15,6 +16,7 @@ from messages import error_of, others
 from video_files import ct_volume, run_command
 
 import ssimrdo
+from ssimrdo.observer import Observer
 
 FAST = ("--test", "ssim", "--preset", "ultrafast", "--window", "40/400")
 
@@ -123,6 +125,20 @@ def test_second_run_takes_all_from_the_cache(series, tmp_path, capfd):
         json.loads((tmp_path / name / "report.json").read_text())["series"] for name in ("a", "b")
     )
     assert first == second
+
+
+def test_once_all_is_encoded_the_report_is_what_is_told_of(series, tmp_path, capfd, monkeypatch):
+    told = []
+
+    @contextmanager
+    def recorded(*_):
+        yield Observer(told.append)
+
+    monkeypatch.setattr(importlib.import_module("ssimrdo.cli.compare"), "progress", recorded)
+    done = run_command(capfd, "compare", series, "-o", tmp_path / "report", *FAST)
+    assert done.status == 0
+    last = told[-1]
+    assert (last.what, last.done, last.total) == ("writing the report", 8, 8)
 
 
 def test_a_failing_series_among_others_has_its_own_status(series, tmp_path, capfd):

@@ -282,7 +282,10 @@ class Runner:
 
     def _tell(self, what: str) -> None:
         self._observer.check()
-        self._observer.tell(Event(min(self._done, self._total), self._total, what))
+        # Encodes beyond those of the comparison are for the pictures of the report.
+        is_extra = self._done > self._total
+        done = min(self._done, self._total)
+        self._observer.tell(Event(done, self._total, "writing the report" if is_extra else what))
 
     def _rehearse(self, clip: Clip, contender: Contender) -> None:
         """Let a library set itself up and the clip's pages be mapped before anything is timed."""
