@@ -17,6 +17,7 @@ EXTRA_OF: Final = MappingProxyType(
         "distributed": "dask",
         "fsspec": "fsspec",
         "imagecodecs": "archive",
+        "imageio_ffmpeg": "vvc",
         "jinja2": "report",
         "matplotlib": "report",
         "nibabel": "nifti",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from ssimrdo.codecs.jpegxl import JpegXl
 from ssimrdo.codecs.lavc import packed, video_frame
 from ssimrdo.codecs.lavc_x265 import LavcX265
 from ssimrdo.codecs.svtav1 import SvtAv1
+from ssimrdo.codecs.vvenc import Vvenc, program
 from ssimrdo.encoding.passes import PassSettings, Target, run_passes
 from ssimrdo.encoding.settings import EncodeSettings
 from ssimrdo.errors import EncoderError
@@ -46,7 +48,12 @@ CODECS = (
 )
 VIDEO = CODECS[:4]
 STILLS = ("jpeg2000", "htj2k", "jpegxl")
-EVERYWHERE = [(codec, container) for codec in CODECS for container in codec.containers]
+needs_vvenc = pytest.mark.skipif(program() is None, reason="no FFmpeg program has VVenC")
+VVENC = pytest.param(Vvenc("faster"), marks=needs_vvenc)
+EVERYWHERE = [
+    *((codec, container) for codec in CODECS for container in codec.containers),
+    pytest.param(Vvenc("faster"), "vvc", marks=needs_vvenc),
+]
 
 
 def source(slices, bit_depth=8, fps=Fraction(25)):
@@ -97,7 +104,7 @@ def test_samples_are_full_range_with_neutral_chroma(codec, tmp_path):
         assert (plane(frame, 2) == 128).all()
 
 
-@pytest.mark.parametrize("codec", [*CODECS, JpegXl(3)], ids=label)
+@pytest.mark.parametrize("codec", [*CODECS, JpegXl(3), VVENC], ids=label)
 @pytest.mark.parametrize("slices", [1, 2, 3, 40])
 def test_decoding_times_grow_and_are_no_later_than_presentation(codec, slices):
     """Those of x265 itself are random numbers in short clips."""
@@ -144,6 +151,49 @@ def test_rates_follow_from_each_rate_control(codec):
         return
     for kbps in (400, 200):
         assert payload(MeanBitrate(kbps)) * 8 * 25 / 12 / 1000 == pytest.approx(kbps, rel=0.35)
+
+
+@needs_vvenc
+def test_vvenc_has_quantizers_that_stand_for_quality_too():
+    frames, codec = source(6), Vvenc("faster")
+
+    def payload(rate, threads=0):
+        settings = PassSettings(codec, rate, threads=threads)
+        return run_passes(frames, settings, Target("vvc")).payload_bytes
+
+    sizes = [payload(ConstantQuality(point)) for point in (24, 30, 36)]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert payload(ConstantQuantizer(30), threads=1) == sizes[1]
+    with pytest.raises(InputError, match="VVenC faster has no mean bit rate"):
+        codec.scale("bitrate", 8)
+
+
+@needs_vvenc
+def test_what_vvenc_says_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(30))
+    luma = np.zeros((64, 64), np.uint8)
+    with Vvenc("faster").open(stream) as session:
+        session.encode(luma, Steering(), 0)
+    assert list(tmp_path.iterdir()) == []
+
+    def refused():
+        with Vvenc("faster").open(replace(stream, rate=ConstantQuality(99))) as session:
+            session.encode(luma, Steering(), 0)
+            list(session.flush())
+
+    with pytest.raises(EncoderError, match=r"libvvenc failed: .*(qp|99|QP)") as caught:
+        refused()
+    assert f"{tmp_path}" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_vvenc_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setattr("ssimrdo.codecs.vvenc.program", lambda: None)
+    stream = StreamSettings(FrameFormat(64, 64), ConstantQuality(30))
+    with pytest.raises(InputError, match=r"VVenC medium needs an FFmpeg program .*vvc"):
+        Vvenc().open(stream)
+    assert Vvenc().version == "VVenC, not installed"
 
 
 def test_svtav1_makes_the_same_stream_again_at_a_bit_rate():
@@ -226,6 +276,7 @@ def test_video_frames_have_padded_lines():
         (lambda: SvtAv1(6, "grain"), "tune: 'grain' is unknown"),
         (lambda: SvtAv1(6, variance_boost=5), "variance_boost: 5 is out of range: use 0 to 4"),
         (lambda: JpegXl(11), "effort: 11 is unknown: use one of 1, 2"),
+        (lambda: Vvenc("quick"), "preset: 'quick' is unknown: use one of faster, fast"),
     ],
 )
 def test_unknown_options(make, message):

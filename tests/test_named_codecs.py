@@ -150,6 +150,27 @@ def test_slices_come_back_with_their_places(codec, bit_depth, series, tmp_path):
     assert again.frames == SLICES
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        *(where_installed(codec, suffix) for codec in CODECS for suffix in SUFFIXES[codec]),
+        *(where_installed(codec, ".dcm") for codec in ("h264", "hevc")),
+    ],
+)
+def test_every_container_is_decoded_viewed_and_measured(codec, suffix, command, hu, tmp_path):
+    write_series(tmp_path / "in", hu, PixelSpacing=[1.0, 1.0])
+    output = tmp_path / f"out{suffix}"
+    result = encode(tmp_path / "in", output, codec=codec, crf=20, window=WINDOW)
+    found = decode(output, tmp_path / "ct", template=tmp_path / "in")
+    assert (found.codec, found.slices) == (FFMPEG[codec], SLICES)
+    again = view(output, tmp_path / "narrow.mkv", window="40/200", crf=30)
+    assert again.frames == SLICES
+    done = command("metrics", tmp_path / "in", output, "--json", "--metric", "ssim")
+    assert done.status == 0
+    measured = json.loads(done.out)["summary"]["ssim"]["mean"]
+    assert measured == pytest.approx(result.ssim.mean, abs=1e-3)
+
+
 @every_codec
 def test_a_quality_is_kept(codec, series, tmp_path):
     result = encode(series, tmp_path / "out.mkv", codec=codec, min_ssim=0.93, window=WINDOW)

@@ -219,8 +219,9 @@ def compare(
 
     x265 is run at slow with --tune ssim, svtav1 at preset 6; svtav1-scm uses its screen-content
     tools as well, which takes several times as long. jpegxl takes an effort in place of a preset.
-    ct-htj2k and ct-j2k are lossy CT, which keeps all HU; their errors in HU are told as far as the
-    window shows them. htj2k, jpegxl, ct-htj2k and ct-j2k have no bit rate to aim at.
+    vvenc, for VVC, needs an FFmpeg program that has it, or ssimrdo[vvc]. ct-htj2k and ct-j2k are
+    lossy CT, which keeps all HU; their errors in HU are told as far as the window shows them.
+    vvenc, htj2k, jpegxl, ct-htj2k and ct-j2k have no bit rate to aim at.
 
     On a Dask cluster each series is measured by one worker, which reads it from the same path;
     --cache-dir on storage that all share lets the report show slices. Encoding times are then not

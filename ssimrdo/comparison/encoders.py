@@ -1,10 +1,10 @@
 """The encoders of a comparison: from names and codecs to contenders, which all encode alike.
 
 All get the same frames through the loop that :func:`ssimrdo.encode` has; lossy CT gets the HU that
-these were made of. x265, SVT-AV1 and the decoders are those of the FFmpeg that PyAV brings; JPEG
-2000 is OpenJPEG's, HTJ2K OpenJPH's and JPEG XL libjxl's. At a bit rate x264 and x265 take two
-passes, SVT-AV1 one (FFmpeg offers no more), and JPEG 2000 gives every slice the same share; HTJ2K,
-JPEG XL and lossy CT take none.
+these were made of. x265, SVT-AV1 and the decoders are those of the FFmpeg that PyAV brings, VVenC
+that of an FFmpeg program; JPEG 2000 is OpenJPEG's, HTJ2K OpenJPH's and JPEG XL libjxl's. At a bit
+rate x264 and x265 take two passes, SVT-AV1 one (FFmpeg offers no more), and JPEG 2000 gives every
+slice the same share; HTJ2K, JPEG XL and lossy CT take none.
 
 Each is run as somebody would who knows it and has CT: x265 at ``slow`` and tuned for SSIM, without
 which it spends bits on psychovisual tricks and has no RDOQ, SVT-AV1 tuned for SSIM with a weak
@@ -36,6 +36,8 @@ from ssimrdo.codecs.named import NamedCodec, codec_of, name_of, named_codec
 from ssimrdo.codecs.names import AV1, CODEC
 from ssimrdo.codecs.svtav1 import PRESET as SVTAV1_PRESET
 from ssimrdo.codecs.svtav1 import SvtAv1
+from ssimrdo.codecs.vvenc import PRESET as VVENC_PRESET
+from ssimrdo.codecs.vvenc import Vvenc
 from ssimrdo.codecs.x264.codec import X264
 from ssimrdo.codecs.x264.encoder import x264_build
 from ssimrdo.comparison.clip import Clip
@@ -101,6 +103,7 @@ ANCHORS: Final[Mapping[str, Anchor]] = MappingProxyType(
         "svtav1-scm": Anchor(
             lambda preset: SvtAv1(_level(preset), screen_content=True), preset=f"{SVTAV1_PRESET}"
         ),
+        "vvenc": Anchor(Vvenc, preset=VVENC_PRESET),
         "jpeg2000": Anchor(lambda _: Jpeg2000(), has_presets=False),
         "htj2k": Anchor(lambda _: Htj2k(), has_presets=False),
         "jpegxl": Anchor(lambda effort: JpegXl(_level(effort)), preset=f"{JPEGXL_EFFORT}"),

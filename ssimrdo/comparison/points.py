@@ -5,6 +5,7 @@ The lines for known codecs were measured as SSIM on chest, head and phantom seri
 * x265: the same number.
 * SVT-AV1, scale 1 to 63: ``2.1 p - 14.5`` for CRF and ``2.3 p - 32`` for QP, rounded: CRF 18, 23,
   28, 33 become 23, 34, 44, 55 and QP 22, 27, 32, 37 become 19, 30, 42, 53.
+* VVenC: its quantizer, ``p + 5`` for CRF.
 * JPEG 2000: the PSNR in dB that every slice gets, ``56.2 - 0.72 p`` for CRF and ``65 - 0.85 p``
   for QP: 43.2, 39.6, 36, 32.4 dB and 46.3, 42.1, 37.8, 33.6 dB.
 * Lossy CT: the same, in the window, ``54.8 - 0.7 p`` for CRF and ``64 - 0.85 p`` for QP: 42.2,
@@ -65,6 +66,7 @@ MEASURED: Final[Mapping[tuple[str, Mode], ScaleLine]] = MappingProxyType(
         ("x265", "qp"): SAME,
         ("svtav1", "crf"): ScaleLine(2.1, -14.5),
         ("svtav1", "qp"): ScaleLine(2.3, -32.0),
+        ("vvenc", "crf"): ScaleLine(1.0, 5.0),
         ("jpeg2000", "crf"): ScaleLine(-0.72, 56.2),
         ("jpeg2000", "qp"): ScaleLine(-0.85, 65.0),
         ("ct-htj2k", "crf"): ScaleLine(-0.7, 54.8),
