@@ -10,24 +10,21 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shlex
 import signal
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from benchmark_aims import AIMS, aims_table, peers_table, short_table
 from benchmark_clips import (
     ROOT,
-    VARIABLE,
     chosen_series,
     compare_windowed,
     windowed_series,
 )
+from benchmark_script import about, command_line, update, wrapped
 from benchmark_tables import (
     MODE_NAMES,
     Target,
@@ -35,8 +32,6 @@ from benchmark_tables import (
     leave_one_out_table,
     pair_table,
     paper_table,
-    points_text,
-    replace_block,
     target_table,
 )
 
@@ -49,8 +44,10 @@ from ssimrdo.comparison.report import TIMING_NOTES
 from ssimrdo.comparison.results import ComparisonReport
 from ssimrdo.comparison.viewers import write_page
 from ssimrdo.errors import InputError, SsimrdoError
-from ssimrdo.files import check_folder_free, whole_folder, write_whole
+from ssimrdo.files import check_folder_free, whole_folder
 from ssimrdo.machine import cores
+
+SCRIPT = "benchmark"
 
 README = ROOT / "README.md"
 METHOD = ROOT / "docs" / "method.md"
@@ -147,7 +144,7 @@ def run(
         compare(series, settings, cache_folder=cache_folder, observer=observer) as comparison,
         whole_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
     ):
-        report = replace(comparison.report, command=command_line())
+        report = replace(comparison.report, command=command_line(SCRIPT))
         if staged is not None:
             write_report(report, staged)
             write_page(replace(comparison, report=report), staged, called=flag_of)
@@ -163,29 +160,6 @@ def report_folders(options: argparse.Namespace, names: Iterable[str]) -> dict[st
     for folder in folders.values():
         check_folder_free(folder, overwrite=options.overwrite)
     return dict(folders)
-
-
-def command_line() -> str:
-    """Return the command as given, without the folders that paths lie in."""
-    words = []
-    for word in sys.argv[1:]:
-        option, is_assigned, value = word.partition("=")
-        if option.startswith("-") and is_assigned:
-            words.append(f"{option}={Path(value).name}")
-        else:
-            words.append(Path(word).name)
-    return shlex.join(["scripts/benchmark", *words])
-
-
-def about(*reports: ComparisonReport) -> str:
-    """Return when, how and from what tables were made."""
-    first = reports[0]
-    series = ", ".join(f"{one.name} ({one.slices} slices)" for one in first.compared)
-    return (
-        f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
-        f"`{VARIABLE}=… {command_line()}` on {first.machine.cores} cores of {first.machine.cpu}. "
-        f"Series: {series}. Points of x264 and ssimrdo alike: {points_text(reports)}."
-    )
 
 
 def text_of(reports: list[ComparisonReport]) -> str:
@@ -206,29 +180,13 @@ def text_of(reports: list[ComparisonReport]) -> str:
         "curves reach."
     )
     parts = (
-        wrapped(about(*reports)),
+        wrapped(about(SCRIPT, *reports)),
         wrapped(about_bd),
         bd_table(reports),
         wrapped(about_paper),
         paper_table(reports),
     )
     return "\n\n".join(parts)
-
-
-def wrapped(text: str) -> str:
-    """Return a paragraph in lines as long as the README's."""
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
-
-
-def update(page: Path, blocks: dict[str, str]) -> None:
-    """Put texts into their blocks of a page."""
-    text = page.read_text()
-    try:
-        for name, block in blocks.items():
-            text = replace_block(text, block, name=name)
-    except ValueError as error:
-        raise InputError(f"{page.name} {error}") from error
-    write_whole(page, text.encode(), overwrite=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -336,7 +294,7 @@ def peers(options: argparse.Namespace) -> int:
         "many series define it, where not all do: curves that share less than a quarter of their "
         "range have none."
     )
-    text = f"{wrapped(about(report))}\n\n{notes}\n\n{peers_table(report)}"
+    text = f"{wrapped(about(SCRIPT, report))}\n\n{notes}\n\n{peers_table(report)}"
     print(text)
     if options.update:
         update(RESULTS, {"peers": text})
@@ -389,7 +347,7 @@ def aims(options: argparse.Namespace) -> tuple[str, ComparisonReport]:
         "on any one clip. Time is a multiple of the other encoder's. "
         f"{TIMING_NOTES.get(report.timing, '')}"
     )
-    return f"{wrapped(about(report))}\n\n{notes}\n\n{aims_table(report)}", report
+    return f"{wrapped(about(SCRIPT, report))}\n\n{notes}\n\n{aims_table(report)}", report
 
 
 def method_blocks(
@@ -428,7 +386,7 @@ def method_blocks(
     blocks = {}
     for name in tables:
         sources = [reports[one] for one in TABLE_RUNS[name]]
-        blocks[name] = f"{wrapped(about(*sources))}\n\n{table_of(name, sources)}"
+        blocks[name] = f"{wrapped(about(SCRIPT, *sources))}\n\n{table_of(name, sources)}"
     return blocks, list(reports.values())
 
 

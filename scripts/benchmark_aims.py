@@ -101,16 +101,16 @@ def peers_table(report: ComparisonReport) -> str:
     reference, clips = report.reference.name, [one.name for one in report.compared]
     is_timed = report.timing == "alone"
     heads = ["", *(f"SSIM, {clip}" for clip in clips), *COLUMNS.values(), *["time"] * is_timed]
-    rows = []
+    rows, by_class = [], rates_by_class(report, reference)
     for encoder in report.others:
-        rates = rates_by_class(report, reference)[encoder.name]
+        rates = by_class[encoder.name]
         ssim = (rates["ssim"].get(clip) for clip in clips)
         time = compare_pair(report, encoder.name, reference).time
         rows.append(
             (
                 encoder.label,
                 *(MISSING if rate is None else percent(rate) for rate in ssim),
-                *(_mean_text(rates.get(key, {}), len(clips)) for key in COLUMNS),
+                *(mean_text(rates.get(key, {}), len(clips)) for key in COLUMNS),
                 *[f"{time:.2f}\u202f×"] * is_timed,
             )
         )
@@ -143,7 +143,7 @@ def _rows(
         rates = rates_by_class(report, anchor)[aim.test]
         time = compare_pair(report, aim.test, anchor).time
         clips = len(report.compared)
-        measured = (_mean_text(rates.get(key, {}), clips) for key in columns)
+        measured = (mean_text(rates.get(key, {}), clips) for key in columns)
         yield (
             labels[aim.test],
             labels[anchor],
@@ -182,7 +182,16 @@ def largest_text(rates: Mapping[str, Mapping[str, float | None]]) -> str:
     return f"{percent(rate)} ({title}, {clip})"
 
 
-def _mean_text(by_clip: Mapping[str, float | None], clips: int) -> str:
+def mean_text(by_clip: Mapping[str, float | None], clips: int) -> str:
+    """Return a mean BD-rate over clips, with how many define it where not all do.
+
+    Parameters
+    ----------
+    by_clip : mapping of str to float or None
+        In percent.
+    clips : int
+        How many there are.
+    """
     known = [rate for rate in by_clip.values() if rate is not None]
     if not known:
         return MISSING

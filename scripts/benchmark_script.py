@@ -1,11 +1,20 @@
-"""How the scripts that measure end: with a line for people, and a status for the shell."""
+"""What the scripts that measure say of themselves, where their tables go, and how they end."""
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
 
+from benchmark_clips import VARIABLE
+from benchmark_tables import points_text, replace_block
+
+from ssimrdo.comparison.results import ComparisonReport
 from ssimrdo.errors import InputError, SsimrdoError
+from ssimrdo.files import write_whole
 
 
 def exit_status(name: str, work: Callable[[], None]) -> int:
@@ -31,3 +40,43 @@ def exit_status(name: str, work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def command_line(script: str) -> str:
+    """Return the command as given, without the folders that paths lie in."""
+    words = []
+    for word in sys.argv[1:]:
+        option, is_assigned, value = word.partition("=")
+        if option.startswith("-") and is_assigned:
+            words.append(f"{option}={Path(value).name}")
+        else:
+            words.append(Path(word).name)
+    return shlex.join([f"scripts/{script}", *words])
+
+
+def about(script: str, *reports: ComparisonReport) -> str:
+    """Return when, how and from what the tables of a script were made."""
+    first = reports[0]
+    series = ", ".join(f"{one.name} ({one.slices} slices)" for one in first.compared)
+    return (
+        f"Made on {datetime.now().astimezone():%Y-%m-%d} by "
+        f"`{VARIABLE}=… {command_line(script)}` on {first.machine.cores} cores of "
+        f"{first.machine.cpu}. "
+        f"Series: {series}. Points of x264 and ssimrdo alike: {points_text(reports)}."
+    )
+
+
+def wrapped(text: str) -> str:
+    """Return a paragraph in lines as long as the README's."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def update(page: Path, blocks: Mapping[str, str]) -> None:
+    """Put texts into their blocks of a page."""
+    text = page.read_text()
+    try:
+        for name, block in blocks.items():
+            text = replace_block(text, block, name=name)
+    except ValueError as error:
+        raise InputError(f"{page.name} {error}") from error
+    write_whole(page, text.encode(), overwrite=True)

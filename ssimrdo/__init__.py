@@ -1,4 +1,4 @@
-"""Encode CT DICOM series to H.264 with SSIM-based rate-distortion optimisation."""
+"""Encode CT DICOM series to H.264, HEVC or AV1 with SSIM-based rate-distortion optimisation."""
 
 from __future__ import annotations
 

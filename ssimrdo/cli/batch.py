@@ -136,8 +136,8 @@ class RootArgument(click.Argument):
     default=".mp4",
     show_default=True,
     metavar=".mp4|.mkv|.dcm|…",
-    help="Of the videos; it tells the container: a DICOM object in .dcm, a raw stream in .h264 or "
-    ".hevc.",
+    help="Of the videos; it tells the container: a DICOM object in .dcm, a raw stream in .h264, "
+    ".hevc, .ivf or .obu.",
 )
 @click.option(
     "--name-template",

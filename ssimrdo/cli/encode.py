@@ -37,6 +37,7 @@ _EPILOG = """\b
 Examples:
   ssimrdo encode ct-series/ -o chest.mp4 --min-ssim 0.95
   ssimrdo encode ct-series/ -o lungs.mp4 --crf 20 --window lung
+  ssimrdo encode ct-series/ -o small.mp4 --codec hevc --effort max
 """
 
 
@@ -48,8 +49,8 @@ Examples:
     required=True,
     type=click.Path(),
     metavar="OUT",
-    help="File to write: .mp4, .mkv, .dcm or a raw stream such as .h264; OUT.json gets settings "
-    "and results. With --as ct a folder.",
+    help="File to write: .mp4, .mkv, .dcm or a raw stream (.h264, .hevc, .ivf, .obu); OUT.json "
+    "gets settings and results. With --as ct a folder.",
 )
 @click.option(
     "--as",

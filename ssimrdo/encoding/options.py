@@ -292,7 +292,8 @@ OPTIONS: Final = (
         "codec",
         read_codec,
         "|".join(CODECS),
-        "Codec of the video. File suffixes, efforts and presets depend on it.",
+        "Codec of the video: H.264 plays everywhere, HEVC and AV1 take less space. File suffixes, "
+        "efforts and presets depend on it.",
         CODEC,
     ),
     Option(
@@ -302,12 +303,17 @@ OPTIONS: Final = (
         "Constant rate factor, 1 to 51; lower is better. It means the same quality in all codecs.",
         f"{CRF:g}",
     ),
-    Option("qp", read_whole_number, "N", "Constant quantizer of P-frames, 1 to 51."),
+    Option(
+        "qp",
+        read_whole_number,
+        "N",
+        "Constant quantizer of P-frames, 1 to 51; in AV1 1 to 63.",
+    ),
     Option(
         "bitrate_kbps",
         read_number,
         "KBPS",
-        "Mean bit rate in kbit/s, in two passes.",
+        "Mean bit rate in kbit/s, in two passes; in AV1 in one.",
         column="bitrate",
     ),
     Option(
@@ -351,7 +357,7 @@ OPTIONS: Final = (
         read_text,
         "NAME|off",
         "What bits are spent on: balanced (SSIM and HU together), ssim, edge, body, or off for the "
-        "plain encoder.",
+        "plain encoder, as in AV1.",
         RDO,
     ),
     Option(
