@@ -22,7 +22,7 @@ from ssimrdo.text import printable
 SCHEMA: Final = 2
 """Of the sidecar; those without a number are of schema 1."""
 
-MODEL: Final = 3
+MODEL: Final = 4
 """Grows when the same input and options give other bytes: with the objective, how codecs are
 steered, or their efforts."""
 
