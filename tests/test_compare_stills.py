@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
@@ -268,6 +270,39 @@ def test_a_missing_library_is_one_line(encoder, series, tmp_path, capfd, monkeyp
     assert f"{encoder}: " in line
     assert "needs imagecodecs, which is not installed" in line
     assert "archive" in hint
+
+
+FIRST_USE = """
+from threading import Barrier, Thread
+import sys
+import imagecodecs
+import numpy as np
+from ssimrdo.codecs import openjph
+
+sys.setswitchinterval(1e-6)
+image = np.random.default_rng(1).integers(0, 2000, (72, 96)).astype(np.uint16)
+together, found = Barrier(4), []
+
+def encode():
+    together.wait()
+    found.append(openjph.encode(image, 2.0**-12))
+
+threads = [Thread(target=encode) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(found), len(set(found)))
+"""
+
+
+def test_threads_that_use_openjph_first_make_the_same_codestream():
+    """Without care one in forty starts or so does not."""
+    for _ in range(20):
+        done = subprocess.run(
+            (sys.executable, "-c", FIRST_USE), capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "4 1\n"
 
 
 def test_the_anchors_are_run_as_those_run_them_who_know_them():

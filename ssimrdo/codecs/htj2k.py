@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ssimrdo.codecs import openjph
 from ssimrdo.codecs.base import (
     Mode,
     QualityScale,
@@ -81,14 +82,12 @@ class Htj2k(UnsteeredCodec):
 
 
 def _encoded(luma: NDArray[Any], *, bit_depth: int, step: float) -> bytes:
-    import imagecodecs
-
     samples = np.ascontiguousarray(luma)
     if bit_depth > 8:
         # imagecodecs states whole bytes; a decoder that drops the lower bits rounds by the half.
         shift = _WORD - bit_depth
         samples = (samples.astype(np.uint16) << shift) + np.uint16(1 << shift - 1)
     try:
-        return bytes(imagecodecs.htj2k_encode(samples, level=step, reversible=False))
+        return openjph.encode(samples, step)
     except (RuntimeError, ValueError) as error:
         raise EncoderError(f"OpenJPH failed to encode: {error}") from error

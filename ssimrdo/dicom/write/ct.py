@@ -18,6 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from ssimrdo.codecs import openjph
 from ssimrdo.dicom.digits import Digits, PlaneDigits, valid_ds
 from ssimrdo.dicom.grey import Window
 from ssimrdo.dicom.write.objects import (
@@ -120,9 +121,7 @@ def ct_object(
     dataset = ct_image(one, series, number, derivation, syntax=SYNTAXES[syntax])
     stored = np.ascontiguousarray(one.stored)
     if syntax == "htj2k":
-        import imagecodecs
-
-        set_codestream(dataset, imagecodecs.htj2k_encode(stored, reversible=True))
+        set_codestream(dataset, openjph.encode(stored))
         # The codestream has all bits of a sample.
         dataset.BitsStored, dataset.HighBit = BITS_ALLOCATED, BITS_ALLOCATED - 1
         return dataset

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import HTJ2K, JPEG2000
 
+from ssimrdo.codecs import openjph
 from ssimrdo.errors import InputError
 from ssimrdo.extras import require
 
@@ -66,18 +67,11 @@ def lossy_codec(name: str) -> LossyCodec:
 
 
 def _encode_htj2k(stored: Stored, log2_step: float | None) -> bytes:
-    import imagecodecs
-
-    if log2_step is None:
-        return bytes(imagecodecs.htj2k_encode(stored, reversible=True))
-    # Quantization step, as a share of the range of 16 bits.
-    return bytes(imagecodecs.htj2k_encode(stored, level=2.0**log2_step, reversible=False))
+    return openjph.encode(stored, None if log2_step is None else 2.0**log2_step)
 
 
 def _decode_htj2k(data: bytes) -> Stored:
-    import imagecodecs
-
-    return _grey(imagecodecs.htj2k_decode(data))
+    return _grey(openjph.decode(data))
 
 
 def _encode_j2k(stored: Stored, psnr_db: float | None) -> bytes:
