@@ -58,7 +58,7 @@ SLICES: Final = 24
 
 ANCHORS: Final = (
     *("x264-ssim", "x264-ssim:veryslow"),
-    *("x265", "x265:slower"),
+    *("x265", "x265:slower", "x265-tskip:slower"),
     *("svtav1:6", "svtav1:4", "svtav1:3"),
     *(("vvenc:fast", "vvenc:medium") if program() else ()),
 )

@@ -43,7 +43,13 @@ from ssimrdo.video.stills import decoded_jpegxl, stills_of
 
 ROWS, COLUMNS = 71, 97
 CODECS = (
-    *(LavcX265("ultrafast"), LavcX265("slow", "ssim"), SvtAv1(8), SvtAv1(8, screen_content=True)),
+    *(
+        LavcX265("ultrafast"),
+        LavcX265("slow", "ssim"),
+        LavcX265("fast", None, True),
+        SvtAv1(8),
+        SvtAv1(8, screen_content=True),
+    ),
     *(Jpeg2000(), Htj2k()),
 )
 VIDEO = CODECS[:4]

@@ -306,12 +306,13 @@ def test_threads_that_use_openjph_first_make_the_same_codestream():
 
 
 def test_the_anchors_are_run_as_those_run_them_who_know_them():
-    names = ("x264", "x265", "x265-ssim", "x265-untuned", "svtav1", "svtav1-scm")
+    names = ("x264", "x265", "x265-ssim", "x265-tskip", "x265-untuned", "svtav1", "svtav1-scm")
     contenders = make_contenders(CompareSettings(anchors=names, tests=("off,preset=fast",)))
     settings = {one.name: one.codec.label for one in contenders}
     assert [settings[name] for name in names[1:]] == [
         "x265 slow --tune ssim",
         "x265 medium --tune ssim",
+        "x265 slow --tune ssim --tskip",
         "x265 medium",
         "SVT-AV1 6",
         "SVT-AV1 6 --scm 1",

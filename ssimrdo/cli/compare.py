@@ -217,8 +217,9 @@ def compare(
     Every encoder encodes the same frames at every point. Curves of rate and quality, BD-rates
     against the reference and encoding speed go to REPORT_FOLDER. A negative BD-rate is a saving.
 
-    x265 is run at slow with --tune ssim, svtav1 at preset 6; svtav1-scm uses its screen-content
-    tools as well, which takes several times as long. jpegxl takes an effort in place of a preset.
+    x265 is run at slow with --tune ssim; x265-tskip may also code small blocks without a transform,
+    as our HEVC does. svtav1 is run at preset 6; svtav1-scm uses its screen-content tools as well,
+    which takes several times as long. jpegxl takes an effort in place of a preset.
     vvenc, for VVC, needs an FFmpeg program that has it, or ssimrdo[vvc]. ct-htj2k and ct-j2k are
     lossy CT, which keeps all HU; their errors in HU are told as far as the window shows them.
     vvenc, htj2k, jpegxl, ct-htj2k and ct-j2k have no bit rate to aim at.

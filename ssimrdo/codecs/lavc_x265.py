@@ -41,6 +41,8 @@ class LavcX265(UnsteeredCodec):
         One of those that x265 has from x264.
     tune : str, optional
         One of its tunings.
+    transform_skip : bool
+        Whether it may leave out the transform of small blocks.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class LavcX265(UnsteeredCodec):
 
     preset: str = PRESET
     tune: str | None = None
+    transform_skip: bool = False
 
     name = "x265"
     syntax = "hevc"
@@ -71,8 +74,13 @@ class LavcX265(UnsteeredCodec):
 
     @property
     def label(self) -> str:
-        """Name, preset and tuning."""
-        return f"x265 {self.preset}" + (f" --tune {self.tune}" if self.tune else "")
+        """Name and preset, and what differs from the default."""
+        words = [f"x265 {self.preset}"]
+        if self.tune:
+            words.append(f"--tune {self.tune}")
+        if self.transform_skip:
+            words.append("--tskip")
+        return " ".join(words)
 
     @property
     def version(self) -> str:
@@ -97,6 +105,8 @@ class LavcX265(UnsteeredCodec):
         parameters = {"log-level": "error"}
         if stream.threads:
             parameters["pools"] = f"{stream.threads}"
+        if self.transform_skip:
+            parameters["tskip"] = "1"
         options = {"preset": self.preset, **({"tune": self.tune} if self.tune else {})}
         mode, point = stream.rate.mode, point_of(stream.rate)
         if mode == "bitrate":
@@ -110,7 +120,11 @@ class LavcX265(UnsteeredCodec):
 
     def describe(self, stream: StreamSettings) -> str:
         """Return preset, tuning, rate control and threads."""
-        tune = f" tune={self.tune}" if self.tune else ""
+        words = [f"preset={self.preset}"]
+        if self.tune:
+            words.append(f"tune={self.tune}")
+        if self.transform_skip:
+            words.append("tskip=1")
         rate = f"{stream.rate.mode}={point_of(stream.rate):g}"
         threads = stream.threads or "auto"
-        return f"x265 preset={self.preset}{tune} {rate} threads={threads} range=full"
+        return f"x265 {' '.join(words)} {rate} threads={threads} range=full"

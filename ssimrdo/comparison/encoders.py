@@ -98,6 +98,9 @@ ANCHORS: Final[Mapping[str, Anchor]] = MappingProxyType(
         "x264-ssim": Anchor(lambda preset: X264(preset=preset, tune="ssim")),
         "x265": Anchor(lambda preset: LavcX265(preset, "ssim"), preset=X265_PRESET),
         "x265-ssim": Anchor(lambda preset: LavcX265(preset, "ssim")),
+        "x265-tskip": Anchor(
+            lambda preset: LavcX265(preset, "ssim", transform_skip=True), preset=X265_PRESET
+        ),
         "x265-untuned": Anchor(lambda preset: LavcX265(preset)),
         "svtav1": Anchor(lambda preset: SvtAv1(_level(preset)), preset=f"{SVTAV1_PRESET}"),
         "svtav1-scm": Anchor(
