@@ -114,7 +114,7 @@ def literals(tree):
             yield node.value
 
 
-PROGRAM_OPTIONS = {"--tune", "--scm", "--variance-boost-strength", "--force-reinstall"}
+PROGRAM_OPTIONS = {"--tune", "--tskip", "--scm", "--variance-boost-strength", "--force-reinstall"}
 """What legends of curves call the tunings of encoders; how pip mends a library."""
 
 
