@@ -354,6 +354,15 @@ def test_parameters_that_are_not_the_users_are_refused(params, remedy):
     assert remedy in caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["ctu", "qg-size"])
+def test_sizes_of_units_that_are_none_are_refused(name, tmp_path, phantom_folder):
+    with pytest.raises(InputError) as caught:
+        encode(phantom_folder, tmp_path / "a.mp4", codec="hevc", x265_params=f"{name}=abc")
+    assert caught.value.field == "x265_params"
+    assert name in caught.value.reason
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_users_parameters_win():
     stream = stream_of()
     parameters = X265("max", params=(("ctu", "32"),)).parameters(stream)

@@ -211,8 +211,8 @@ class X265Session(Closing):
         self._strength = codec.strength
         self._format = stream.format
         parameters = codec.parameters(stream)
-        self._unit = quantizer_unit(parameters.options)
         self._encoder = Encoder(parameters)
+        self._unit = quantizer_unit(parameters.options)
         self.headers = b"" if stream.raw else self._encoder.headers()
         self.settings = codec.describe(stream)
 

@@ -71,10 +71,10 @@ def quantizer_unit(options: Options) -> int:
     Parameters
     ----------
     options : tuple of (str, str)
-        x265's options, of which the last one counts.
+        x265's options, which it has taken; of each the last one counts.
     """
     sizes = (last_value(options, name) for name in ("ctu", "qg-size"))
-    return min((int(size) for size in sizes if size is not None), default=UNIT)
+    return min((int(size, 0) for size in sizes if size is not None), default=UNIT)
 
 
 def encoder_parameters(
