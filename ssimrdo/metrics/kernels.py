@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ssimrdo.frames import MACROBLOCK as BLOCK
+from ssimrdo.frames import block_grid
 from ssimrdo.metrics.caching import compiled
 
 RADIUS = 5
@@ -391,8 +392,8 @@ def _block_moments(
             variance[block_row, block] = max(second / samples, np.float32(0))
 
 
-def clipped_shares(x: Plane, peak: int, shares: Plane) -> None:
-    """Fill the share of every macroblock's samples that are at either end of the luma range.
+def clipped_shares(x: Plane, peak: int) -> Plane:
+    """Return the share of every macroblock's samples that are at either end of the luma range.
 
     Parameters
     ----------
@@ -400,10 +401,15 @@ def clipped_shares(x: Plane, peak: int, shares: Plane) -> None:
         Luma frame.
     peak : int
         Largest luma.
-    shares : float32 array of shape (ceil(rows / 16), ceil(columns / 16))
-        Results; a macroblock that reaches over the border counts only its samples inside.
+
+    Returns
+    -------
+    float32 array of shape (ceil(rows / 16), ceil(columns / 16))
+        A macroblock that reaches over the border counts only its samples inside.
     """
-    _clipped_shares(x, peak, np.empty(x.shape[1], np.uint8), shares)
+    shares = np.empty(block_grid(x.shape), np.float32)
+    _clipped_shares(np.ascontiguousarray(x), peak, np.empty(x.shape[1], np.uint8), shares)
+    return shares
 
 
 @_compiled

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ssimrdo.codecs.base import Steering
 from ssimrdo.codecs.roles import Role
 from ssimrdo.codecs.x264.choices import STRENGTH
-from ssimrdo.frames import block_grid
 from ssimrdo.metrics import kernels
 
 
@@ -80,8 +79,7 @@ def reference_offset(
     ndarray of shape (ceil(rows / 16), ceil(columns / 16)), float32
         QP steps, up to 1.5 times the strength, reached where half of the samples are clipped.
     """
-    shares = np.empty(block_grid(luma.shape), np.float32)
-    kernels.clipped_shares(np.ascontiguousarray(luma), data_range, shares)
+    shares = kernels.clipped_shares(luma, data_range)
     weight = np.where(shares < 1, np.minimum(2 * shares, 1), 0)
     return np.asarray(3 * strength * REFERENCE_CREDIT[role] * weight, np.float32)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssimrdo.codecs.base import Steering
 from ssimrdo.codecs.x264.steering import quantizer_offsets
-from ssimrdo.frames import MACROBLOCK, block_grid
+from ssimrdo.frames import MACROBLOCK
 from ssimrdo.metrics import kernels
 
 _LEAST_WEIGHT: Final = 1e-9
@@ -82,8 +82,7 @@ def unit_offsets(
     """
     if steering.lagrange_ratio is None:
         return None
-    clipped = np.empty(block_grid(luma.shape), np.float32)
-    kernels.clipped_shares(np.ascontiguousarray(luma), data_range, clipped)
-    ratio = unit_ratio(steering.lagrange_ratio, 1 - clipped, unit // MACROBLOCK)
+    shown = 1 - kernels.clipped_shares(luma, data_range)
+    ratio = unit_ratio(steering.lagrange_ratio, shown, unit // MACROBLOCK)
     pooled = replace(steering, lagrange_ratio=ratio)
     return quantizer_offsets(luma, pooled, strength=strength, data_range=data_range)
