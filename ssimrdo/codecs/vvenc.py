@@ -16,8 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -25,6 +24,7 @@ from av.bitstream import BitStreamFilterContext
 from numpy.typing import NDArray
 
 from ssimrdo.codecs.base import (
+    Closing,
     Mode,
     Packet,
     QualityScale,
@@ -170,7 +170,7 @@ class Vvenc(UnsteeredCodec):
         ]
 
 
-class VvencSession:
+class VvencSession(Closing):
     """A running program; see :class:`ssimrdo.codecs.base.Session`.
 
     Parameters
@@ -240,15 +240,7 @@ class VvencSession:
         for at, (packet, place) in enumerate(zip(packets, places, strict=True)):
             yield Packet(bytes(packet), place, at - ahead, keyframe=packet.is_keyframe)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End the program if it still runs, and remove what it wrote."""
         with self._stack:
             self._process.kill()

@@ -18,14 +18,12 @@ from ssimrdo.codecs.base import (
     RateControl,
     Steering,
     StreamSettings,
-    check_number,
 )
 from ssimrdo.codecs.roles import Role
-from ssimrdo.codecs.search import chosen_effort
+from ssimrdo.codecs.search import about_params, check_tuning, chosen_effort
 from ssimrdo.codecs.x264.choices import (
     CRF,
     MAX_QP,
-    MAX_STRENGTH,
     PRESET,
     PRESETS,
     STRENGTH,
@@ -40,6 +38,7 @@ from ssimrdo.codecs.x264.encoder import (
     x264_settings,
 )
 from ssimrdo.codecs.x264.options import (
+    FIELD,
     check_keeps_aq_on,
     check_x264_params,
     format_x264_params,
@@ -51,7 +50,7 @@ from ssimrdo.codecs.x264.parameters import (
     search_of,
 )
 from ssimrdo.codecs.x264.steering import quantizer_offsets
-from ssimrdo.errors import EncoderError, InputError
+from ssimrdo.errors import InputError
 
 MIN_SIDE: Final = 16
 
@@ -120,15 +119,7 @@ class X264:
     def __post_init__(self) -> None:
         effort = chosen_effort(self.effort, self.preset, efforts=EFFORTS, presets=PRESETS)
         object.__setattr__(self, "effort", effort)
-        if self.tune is not None and not isinstance(self.tune, str):
-            raise InputError(f"{self.tune!r:.40} is not text", field="tune")
-        check_number(self.strength, field="rdo_strength")
-        if not 0 <= self.strength <= MAX_STRENGTH:
-            raise InputError(
-                f"{self.strength} is out of range",
-                field="rdo_strength",
-                remedy=f"use 0 to {MAX_STRENGTH:g}",
-            )
+        check_tuning(self.tune, self.strength)
         check_x264_params(self.params)
         if not isinstance(self.even, bool):
             raise InputError(f"{self.even!r:.40} is neither true nor false", field="even")
@@ -222,16 +213,8 @@ class X264:
 
     def open(self, stream: StreamSettings) -> X264Session:
         """Open x264."""
-        try:
+        with about_params(self.params, FIELD):
             return X264Session(self, stream)
-        except EncoderError as error:
-            if self.params:
-                raise InputError(str(error), field="x264_params") from error
-            raise
-        except InputError as error:
-            if any(repr(name) in error.reason for name, _ in self.params):
-                raise InputError(error.reason, field="x264_params", remedy=error.remedy) from error
-            raise
 
     def describe(self, stream: StreamSettings) -> str:
         """Return x264's options in the order in which they are applied."""

@@ -16,14 +16,12 @@ from ssimrdo.codecs.base import (
     RateControl,
     Steering,
     StreamSettings,
-    check_number,
 )
 from ssimrdo.codecs.roles import Role
-from ssimrdo.codecs.search import chosen_effort
+from ssimrdo.codecs.search import about_params, check_tuning, chosen_effort
 from ssimrdo.codecs.x264.choices import (
     CRF,
     MAX_QP,
-    MAX_STRENGTH,
     PRESET,
     PRESETS,
     STRENGTH,
@@ -39,10 +37,10 @@ from ssimrdo.codecs.x265.encoder import (
     EncoderParameters,
     x265_version,
 )
-from ssimrdo.codecs.x265.options import check_follows_offsets, check_x265_params
+from ssimrdo.codecs.x265.options import FIELD, check_follows_offsets, check_x265_params
 from ssimrdo.codecs.x265.parameters import encoder_parameters, quantizer_unit
 from ssimrdo.codecs.x265.steering import unit_offsets
-from ssimrdo.errors import EncoderError, InputError
+from ssimrdo.errors import InputError
 
 CRF_STEP: Final = 0.01
 
@@ -90,15 +88,7 @@ class X265:
     def __post_init__(self) -> None:
         effort = chosen_effort(self.effort, self.preset, efforts=EFFORTS, presets=PRESETS)
         object.__setattr__(self, "effort", effort)
-        if self.tune is not None and not isinstance(self.tune, str):
-            raise InputError(f"{self.tune!r:.40} is not text", field="tune")
-        check_number(self.strength, field="rdo_strength")
-        if not 0 <= self.strength <= MAX_STRENGTH:
-            raise InputError(
-                f"{self.strength} is out of range",
-                field="rdo_strength",
-                remedy=f"use 0 to {MAX_STRENGTH:g}",
-            )
+        check_tuning(self.tune, self.strength)
         check_x265_params(self.params)
 
     @property
@@ -183,16 +173,8 @@ class X265:
 
     def open(self, stream: StreamSettings) -> X265Session:
         """Open x265."""
-        try:
+        with about_params(self.params, FIELD):
             return X265Session(self, stream)
-        except EncoderError as error:
-            if self.params:
-                raise InputError(str(error), field="x265_params") from error
-            raise
-        except InputError as error:
-            if any(repr(name) in error.reason for name, _ in self.params):
-                raise InputError(error.reason, field="x265_params", remedy=error.remedy) from error
-            raise
 
     def describe(self, stream: StreamSettings) -> str:
         """Return x265's options in the order in which they are applied."""
