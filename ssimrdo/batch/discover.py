@@ -53,8 +53,9 @@ class Kind(Enum):
 
 
 _Finding: TypeAlias = Membership | Kind | None
-T = TypeVar("T")
 """What a file belongs to, or is; None for something else."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
