@@ -24,7 +24,14 @@ from benchmark_clips import (
     compare_windowed,
     windowed_series,
 )
-from benchmark_script import about, command_line, update, wrapped
+from benchmark_script import (
+    about,
+    add_compare_options,
+    cache_folder,
+    command_line,
+    update,
+    wrapped,
+)
 from benchmark_tables import (
     MODE_NAMES,
     Target,
@@ -38,7 +45,7 @@ from benchmark_tables import (
 from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.base import Mode
-from ssimrdo.comparison import CompareSettings, cache, compare
+from ssimrdo.comparison import CompareSettings, compare
 from ssimrdo.comparison.output import write_report
 from ssimrdo.comparison.report import TIMING_NOTES
 from ssimrdo.comparison.results import ComparisonReport
@@ -138,10 +145,11 @@ def run(
 ) -> ComparisonReport:
     """Compare in one mode, write the report if it is asked for, and return it."""
     print(f"benchmark: {MODE_NAMES[settings.mode]}, {len(series)} series", file=sys.stderr)
-    cache_folder = None if options.no_cache else cache.default_folder()
     with (
         progress("reading", "encodes") as observer,
-        compare(series, settings, cache_folder=cache_folder, observer=observer) as comparison,
+        compare(
+            series, settings, cache_folder=cache_folder(options), observer=observer
+        ) as comparison,
         whole_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
     ):
         report = replace(comparison.report, command=command_line(SCRIPT))
@@ -225,29 +233,8 @@ def parse_arguments() -> argparse.Namespace:
         f"{PEERS_SLICES} slices of each series; a time only where nothing else ran",
     )
     add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
-    add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
     add("--slices", type=int, metavar="N", help="only the first N slices of each series")
-    add(
-        "--anchor",
-        action="append",
-        metavar="NAME",
-        help="another encoder, the first of which "
-        f"is the reference; repeatable [default: {' '.join(ANCHORS)}]",
-    )
-    add(
-        "--test",
-        action="append",
-        metavar="RDO",
-        help=f"another variant of ssimrdo; repeatable [default: {' '.join(TESTS)}]",
-    )
-    add(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="encodes at a time; above 1 encoding times are not comparable [default: 1]",
-    )
-    add("--no-cache", action="store_true", help="encode and time everything anew")
+    add_compare_options(parser, anchors=" ".join(ANCHORS), tests=" ".join(TESTS))
     add("--overwrite", action="store_true", help="replace existing reports")
     options = parser.parse_args()
     if options.table and not options.method:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 from benchmark_clips import VARIABLE
 from benchmark_tables import points_text, replace_block
 
+from ssimrdo.comparison import cache
 from ssimrdo.comparison.results import ComparisonReport
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import write_whole
@@ -40,6 +42,46 @@ def exit_status(name: str, work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def add_compare_options(parser: argparse.ArgumentParser, *, anchors: str, tests: str) -> None:
+    """Add the options of scripts that compare encoders on series.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Gets the options.
+    anchors, tests : str
+        What is compared without them, as the help says it.
+    """
+    add = parser.add_argument
+    add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
+    add(
+        "--anchor",
+        action="append",
+        metavar="NAME",
+        help="another encoder, the first of which is the reference; repeatable "
+        f"[default: {anchors}]",
+    )
+    add(
+        "--test",
+        action="append",
+        metavar="RDO",
+        help=f"another variant of ssimrdo; repeatable [default: {tests}]",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="encodes at a time; above 1 encoding times are not comparable [default: 1]",
+    )
+    add("--no-cache", action="store_true", help="encode and time everything anew")
+
+
+def cache_folder(options: argparse.Namespace) -> Path | None:
+    """Return where encodes are kept, None with ``--no-cache``."""
+    return None if options.no_cache else cache.default_folder()
 
 
 def command_line(script: str) -> str:

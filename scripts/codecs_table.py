@@ -24,7 +24,14 @@ import numpy as np
 from benchmark_aims import COLUMNS, mean_text
 from benchmark_clips import PHANTOM, ROOT, chosen_series, compare_windowed, windowed_series
 from benchmark_pairs import compare_pair
-from benchmark_script import about, exit_status, update, wrapped
+from benchmark_script import (
+    about,
+    add_compare_options,
+    cache_folder,
+    exit_status,
+    update,
+    wrapped,
+)
 from benchmark_tables import labels_of, table
 from browser_frames import CHROMIUM, DRIVER, chromium, frames_shown
 from numpy.typing import NDArray
@@ -34,7 +41,7 @@ from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.named import NAMED
 from ssimrdo.codecs.vvenc import program
 from ssimrdo.codecs.x264.effort import EFFORTS
-from ssimrdo.comparison import CompareSettings, Comparison, cache, compare
+from ssimrdo.comparison import CompareSettings, Comparison, compare
 from ssimrdo.comparison.classes import rates_by_class
 from ssimrdo.comparison.encoders import make_contenders
 from ssimrdo.comparison.report import TIMING_NOTES
@@ -80,6 +87,8 @@ CRF: Final = 12
 TRIED_SUFFIXES: Final = (".mp4", ".mkv")
 """No browser plays raw streams."""
 
+TRIED_DEPTHS: Final = (8, 10)
+
 Times = dict[str, list[float]]
 
 
@@ -115,17 +124,15 @@ def measured(
     def run(folders: list[Path], one: CompareSettings) -> ComparisonReport:
         with (
             progress("reading", "encodes") as observer,
-            compare(folders, one, cache_folder=_cache(options), observer=observer) as comparison,
+            compare(
+                folders, one, cache_folder=cache_folder(options), observer=observer
+            ) as comparison,
         ):
             _time_decodes(comparison, times)
             return comparison.report
 
     report = compare_windowed(clips, settings, run)
     return report, {encoder: fmean(taken) for encoder, taken in times.items()}
-
-
-def _cache(options: argparse.Namespace) -> Path | None:
-    return None if options.no_cache else cache.default_folder()
 
 
 def _time_decodes(comparison: Comparison, times: Times) -> None:
@@ -269,6 +276,10 @@ def players() -> dict[str, str]:
     """Try Chromium with every codec and return the block of the page."""
     series, _ = open_series(PHANTOM)
     headers = series.slices[8 : 8 + len(SHOWN)]
+    frames = {
+        depth: [load_luma(one, NAMED_WINDOWS["soft-tissue"], bit_depth=depth) for one in headers]
+        for depth in TRIED_DEPTHS
+    }
     rows = []
     with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         for name, codec in NAMED.items():
@@ -276,20 +287,16 @@ def players() -> dict[str, str]:
                 continue
             cells = []
             for suffix in TRIED_SUFFIXES:
-                for bit_depth in (8, 10):
+                for bit_depth in TRIED_DEPTHS:
                     # Sidecars are told apart by what stands before the suffix.
                     path = Path(folder) / f"{name}-{bit_depth}-{suffix[1:]}{suffix}"
-                    frames = [
-                        load_luma(header, NAMED_WINDOWS["soft-tissue"], bit_depth=bit_depth)
-                        for header in headers
-                    ]
-                    encode_frames(frames, path, codec=name, bit_depth=bit_depth, crf=CRF)
+                    encode_frames(frames[bit_depth], path, codec=name, bit_depth=bit_depth, crf=CRF)
                     shown = frames_shown(browser, path, Fraction(25), SHOWN)
                     luma = list(decoded_luma(path))
                     cells.append(shown_text(shown, [luma[at] for at in SHOWN], bit_depth))
             rows.append((codec.title, *cells))
         version = browser.capabilities["browserVersion"]
-    heads = [f"`{suffix}`, {depth} bit" for suffix in TRIED_SUFFIXES for depth in (8, 10)]
+    heads = [f"`{suffix}`, {depth} bit" for suffix in TRIED_SUFFIXES for depth in TRIED_DEPTHS]
     text = wrapped(
         f"Chromium {version} on Linux, without a graphics card: slices are drawn to a "
         "canvas and read back. “Yes” says that all have the grey levels that FFmpeg decodes, to "
@@ -310,7 +317,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--update", action="store_true", help="put tables and picture into docs/")
     add("--only", choices=("rates", "chromium"), help="only this of the two")
     add("--figure", type=Path, metavar="SVG", help="draw rates over times")
-    add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
     add(
         "--slices",
         type=int,
@@ -318,27 +324,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help=f"the first N slices of each series [default: {SLICES}]",
     )
-    add(
-        "--anchor",
-        action="append",
-        metavar="NAME",
-        help="another encoder, the first of which is the reference; repeatable [default: "
-        f"{' '.join(ANCHORS)}]",
-    )
-    add(
-        "--test",
-        action="append",
-        metavar="RDO",
-        help="another variant of ssimrdo; repeatable [default: every codec at every effort]",
-    )
-    add(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="encodes at a time; above 1 encoding times are not comparable [default: 1]",
-    )
-    add("--no-cache", action="store_true", help="encode and time everything anew")
+    add_compare_options(parser, anchors=" ".join(ANCHORS), tests="every codec at every effort")
     options = parser.parse_args()
     if options.update:
         options.figure = FIGURE

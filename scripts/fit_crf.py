@@ -29,6 +29,7 @@ from benchmark_clips import (
     folder_name,
     windowed_series,
 )
+from benchmark_script import cache_folder
 from benchmark_tables import table
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
@@ -43,7 +44,7 @@ from ssimrdo.codecs.names import AV1, CODEC, CODECS, HEVC
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.codecs.x265.parameters import CRF_SHIFT
-from ssimrdo.comparison import CompareSettings, ComparisonReport, cache, compare
+from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
 from ssimrdo.dicom.grey import parse_window
 from ssimrdo.encoding.options import BIT_DEPTH
 from ssimrdo.errors import InputError, SsimrdoError
@@ -341,7 +342,6 @@ def fit(options: argparse.Namespace) -> int:
     )
     windows = [parse_window(text) for text in options.window]
     clips = windowed_series(chosen_series(options.series, phantom=True), windows)
-    cache_folder = None if options.no_cache else cache.default_folder()
 
     def run(folders: Sequence[os.PathLike[str]], one: CompareSettings) -> ComparisonReport:
         print(f"fit_crf: {one.window or 'own window'}, {len(folders)} series", file=sys.stderr)
@@ -350,7 +350,7 @@ def fit(options: argparse.Namespace) -> int:
             compare(
                 [os.fspath(folder) for folder in folders],
                 one,
-                cache_folder=cache_folder,
+                cache_folder=cache_folder(options),
                 observer=observer,
             ) as comparison,
         ):
