@@ -17,9 +17,9 @@ in x264's medium preset (``scripts/fit_crf --codec hevc``)."""
 
 
 _THREADING: Final[Options] = (
-    # Frames that are coded side by side see less of each other, so it is always the same number:
-    # bytes do not depend on the machine.
-    ("frame-threads", "2"),
+    # At a bit rate bytes depend on how many frames are coded side by side, so it is always the same
+    # number, whatever the machine has.
+    ("frame-threads", "4"),
     # Rows side by side would begin anew to learn what is frequent, which small blocks pay most for.
     ("wpp", "0"),
 )
