@@ -34,6 +34,7 @@ from benchmark_script import (
 )
 from benchmark_tables import labels_of, table
 from browser_frames import CHROMIUM, DRIVER, chromium, frames_shown
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from ssimrdo import encode_frames
@@ -55,6 +56,7 @@ from ssimrdo.objective import OFF
 from ssimrdo.video.decode import decoded_luma
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SCRIPT: Final = "codecs"
@@ -88,6 +90,9 @@ TRIED_SUFFIXES: Final = (".mp4", ".mkv")
 """No browser plays raw streams."""
 
 TRIED_DEPTHS: Final = (8, 10)
+
+CORNERS: Final = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+"""Of a point, to the right and up first."""
 
 Times = dict[str, list[float]]
 
@@ -182,6 +187,49 @@ def rates_table(
     return table(["codec", "encoder", *COLUMNS.values(), "encode", "decode"], rows)
 
 
+def write_beside(axes: Axes, texts: Sequence[tuple[str, str, tuple[float, float]]]) -> None:
+    """Write a text beside each point, at the corner where it covers least of what is there.
+
+    Parameters
+    ----------
+    axes : Axes
+        Drawn, so that things are where they will be.
+    texts : sequence of (str, str, (float, float))
+        What to write, its colour, and the point that it names, in data coordinates.
+    """
+    lines = [
+        line.get_transform().transform_path(line.get_path())
+        for line in axes.lines
+        if line.get_linestyle() != "None"
+    ]
+    markers = axes.transData.transform([at for *_, at in texts])
+    taken = [Bbox([marker, marker]).padded(4) for marker in markers]
+    for text, colour, at in texts:
+        tried = [
+            axes.annotate(
+                text,
+                at,
+                (right * 5, up * 4),
+                textcoords="offset points",
+                ha="left" if right > 0 else "right",
+                va="bottom" if up > 0 else "top",
+                fontsize=7,
+                color=colour,
+            )
+            for right, up in CORNERS
+        ]
+        boxes = [one.get_window_extent() for one in tried]
+        covered = [
+            sum(map(box.overlaps, taken))
+            + sum(line.intersects_bbox(box, filled=False) for line in lines)
+            for box in boxes
+        ]
+        best = covered.index(min(covered))
+        taken.append(boxes[best])
+        for one in (*tried[:best], *tried[best + 1 :]):
+            one.remove()
+
+
 def picture(report: ComparisonReport, titles: Mapping[str, str]) -> str:
     """Return the BD-rate over mean SSIM of every encoder over the time that it takes, as SVG.
 
@@ -213,14 +261,23 @@ def picture(report: ComparisonReport, titles: Mapping[str, str]) -> str:
             if others:
                 label = f"{title} without ssimrdo"
                 axes.plot(*zip(*others, strict=True), "s", color=ink, mfc="none", label=label)
-            for name, at in points.items():
-                label = labels[name].rpartition("effort=")[2] if name in tests else labels[name]
-                axes.annotate(label, at, (5, 4), textcoords="offset points", fontsize=7)
         axes.set_xscale("log")
         axes.set_xlabel(f"encode time, times that of {labels[reference]}")
         axes.set_ylabel("bit rate at equal SSIM, %")
         plain_ticks(axes.xaxis)
         axes.legend()
+        figure.draw_without_rendering()
+        write_beside(
+            axes,
+            [
+                (
+                    labels[name].rpartition("effort=")[2] if name in tests else labels[name],
+                    INK[titles[name]],
+                    (pair.time, pair.mean_rate),
+                )
+                for name, pair in pairs.items()
+            ],
+        )
 
     return svg(draw, 4.2, 1.6)
 
