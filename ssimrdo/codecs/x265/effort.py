@@ -35,14 +35,14 @@ _RDOQ: Final = (("rdoq-level", "2"),)
 
 _SPLIT: Final = (("tu-intra-depth", "2"), ("tu-inter-depth", "2"))
 
-_UNLIMITED: Final = (("limit-refs", "0"), ("limit-modes", "0"), ("max-merge", "5"))
+_WIDE: Final = (("limit-refs", "1"), ("limit-modes", "0"), ("max-merge", "5"))
 
 EFFORTS: Final = MappingProxyType(
     {
         "fast": Effort("medium", (*_RDOQ, *_UNTRANSFORMED)),
         "default": Effort("medium", (*_RDOQ, *_RATE_DISTORTION)),
         "high": Effort("slow", (*_RATE_DISTORTION, *_SPLIT)),
-        "max": Effort("slow", (*_RATE_DISTORTION, *_SPLIT, *_UNLIMITED)),
+        "max": Effort("slow", (*_RATE_DISTORTION, *_SPLIT, *_WIDE)),
     }
 )
 """Rungs by name, fastest first; docs/method.md has the measurements behind them."""
