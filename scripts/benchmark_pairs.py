@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -68,7 +68,11 @@ def compare_pair(report: ComparisonReport, test: str, anchor: str, *, metric: st
 
 
 def leave_one_out(
-    report: ComparisonReport, tests: Sequence[str], anchor: str
+    report: ComparisonReport,
+    tests: Sequence[str],
+    anchor: str,
+    *,
+    left_out: Callable[[str], str] = str,
 ) -> dict[str, tuple[str, float]]:
     """Return, for every series, the test that is best on the others, and its BD-rate on this one.
 
@@ -80,20 +84,29 @@ def leave_one_out(
         Names of the encoders to choose from, such as one per strength.
     anchor : str
         Name of the encoder they are compared with.
+    left_out : callable
+        From the name of a series of the report to what is left out with it: clips of one series
+        have one name here.
 
     Returns
     -------
     dict of str to (str, float)
-        By series: the test, and the BD-rate over mean SSIM in percent.
+        By what is left out: the test, and the BD-rate over mean SSIM in percent, of clips the mean.
     """
     rates = {test: compare_pair(report, test, anchor).rates for test in tests}
-    names = list(rates[tests[0]])
+    groups: dict[str, list[str]] = {}
+    for name in rates[tests[0]]:
+        groups.setdefault(left_out(name), []).append(name)
 
-    def rate_on_others(test: str, left_out: str) -> float:
-        return statistics.fmean(rates[test][name] for name in names if name != left_out)
+    def mean_rate(test: str, names: Iterable[str]) -> float:
+        return statistics.fmean(rates[test][name] for name in names)
 
-    best = {name: min(tests, key=lambda test: rate_on_others(test, name)) for name in names}
-    return {name: (test, rates[test][name]) for name, test in best.items()}
+    found = {}
+    for group, names in groups.items():
+        others = [name for name in rates[tests[0]] if name not in names]
+        best = min(tests, key=lambda test: mean_rate(test, others))
+        found[group] = (best, mean_rate(best, names))
+    return found
 
 
 def _bd(anchor: Curve, test: Curve, metric: str, which: str) -> BDResult:

@@ -103,6 +103,20 @@ def test_what_is_left_out_does_not_take_part_in_the_choice() -> None:
     assert "| a | the high | -1.0" in plain(leave_one_out_table(made, ("low", "high"), "x264"))
 
 
+def test_clips_of_a_series_are_left_out_together() -> None:
+    """Both windows of a save most with "low"; b, which saves with "high", decides for them."""
+    anchor = curve()
+    made = report(
+        **{
+            "a 40/400": {"x264": anchor, "low": curve(0.7), "high": curve(0.99)},
+            "a 60/150": {"x264": anchor, "low": curve(0.8), "high": curve(0.97)},
+            "b 40/400": {"x264": anchor, "low": curve(0.99), "high": curve(0.9)},
+        }
+    )
+    chosen = leave_one_out(made, ("low", "high"), "x264", left_out=lambda name: name[0])
+    assert chosen == {"a": ("high", pytest.approx(-2)), "b": ("low", pytest.approx(-1))}
+
+
 def test_of_several_presets_the_one_of_equal_time_counts() -> None:
     made = report(
         chest={
