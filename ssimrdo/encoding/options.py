@@ -300,7 +300,8 @@ OPTIONS: Final = (
         "crf",
         read_number,
         "F",
-        "Constant rate factor, 1 to 51; lower is better. It means the same quality in all codecs.",
+        "Constant rate factor, 1 to 51, in AV1 8 to 42; lower is better. It means the same quality "
+        "in all codecs.",
         f"{CRF:g}",
     ),
     Option(
