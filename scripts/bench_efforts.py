@@ -28,16 +28,15 @@ from benchmark_pairs import compare_pair, leave_one_out
 from benchmark_script import (
     about,
     add_compare_options,
-    cache_folder,
+    compared,
     exit_status,
     update,
     wrapped,
 )
 from benchmark_tables import labels_of, table
 
-from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.x265.effort import EFFORTS
-from ssimrdo.comparison import CompareSettings, compare
+from ssimrdo.comparison import CompareSettings
 from ssimrdo.comparison.results import ComparisonReport
 from ssimrdo.encoding.options import RDO
 from ssimrdo.html.text import percent
@@ -85,12 +84,7 @@ def measured(options: argparse.Namespace, settings: CompareSettings) -> Comparis
     """Return the report over all clips."""
 
     def run(folders: list[Path], one: CompareSettings) -> ComparisonReport:
-        with (
-            progress("reading", "encodes") as observer,
-            compare(
-                folders, one, cache_folder=cache_folder(options), observer=observer
-            ) as comparison,
-        ):
+        with compared(folders, one, options) as comparison:
             return comparison.report
 
     return compare_windowed(

@@ -27,8 +27,8 @@ from benchmark_clips import (
 from benchmark_script import (
     about,
     add_compare_options,
-    cache_folder,
     command_line,
+    compared,
     update,
     wrapped,
 )
@@ -43,9 +43,8 @@ from benchmark_tables import (
 )
 
 from ssimrdo.cli.options import flag_of
-from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.base import Mode
-from ssimrdo.comparison import CompareSettings, compare
+from ssimrdo.comparison import CompareSettings
 from ssimrdo.comparison.output import write_report
 from ssimrdo.comparison.report import TIMING_NOTES
 from ssimrdo.comparison.results import ComparisonReport
@@ -146,10 +145,7 @@ def run(
     """Compare in one mode, write the report if it is asked for, and return it."""
     print(f"benchmark: {MODE_NAMES[settings.mode]}, {len(series)} series", file=sys.stderr)
     with (
-        progress("reading", "encodes") as observer,
-        compare(
-            series, settings, cache_folder=cache_folder(options), observer=observer
-        ) as comparison,
+        compared(series, settings, options) as comparison,
         whole_folder(folder, overwrite=options.overwrite) if folder else nullcontext() as staged,
     ):
         report = replace(comparison.report, command=command_line(SCRIPT))

@@ -6,14 +6,16 @@ import argparse
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from benchmark_clips import VARIABLE
 from benchmark_tables import points_text, replace_block
 
-from ssimrdo.comparison import cache
+from ssimrdo.cli.progress import progress
+from ssimrdo.comparison import CompareSettings, Comparison, cache, compare
 from ssimrdo.comparison.results import ComparisonReport
 from ssimrdo.errors import InputError, SsimrdoError
 from ssimrdo.files import write_whole
@@ -82,6 +84,20 @@ def add_compare_options(parser: argparse.ArgumentParser, *, anchors: str, tests:
 def cache_folder(options: argparse.Namespace) -> Path | None:
     """Return where encodes are kept, None with ``--no-cache``."""
     return None if options.no_cache else cache.default_folder()
+
+
+@contextmanager
+def compared(
+    folders: Sequence[Path], settings: CompareSettings, options: argparse.Namespace
+) -> Iterator[Comparison]:
+    """Compare with a bar on stderr, keeping encodes as the options of a script say."""
+    with (
+        progress("reading", "encodes") as observer,
+        compare(
+            folders, settings, cache_folder=cache_folder(options), observer=observer
+        ) as comparison,
+    ):
+        yield comparison
 
 
 def command_line(script: str) -> str:

@@ -27,7 +27,7 @@ from benchmark_pairs import compare_pair
 from benchmark_script import (
     about,
     add_compare_options,
-    cache_folder,
+    compared,
     exit_status,
     update,
     wrapped,
@@ -38,11 +38,10 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from ssimrdo import encode_frames
-from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.named import NAMED
 from ssimrdo.codecs.vvenc import program
 from ssimrdo.codecs.x264.effort import EFFORTS
-from ssimrdo.comparison import CompareSettings, Comparison, compare
+from ssimrdo.comparison import CompareSettings, Comparison
 from ssimrdo.comparison.classes import rates_by_class
 from ssimrdo.comparison.encoders import make_contenders
 from ssimrdo.comparison.report import TIMING_NOTES
@@ -127,12 +126,7 @@ def measured(
     times: Times = {}
 
     def run(folders: list[Path], one: CompareSettings) -> ComparisonReport:
-        with (
-            progress("reading", "encodes") as observer,
-            compare(
-                folders, one, cache_folder=cache_folder(options), observer=observer
-            ) as comparison,
-        ):
+        with compared(folders, one, options) as comparison:
             _time_decodes(comparison, times)
             return comparison.report
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ from benchmark_clips import (
     folder_name,
     windowed_series,
 )
-from benchmark_script import cache_folder
+from benchmark_script import compared
 from benchmark_tables import table
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
@@ -37,14 +37,13 @@ from scipy.optimize import minimize, minimize_scalar
 
 from ssimrdo import objective as objectives
 from ssimrdo.cli.options import flag_of
-from ssimrdo.cli.progress import progress
 from ssimrdo.codecs.av1 import CRF_OFFSET, CRF_SLOPE
 from ssimrdo.codecs.named import named_codec
 from ssimrdo.codecs.names import AV1, CODEC, CODECS, HEVC
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
 from ssimrdo.codecs.x265.parameters import CRF_SHIFT
-from ssimrdo.comparison import CompareSettings, ComparisonReport, compare
+from ssimrdo.comparison import CompareSettings, ComparisonReport
 from ssimrdo.dicom.grey import parse_window
 from ssimrdo.encoding.options import BIT_DEPTH
 from ssimrdo.errors import InputError, SsimrdoError
@@ -343,17 +342,9 @@ def fit(options: argparse.Namespace) -> int:
     windows = [parse_window(text) for text in options.window]
     clips = windowed_series(chosen_series(options.series, phantom=True), windows)
 
-    def run(folders: Sequence[os.PathLike[str]], one: CompareSettings) -> ComparisonReport:
+    def run(folders: Sequence[Path], one: CompareSettings) -> ComparisonReport:
         print(f"fit_crf: {one.window or 'own window'}, {len(folders)} series", file=sys.stderr)
-        with (
-            progress("reading", "encodes") as observer,
-            compare(
-                [os.fspath(folder) for folder in folders],
-                one,
-                cache_folder=cache_folder(options),
-                observer=observer,
-            ) as comparison,
-        ):
+        with compared(folders, one, options) as comparison:
             return comparison.report
 
     report = compare_windowed(clips, settings, run)
