@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from xml.etree import ElementTree
 
 import numpy as np
 from benchmark_aims import COLUMNS
-from codecs_table import every_effort, picture, rates_table, shown_text, titles_of
+from codecs_table import every_effort, picture, rates_table, shown_text, titles_of, write_beside
+from matplotlib.figure import Figure
 from test_benchmark_aims import cells, classed
 from test_pairs import plain, report
 
@@ -54,6 +56,18 @@ def test_the_picture_names_efforts_and_encoders() -> None:
     assert "HEVC without ssimrdo" in texts
     assert "ssimrdo, HEVC" not in texts
     assert picture(a_report(), TITLES) == drawn
+
+
+def test_names_of_points_that_are_close_do_not_cover_each_other() -> None:
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    points = [(1.0, 0.0), (5.0, 5.0), (5.05, 5.0), (5.0, 5.1), (10.0, 10.0)]
+    axes.plot(*zip(*points, strict=True), "o-")
+    figure.draw_without_rendering()
+    write_beside(axes, [(f"encoder {at}", "black", at) for at in points])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == [f"encoder {at}" for at in points]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_every_codec_is_compared_at_every_effort() -> None:
