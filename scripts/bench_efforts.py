@@ -54,6 +54,9 @@ TOLERANCE: Final = 1.03
 
 _HEVC: Final = f"{RDO},codec=hevc"
 
+_DECISIONS: Final = "rd=6,tskip=1,b-intra=1"
+"""As the efforts decide."""
+
 OWN: Final = tuple(f"{_HEVC},effort={effort}" for effort in EFFORTS)
 """The efforts, as a comparison names them."""
 
@@ -61,13 +64,15 @@ OTHERS: Final = tuple(
     f"{_HEVC},{change}"
     for change in (
         "preset=medium",
+        "preset=medium,rdoq-level=2,tskip=1",
         "preset=slow",
         "preset=slow,tskip=1",
         "preset=slower",
-        "effort=fast,rd=4",
-        "effort=default,b-intra=0",
+        *(f"preset={preset},{_DECISIONS}" for preset in ("veryfast", "faster", "fast")),
+        "effort=fast,rdoq-level=2",
+        "effort=default,rdoq-level=1",
+        "effort=default,max-merge=2",
         "effort=default,tu-intra-depth=2,tu-inter-depth=2",
-        "effort=high,tu-intra-depth=1,tu-inter-depth=1",
         "effort=high,limit-modes=0",
         "effort=high,max-merge=5",
         "effort=max,limit-refs=0",

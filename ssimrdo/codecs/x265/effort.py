@@ -25,11 +25,13 @@ class Effort:
     options: Options = ()
 
 
-# Where the window clips, edges are so sharp that small blocks are cheaper without a transform.
-_UNTRANSFORMED: Final = (("tskip", "1"),)
-
-# Intra blocks in B-frames are for noise, which no other slice has.
-_RATE_DISTORTION: Final = (("rd", "6"), ("b-intra", "1"), *_UNTRANSFORMED)
+_RATE_DISTORTION: Final = (
+    ("rd", "6"),
+    # Intra blocks in B-frames are for noise, which no other slice has.
+    ("b-intra", "1"),
+    # Where the window clips, edges are so sharp that small blocks are cheaper without a transform.
+    ("tskip", "1"),
+)
 
 _RDOQ: Final = (("rdoq-level", "2"),)
 
@@ -39,7 +41,7 @@ _WIDE: Final = (("limit-refs", "1"), ("limit-modes", "0"), ("max-merge", "5"))
 
 EFFORTS: Final = MappingProxyType(
     {
-        "fast": Effort("medium", (*_RDOQ, *_UNTRANSFORMED)),
+        "fast": Effort("superfast", _RATE_DISTORTION),
         "default": Effort("medium", (*_RDOQ, *_RATE_DISTORTION)),
         "high": Effort("slow", (*_RATE_DISTORTION, *_SPLIT)),
         "max": Effort("slow", (*_RATE_DISTORTION, *_SPLIT, *_WIDE)),
