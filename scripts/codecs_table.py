@@ -214,8 +214,10 @@ def write_beside(axes: Axes, texts: Sequence[tuple[str, str, tuple[float, float]
         ]
         boxes = [one.get_window_extent() for one in tried]
         covered = [
-            sum(map(box.overlaps, taken))
-            + sum(line.intersects_bbox(box, filled=False) for line in lines)
+            (
+                sum(map(box.overlaps, taken)),
+                sum(line.intersects_bbox(box, filled=False) for line in lines),
+            )
             for box in boxes
         ]
         best = covered.index(min(covered))
