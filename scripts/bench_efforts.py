@@ -63,23 +63,15 @@ OWN: Final = tuple(f"{_HEVC},effort={effort}" for effort in EFFORTS)
 OTHERS: Final = tuple(
     f"{_HEVC},{change}"
     for change in (
-        "preset=medium",
-        "preset=medium,rdoq-level=2,tskip=1",
-        "preset=slow",
+        *(f"preset={preset},{_DECISIONS}" for preset in ("veryfast", "faster")),
         "preset=slow,tskip=1",
-        "preset=slower",
-        *(f"preset={preset},{_DECISIONS}" for preset in ("veryfast", "faster", "fast")),
-        "effort=fast,rdoq-level=2",
         "effort=default,rdoq-level=1",
-        "effort=default,max-merge=2",
         "effort=default,tu-intra-depth=2,tu-inter-depth=2",
         "effort=high,limit-modes=0",
         "effort=high,max-merge=5",
         "effort=max,limit-refs=0",
         "effort=max,limit-refs=3",
         "effort=max,limit-modes=1",
-        "effort=max,max-merge=3",
-        "effort=max,tu-intra-depth=3,tu-inter-depth=3",
     )
 )
 """What could be in their place."""

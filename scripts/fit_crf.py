@@ -5,7 +5,7 @@ Every series of $SSIMRDO_CT_DATA and the phantom, in two windows each, is encode
 interpolated over CRF. One shift of the CRF for all clips minimises the squared differences of mean
 SSIM at CRF 18, 23 and 28; as a factor of θ_ref it is 2^(shift / 3 s), since
 ΔQP = 3 s log2(θ_ref / θ). CRF_MATCH in the objective's file times this factor is suggested; of HEVC
-(`--codec hevc`) the shift itself, on top of CRF_SHIFT in `codecs/x265/parameters.py`. Of AV1
+(`--codec hevc`) the shift itself, on top of crf_shift in `codecs/x265/effort.py`. Of AV1
 (`--codec av1`), which follows no objective and has a scale of its own, it is a line in place of a
 shift: CRF_SLOPE and CRF_OFFSET in `codecs/av1.py`.
 """
@@ -42,7 +42,7 @@ from ssimrdo.codecs.named import named_codec
 from ssimrdo.codecs.names import AV1, CODEC, CODECS, HEVC
 from ssimrdo.codecs.x264.choices import EFFORT
 from ssimrdo.codecs.x264.effort import EFFORTS
-from ssimrdo.codecs.x265.parameters import CRF_SHIFT
+from ssimrdo.codecs.x265.effort import EFFORTS as HEVC_EFFORTS
 from ssimrdo.comparison import CompareSettings, ComparisonReport
 from ssimrdo.dicom.grey import parse_window
 from ssimrdo.encoding.options import BIT_DEPTH
@@ -209,7 +209,7 @@ def row(
     """Return a row of the table."""
     fit = fitted_shifts if codec == AV1 else fitted_shift
     shift = np.atleast_1d(fit(clips))
-    in_use, suggested = _scales(rdo, shift, strength, codec)
+    in_use, suggested = _scales(rdo, effort, shift, strength, codec)
     if LARGEST_SHIFT - abs(shift).max() < 0.01:
         suggested += " (at the end of what is looked at: use it, and fit again)"
     return (
@@ -225,13 +225,14 @@ def row(
     )
 
 
-def _scales(rdo: str, shift: Figures, strength: float, codec: str) -> tuple[str, str]:
+def _scales(rdo: str, effort: str, shift: Figures, strength: float, codec: str) -> tuple[str, str]:
     """Return what makes a CRF mean what it means in x264, as it is and as a shift has it."""
     if codec == CODEC:
         match = match_in_use(rdo)
         return f"{match:.3f}", f"{match * reference_factor(shift[0], strength):.3f}"
     if codec == HEVC:
-        return f"{CRF_SHIFT:.3f}", f"{CRF_SHIFT + shift[0]:.2f}"
+        in_use = HEVC_EFFORTS[effort].crf_shift
+        return f"{in_use:.3f}", f"{in_use + shift[0]:.2f}"
     slope, offset = np.polyfit(FITTED_CRFS, CRF_SLOPE * (FITTED_CRFS + shift) + CRF_OFFSET, 1)
     return f"{CRF_SLOPE:g}, {CRF_OFFSET:g}", f"{slope:.2f}, {offset:.1f}"
 
@@ -239,7 +240,7 @@ def _scales(rdo: str, shift: Figures, strength: float, codec: str) -> tuple[str,
 HEADS: Final = (
     "objective",
     "effort",
-    "CRF_MATCH, CRF_SHIFT, or CRF_SLOPE and CRF_OFFSET in use",
+    "CRF_MATCH, crf_shift, or CRF_SLOPE and CRF_OFFSET in use",
     "suggested",
     "shift of CRF",
     "ΔSSIM in use, mean",

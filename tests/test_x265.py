@@ -95,6 +95,20 @@ def unit_errors(source, shown):
 
 
 @pytest.mark.parametrize("bit_depth", [8, 10])
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_crf_is_shifted_as_the_effort_needs_it_where_offsets_steer(effort):
+    def crf(asked, **stream):
+        settings = StreamSettings(
+            FrameFormat(*SIZE, 8), rate_control("crf", asked), raw=True, threads=1, **stream
+        )
+        codec = X265(effort=effort) if settings.steered else X265(preset="medium")
+        return float(re.search(r" crf=(\S+)", codec.describe(settings))[1])
+
+    assert crf(20, steered=True) == pytest.approx(20 + EFFORTS[effort].crf_shift)
+    assert crf(1, steered=True) == pytest.approx(max(1 + EFFORTS[effort].crf_shift, 0))
+    assert crf(20, steered=False) == 20
+
+
 @pytest.mark.parametrize("mode", ["crf", "qp", "bitrate"])
 def test_offsets_arrive(mode, bit_depth, tmp_path):
     """The error of a uniform quantizer goes with its step squared, which doubles every 3 QP."""

@@ -19,10 +19,14 @@ class Effort:
         x265's preset the options start from.
     options : tuple of (str, str)
         What is changed.
+    crf_shift : float
+        x265's CRF over the one that is asked for, of steered encodes; it makes a CRF mean what it
+        means in x264's medium preset (``scripts/fit_crf --codec hevc``).
     """
 
     preset: str
     options: Options = ()
+    crf_shift: float = -0.2
 
 
 _RATE_DISTORTION: Final = (
@@ -41,7 +45,7 @@ _WIDE: Final = (("limit-refs", "1"), ("limit-modes", "0"), ("max-merge", "5"))
 
 EFFORTS: Final = MappingProxyType(
     {
-        "fast": Effort("superfast", _RATE_DISTORTION),
+        "fast": Effort("superfast", _RATE_DISTORTION, crf_shift=-1.1),
         "default": Effort("medium", (*_RDOQ, *_RATE_DISTORTION)),
         "high": Effort("slow", (*_RATE_DISTORTION, *_SPLIT)),
         "max": Effort("slow", (*_RATE_DISTORTION, *_SPLIT, *_WIDE)),

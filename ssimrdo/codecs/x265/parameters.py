@@ -11,11 +11,6 @@ from ssimrdo.codecs.x265.effort import Effort
 from ssimrdo.codecs.x265.encoder import EncoderParameters
 from ssimrdo.machine import cores
 
-CRF_SHIFT: Final = -0.2
-"""x265's CRF over the one that is asked for, of steered encodes; it makes a CRF mean what it means
-in x264's medium preset (``scripts/fit_crf --codec hevc``)."""
-
-
 _THREADING: Final[Options] = (
     # At a bit rate bytes depend on how many frames are coded side by side, so it is always the same
     # number, whatever the machine has.
@@ -25,7 +20,11 @@ _THREADING: Final[Options] = (
 )
 
 
-def rate_options(rate: RateControl, *, steered: bool) -> Options:
+LOWEST_CRF: Final = 0.0
+"""Of x265."""
+
+
+def rate_options(rate: RateControl, *, steered: bool, crf_shift: float) -> Options:
     """Return x265's rate-control options for a single pass or for both of two.
 
     x265 ignores quantizer offsets at ``qp``, so a constant QP that is steered is asked for as the
@@ -35,7 +34,8 @@ def rate_options(rate: RateControl, *, steered: bool) -> Options:
     if isinstance(rate, MeanBitrate):
         return (("bitrate", f"{round(rate.kbps)}"),)
     if isinstance(rate, ConstantQuality):
-        return (("crf", f"{rate.crf + (CRF_SHIFT if steered else 0):g}"),)
+        crf = max(rate.crf + crf_shift, LOWEST_CRF) if steered else rate.crf
+        return (("crf", f"{crf:g}"),)
     if not steered:
         return (("qp", f"{rate.qp}"),)
     return (("crf", f"{rate.qp}"), ("qcomp", "0.9999"), ("cutree", "0"))
@@ -100,7 +100,7 @@ def encoder_parameters(
         *_THREADING,
         ("pools", f"{stream.threads or cores()}"),
         ("open-gop", "0"),
-        *rate_options(stream.rate, steered=stream.steered),
+        *rate_options(stream.rate, steered=stream.steered, crf_shift=search.crf_shift),
         *steering_options(steered=stream.steered),
         *search.options,
     ]
