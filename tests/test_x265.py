@@ -94,7 +94,6 @@ def unit_errors(source, shown):
     return error.reshape(rows // UNIT, UNIT, columns // UNIT, UNIT).mean((1, 3))
 
 
-@pytest.mark.parametrize("bit_depth", [8, 10])
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_a_crf_is_shifted_as_the_effort_needs_it_where_offsets_steer(effort):
     def crf(asked, **stream):
@@ -109,6 +108,7 @@ def test_a_crf_is_shifted_as_the_effort_needs_it_where_offsets_steer(effort):
     assert crf(20, steered=False) == 20
 
 
+@pytest.mark.parametrize("bit_depth", [8, 10])
 @pytest.mark.parametrize("mode", ["crf", "qp", "bitrate"])
 def test_offsets_arrive(mode, bit_depth, tmp_path):
     """The error of a uniform quantizer goes with its step squared, which doubles every 3 QP."""
