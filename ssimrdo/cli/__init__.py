@@ -10,11 +10,14 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    import signal
+    try:
+        import signal
 
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        # Nothing has begun that would have to be undone; imports would show where they were.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+            # Nothing has begun that would have to be undone; imports would show where they were.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
     try:
         from ssimrdo.cli.main import main as run
