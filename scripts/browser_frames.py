@@ -37,7 +37,10 @@ ARGUMENTS: Final = (
 STARTS_IN_S: Final = 30
 """Seconds within which Chromium shows an empty page."""
 
-PLAYS_IN_S: Final = 120
+PLAYS_IN_S: Final = 60
+
+TRIES: Final = 3
+"""Now and then Chromium never presents a frame that it was asked for."""
 
 # A frame is asked for by its middle. Its time is known only where it is presented, which is not
 # done anew where it is there already: so each is another one than that before.
@@ -124,13 +127,23 @@ def frames_shown(
         Which frames, from 0, each another one than that before, and the first another than 0.
     """
     browser.set_script_timeout(PLAYS_IN_S)
-    shown: dict[str, Any] | None = browser.execute_async_script(
-        _DRAW,
+    from selenium.common.exceptions import TimeoutException
+
+    arguments = (
         base64.b64encode(video.read_bytes()).decode(),
         MIME_TYPES.get(video.suffix, ""),
         [float((number + Fraction(1, 2)) / fps) for number in numbers],
         float(Fraction(1, 2) / fps),
     )
+    shown: dict[str, Any] | None = None
+    for left in reversed(range(TRIES)):
+        try:
+            shown = browser.execute_async_script(_DRAW, *arguments)
+            break
+        except TimeoutException:
+            if not left:
+                raise
+            browser.get("about:blank")
     if shown is None:
         return None
     shape = shown["height"], shown["width"]
