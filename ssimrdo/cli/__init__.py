@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
-__all__ = ["main"]
+__all__ = ["EXIT_INTERRUPTED", "main"]
+
+EXIT_INTERRUPTED: Final = 130
 
 
 def main() -> NoReturn:
@@ -17,7 +19,7 @@ def main() -> NoReturn:
             # Nothing has begun that would have to be undone; imports would show where they were.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
 
     try:
         from ssimrdo.cli.main import main as run

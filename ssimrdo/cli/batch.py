@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ssimrdo.cli import EXIT_INTERRUPTED
 from ssimrdo.cli.options import (
     GroupedCommand,
     dask_option,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from ssimrdo.encoding.settings import EncodeSettings
 
 EXIT_SOME_FAILED: Final = 3
-EXIT_INTERRUPTED: Final = 130
 
 TWICE_S: Final = 0.1
 UNWIND_S: Final = 2.0

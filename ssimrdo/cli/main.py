@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from ssimrdo import __version__
+from ssimrdo.cli import EXIT_INTERRUPTED
 from ssimrdo.cli.options import flag_of
 from ssimrdo.cli.terminal import MessageHandler, aligned, show, tell, write_to_stderr
 from ssimrdo.errors import InputError, SsimrdoError, UidsToldError, cause_of
@@ -40,7 +41,6 @@ COMMANDS = (
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 PATIENCE_S = 2.0
 """How long a signal leaves alone what an earlier one has begun."""

@@ -11,6 +11,9 @@ from ssimrdo.codecs.x265.effort import Effort
 from ssimrdo.codecs.x265.encoder import EncoderParameters
 from ssimrdo.machine import cores
 
+LOWEST_CRF: Final = 0.0
+"""Of x265."""
+
 _THREADING: Final[Options] = (
     # At a bit rate bytes depend on how many frames are coded side by side, so it is always the same
     # number, whatever the machine has.
@@ -18,10 +21,6 @@ _THREADING: Final[Options] = (
     # Rows side by side would begin anew to learn what is frequent, which small blocks pay most for.
     ("wpp", "0"),
 )
-
-
-LOWEST_CRF: Final = 0.0
-"""Of x265."""
 
 
 def rate_options(rate: RateControl, *, steered: bool, crf_shift: float) -> Options:
