@@ -8,7 +8,6 @@ Series are those of $SSIMRDO_CT_DATA and the phantom, in two windows each.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from benchmark_script import (
     add_compare_options,
     compared,
     exit_status,
+    messages_to_stderr,
     update,
     wrapped,
 )
@@ -54,8 +54,8 @@ TOLERANCE: Final = 1.03
 
 _HEVC: Final = f"{RDO},codec=hevc"
 
-_DECISIONS: Final = "rd=6,tskip=1,b-intra=1"
-"""As the efforts decide."""
+_DECISIONS: Final = ",".join(f"{name}={value}" for name, value in EFFORTS["fast"].options)
+"""As the efforts decide; ``fast`` changes nothing else in its preset."""
 
 OWN: Final = tuple(f"{_HEVC},effort={effort}" for effort in EFFORTS)
 """The efforts, as a comparison names them."""
@@ -133,16 +133,13 @@ def parse_arguments() -> argparse.Namespace:
         "--series head-tilt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("--update", action="store_true", help="put the table into docs/method.md")
-    add(
-        "--slices",
-        type=int,
-        default=SLICES,
-        metavar="N",
-        help=f"the first N slices of each series [default: {SLICES}]",
+    parser.add_argument("--update", action="store_true", help="put the table into docs/method.md")
+    add_compare_options(
+        parser,
+        anchors=REFERENCE,
+        tests="x265's presets, efforts with a change",
+        slices=SLICES,
     )
-    add_compare_options(parser, anchors=REFERENCE, tests="x265's presets, efforts with a change")
     return parser.parse_args()
 
 
@@ -165,9 +162,7 @@ def work(options: argparse.Namespace) -> None:
 def main() -> int:
     """Run the comparison and return the exit status."""
     options = parse_arguments()
-    logging.basicConfig(format=f"{SCRIPT}: %(message)s")
-    # pydicom quotes the header values it complains about, and these may name a patient.
-    logging.getLogger("pydicom").propagate = False
+    messages_to_stderr(SCRIPT)
     return exit_status(SCRIPT, partial(work, options))
 
 

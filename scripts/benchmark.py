@@ -8,7 +8,6 @@ where --series names it.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from benchmark_script import (
     add_compare_options,
     command_line,
     compared,
+    messages_to_stderr,
     update,
     wrapped,
 )
@@ -229,7 +229,6 @@ def parse_arguments() -> argparse.Namespace:
         f"{PEERS_SLICES} slices of each series; a time only where nothing else ran",
     )
     add("--mode", action="append", choices=MODES, help="only this mode; repeatable")
-    add("--slices", type=int, metavar="N", help="only the first N slices of each series")
     add_compare_options(parser, anchors=" ".join(ANCHORS), tests=" ".join(TESTS))
     add("--overwrite", action="store_true", help="replace existing reports")
     options = parser.parse_args()
@@ -378,11 +377,9 @@ def main() -> int:
     options = parse_arguments()
     # Unwinds, so that temporary files go away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    logging.basicConfig(format="benchmark: %(message)s")
+    messages_to_stderr(SCRIPT)
     # SVT-AV1 would write its settings to stderr; there is no other switch.
     os.environ.setdefault("SVT_LOG", "1")
-    # pydicom quotes the header values it complains about, and these may name a patient.
-    logging.getLogger("pydicom").propagate = False
     try:
         work = method if options.method else peers if options.peers else benchmark
         return work(options)

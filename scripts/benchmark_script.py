@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 import textwrap
@@ -46,7 +47,16 @@ def exit_status(name: str, work: Callable[[], None]) -> int:
     return 0
 
 
-def add_compare_options(parser: argparse.ArgumentParser, *, anchors: str, tests: str) -> None:
+def messages_to_stderr(name: str) -> None:
+    """Log to stderr under the name of a script."""
+    logging.basicConfig(format=f"{name}: %(message)s")
+    # pydicom quotes the header values it complains about, and these may name a patient.
+    logging.getLogger("pydicom").propagate = False
+
+
+def add_compare_options(
+    parser: argparse.ArgumentParser, *, anchors: str, tests: str, slices: int | None = None
+) -> None:
     """Add the options of scripts that compare encoders on series.
 
     Parameters
@@ -55,8 +65,18 @@ def add_compare_options(parser: argparse.ArgumentParser, *, anchors: str, tests:
         Gets the options.
     anchors, tests : str
         What is compared without them, as the help says it.
+    slices : int, optional
+        How many of each series are compared by default; all where it is None.
     """
     add = parser.add_argument
+    default = "" if slices is None else f" [default: {slices}]"
+    add(
+        "--slices",
+        type=int,
+        default=slices,
+        metavar="N",
+        help=f"only the first N slices of each series{default}",
+    )
     add("--series", action="append", default=[], metavar="NAME", help="only this; repeatable")
     add(
         "--anchor",

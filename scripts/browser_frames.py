@@ -126,9 +126,9 @@ def frames_shown(
     numbers : sequence of int
         Which frames, from 0, each another one than that before, and the first another than 0.
     """
-    browser.set_script_timeout(PLAYS_IN_S)
     from selenium.common.exceptions import TimeoutException
 
+    browser.set_script_timeout(PLAYS_IN_S)
     arguments = (
         base64.b64encode(video.read_bytes()).decode(),
         MIME_TYPES.get(video.suffix, ""),

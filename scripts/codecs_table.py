@@ -8,7 +8,6 @@ it and chromedriver are installed.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from benchmark_script import (
     add_compare_options,
     compared,
     exit_status,
+    messages_to_stderr,
     update,
     wrapped,
 )
@@ -370,14 +370,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--update", action="store_true", help="put tables and picture into docs/")
     add("--only", choices=("rates", "chromium"), help="only this of the two")
     add("--figure", type=Path, metavar="SVG", help="draw rates over times")
-    add(
-        "--slices",
-        type=int,
-        default=SLICES,
-        metavar="N",
-        help=f"the first N slices of each series [default: {SLICES}]",
+    add_compare_options(
+        parser,
+        anchors=" ".join(ANCHORS),
+        tests="every codec at every effort",
+        slices=SLICES,
     )
-    add_compare_options(parser, anchors=" ".join(ANCHORS), tests="every codec at every effort")
     options = parser.parse_args()
     if options.update:
         options.figure = FIGURE
@@ -404,11 +402,9 @@ def work(options: argparse.Namespace) -> None:
 def main() -> int:
     """Run the comparison and return the exit status."""
     options = parse_arguments()
-    logging.basicConfig(format=f"{SCRIPT}: %(message)s")
+    messages_to_stderr(SCRIPT)
     # SVT-AV1 would write its settings to stderr; there is no other switch.
     os.environ.setdefault("SVT_LOG", "1")
-    # pydicom quotes the header values it complains about, and these may name a patient.
-    logging.getLogger("pydicom").propagate = False
     return exit_status(SCRIPT, partial(work, options))
 
 

@@ -29,7 +29,7 @@ from benchmark_clips import (
     folder_name,
     windowed_series,
 )
-from benchmark_script import compared
+from benchmark_script import compared, messages_to_stderr
 from benchmark_tables import table
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
@@ -365,9 +365,7 @@ def main() -> int:
     options = parse_arguments()
     # Unwinds, so that temporary files go away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    logging.basicConfig(format="fit_crf: %(message)s")
-    # pydicom quotes the header values it complains about, and these may name a patient.
-    logging.getLogger("pydicom").propagate = False
+    messages_to_stderr("fit_crf")
     # What comparisons warn of is no matter here.
     logging.getLogger("ssimrdo.comparison.build").setLevel(logging.ERROR)
     try:
